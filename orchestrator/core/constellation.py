@@ -1,0 +1,64 @@
+"""A constellation as it stands now: its stars, its lines, and the counters that make readiness cheap."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from asterism.orchestrator.core.ids import ConstellationId, StarId
+from asterism.orchestrator.core.line import TaskStarLine
+from asterism.orchestrator.core.request import Budget, ConstellationState, Request
+from asterism.orchestrator.core.star import StarState, TaskStar
+from asterism.orchestrator.core.values import Json
+
+
+@dataclass(slots=True)
+class TaskConstellation:
+    """The DAG of one request. Only `core/apply.py` writes it."""
+
+    id: ConstellationId
+    request_id: str
+    owner: str
+    request: Request
+    budget: Budget
+    created_at: float
+    revision: int = 0
+    state: ConstellationState = ConstellationState.RUNNING
+    reason: str = ""
+    ended_at: float | None = None
+    stars: dict[StarId, TaskStar] = field(default_factory=dict)
+    """In the order in which they were added."""
+    parents: dict[StarId, dict[StarId, TaskStarLine]] = field(default_factory=dict)
+    """Child -> parent -> line; a star without parents has no entry."""
+    children: dict[StarId, dict[StarId, TaskStarLine]] = field(default_factory=dict)
+    """Parent -> child -> line; a star without children has no entry."""
+    unfinished: int = 0
+    """Stars that are not terminal."""
+    attempts: int = 0
+    """Leased in all, for the budget."""
+    seq: int = 0
+    """The last record that changed it."""
+
+    def lines(self) -> Iterator[TaskStarLine]:
+        """Every line, grouped by child."""
+        for of_child in self.parents.values():
+            yield from of_child.values()
+
+    def outcome(self, star: StarId) -> Mapping[str, Json]:
+        """What a terminal star's children may look at: `{state, result, error}`."""
+        of = self.stars[star]
+        return {
+            "state": of.state.value,
+            "result": of.result,
+            "error": None if of.error is None else {"code": of.error.code, "message": of.error.message},
+        }
+
+    def answer(self) -> Mapping[str, Json]:
+        """The results of the succeeded stars that nothing depends on, the plan star apart."""
+        return {
+            star_id: star.result
+            for star_id, star in self.stars.items()
+            if star.state is StarState.SUCCEEDED and star_id != PLAN_STAR and not self.children.get(star_id)
+        }
+
+
+PLAN_STAR = StarId("plan")
+"""The id of the star that every constellation begins with."""

@@ -1,0 +1,77 @@
+"""What can be done to a graph. A batch applies whole or not at all."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from asterism.orchestrator.core.ids import StarId
+from asterism.orchestrator.core.line import TaskStarLine
+from asterism.orchestrator.core.star import RetryPolicy, StarInput, StarSpec, Timeouts
+
+
+@dataclass(frozen=True, slots=True)
+class AddStar:
+    """A new star; its lines are edits of their own."""
+
+    spec: StarSpec
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveStar:
+    """Takes away a star that has not been leased, and its lines."""
+
+    star: StarId
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateStar:
+    """Changes what is given and leaves what is None."""
+
+    star: StarId
+    priority: int | None = None
+    requires: frozenset[str] | None = None
+    timeouts: Timeouts | None = None
+    retry: RetryPolicy | None = None
+    title: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AddLine:
+    """A new line; its child must not have been leased."""
+
+    line: TaskStarLine
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveLine:
+    """Takes away a line; its child must not have been leased."""
+
+    parent: StarId
+    child: StarId
+
+
+@dataclass(frozen=True, slots=True)
+class RebindInputs:
+    """Replaces the named inputs and keeps the others."""
+
+    star: StarId
+    inputs: Mapping[str, StarInput]
+
+
+@dataclass(frozen=True, slots=True)
+class CancelStar:
+    """Ends a star that is not terminal; harmless to one that is."""
+
+    star: StarId
+
+
+Edit: TypeAlias = AddStar | RemoveStar | UpdateStar | AddLine | RemoveLine | RebindInputs | CancelStar
+
+
+@dataclass(frozen=True, slots=True)
+class EditBatch:
+    """Edits that belong together, made by someone who saw the graph at `base_revision`."""
+
+    edits: tuple[Edit, ...]
+    base_revision: int | None = None
+    """None: whatever it is now. An older one is fine while nothing that the batch names was edited since."""

@@ -1,0 +1,188 @@
+"""What happens to the orchestrator. Time, ids and chance come inside, so that the same events give the same state."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from asterism.orchestrator.core.edits import EditBatch
+from asterism.orchestrator.core.ids import ConstellationId, FencingToken, WorkerId
+from asterism.orchestrator.core.profile import WorkerProfile
+from asterism.orchestrator.core.request import Budget, Request
+from asterism.orchestrator.core.star import StarError, StarSpec
+from asterism.orchestrator.core.values import Json
+
+
+@dataclass(frozen=True, slots=True)
+class RequestSubmitted:
+    """A client submits; `constellation` is the id to use if the request is new, `plan` its first star."""
+
+    at: float
+    constellation: ConstellationId
+    request_id: str
+    owner: str
+    request: Request
+    budget: Budget
+    plan: StarSpec
+
+
+@dataclass(frozen=True, slots=True)
+class EditRequested:
+    """A person or a program outside edits a graph."""
+
+    at: float
+    constellation: ConstellationId
+    by: str
+    batch: EditBatch
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """A client cancels a request."""
+
+    at: float
+    constellation: ConstellationId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RetryRequested:
+    """A client asks that what failed or was cancelled runs again, as new stars."""
+
+    at: float
+    constellation: ConstellationId
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class HeldAttempt:
+    """An attempt that an attaching worker still runs, or whose result it still keeps."""
+
+    fencing_token: FencingToken
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerAttached:
+    """A worker opened its stream. `instance` names its process: it changes at every start."""
+
+    at: float
+    worker: WorkerId
+    instance: str
+    profile: WorkerProfile
+    held: tuple[HeldAttempt, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerDetached:
+    """The stream of that instance ended. `is_goodbye`: it said so itself, having nothing left to run."""
+
+    at: float
+    worker: WorkerId
+    instance: str
+    is_goodbye: bool = False
+    chance: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRenewed:
+    """A sign of life: renews all the worker's leases."""
+
+    at: float
+    worker: WorkerId
+
+
+@dataclass(frozen=True, slots=True)
+class DrainRequested:
+    """A worker is to get no new stars, or again."""
+
+    at: float
+    worker: WorkerId
+    is_draining: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRequested:
+    """An operator sets labels (a value of None takes one away)."""
+
+    at: float
+    worker: WorkerId
+    labels: Mapping[str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of text that a running star streams, under the id of its reasoning thread."""
+
+    thread: str
+    text: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptProgressed:
+    """A running attempt streams text; also its heartbeat."""
+
+    at: float
+    worker: WorkerId
+    fencing_token: FencingToken
+    chunks: tuple[Chunk, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EditsProposed:
+    """A running attempt wants to edit its own constellation; `proposal` numbers the answer."""
+
+    at: float
+    worker: WorkerId
+    fencing_token: FencingToken
+    proposal: int
+    batch: EditBatch
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptSucceeded:
+    """A worker reports a result, and the edits that go with it."""
+
+    at: float
+    worker: WorkerId
+    fencing_token: FencingToken
+    result: Json
+    batch: EditBatch | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFailed:
+    """A worker reports that an attempt failed, or (`is_stopped`) that it stopped it as told."""
+
+    at: float
+    worker: WorkerId
+    fencing_token: FencingToken
+    error: StarError
+    is_stopped: bool = False
+    chance: float = 0.0
+    """Uniform in [0, 1): the jitter of a backoff."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """A deadline may have come."""
+
+    at: float
+    chance: float = 0.0
+
+
+Event: TypeAlias = (
+    RequestSubmitted
+    | EditRequested
+    | CancelRequested
+    | RetryRequested
+    | WorkerAttached
+    | WorkerDetached
+    | WorkerRenewed
+    | DrainRequested
+    | LabelRequested
+    | AttemptProgressed
+    | EditsProposed
+    | AttemptSucceeded
+    | AttemptFailed
+    | TimePassed
+)

@@ -1,0 +1,179 @@
+"""A star: what to run, with which inputs, where it may run, and how long and how often to try."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeAlias
+
+from asterism.orchestrator.core.ids import FencingToken, StarId, WorkerId
+from asterism.orchestrator.core.values import Json, Path
+
+
+class StarState(StrEnum):
+    """Where a star stands; the last three are terminal."""
+
+    WAITING = "WAITING"
+    READY = "READY"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the star has ended: its result and its place in the graph never change again."""
+        return self in _TERMINAL
+
+
+_TERMINAL = frozenset({StarState.SUCCEEDED, StarState.FAILED, StarState.CANCELLED})
+
+
+class StarKind(StrEnum):
+    """What sort of work a star is; it decides which of a worker's capabilities the star's program is."""
+
+    PLAN = "plan"
+    REASON = "reason"
+    TOOL = "tool"
+    GATHER = "gather"
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """An input that is a value already. Text that looks like a reference or a template is plain text."""
+
+    value: Json
+
+
+@dataclass(frozen=True, slots=True)
+class OutputOf:
+    """An input taken from a parent's result, at `path`, once, when the star is dispatched."""
+
+    star: StarId
+    path: Path = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ParentOutcomes:
+    """An input that gathers every parent there is at dispatch: star id -> {state, result, error}."""
+
+
+StarInput: TypeAlias = Constant | OutputOf | ParentOutcomes
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """All in seconds; None means without end. A time-out starts when the thing it bounds is asked for."""
+
+    schedule_to_start_s: float | None = None
+    """From READY to the lease; when it ends the star fails."""
+    start_to_close_s: float | None = 600.0
+    """From the lease to the result; when it ends the attempt ends, and may be retried."""
+    heartbeat_s: float | None = None
+    """Longest silence of a running attempt: no chunk, no progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Exponential backoff with full-range jitter: wait `backoff_s * multiplier**n`, at most `max_backoff_s`."""
+
+    max_attempts: int = 3
+    """Attempts that end by failure or time-out, the first included. Lost workers are counted apart."""
+    backoff_s: float = 0.5
+    multiplier: float = 2.0
+    max_backoff_s: float = 30.0
+    jitter: float = 0.5
+    """Share of the wait that is left to chance, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class StarSpec:
+    """What a planner asks for; it changes only by an edit, and never once the star has been leased."""
+
+    id: StarId
+    kind: StarKind
+    program: str
+    """The tool's name for a TOOL star, else the name of a program of `agents/`."""
+    inputs: Mapping[str, StarInput] = field(default_factory=dict)
+    requires: frozenset[str] = frozenset()
+    """Capabilities beyond the program itself, such as `model:countdown` or `label:zone=lab`."""
+    priority: int = 0
+    """-100 to 100; higher is dispatched first."""
+    timeouts: Timeouts = Timeouts()
+    retry: RetryPolicy = RetryPolicy()
+    may_edit: bool = False
+    """Whether the star's attempt may propose edits of its own constellation."""
+    title: str = ""
+    """For people only."""
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """Every capability that a worker must offer to run this star."""
+        return self.requires | {program_capability(self.kind, self.program)}
+
+
+def program_capability(kind: StarKind, program: str) -> str:
+    """The capability that stands for being able to run a program or a tool."""
+    return f"tool:{program}" if kind is StarKind.TOOL else f"program:{program}"
+
+
+class AttemptOutcome(StrEnum):
+    """How an attempt ended."""
+
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    TIMED_OUT = "TIMED_OUT"
+    LOST = "LOST"
+    """Its worker left or let the lease run out."""
+    CANCELLED = "CANCELLED"
+
+
+@dataclass(frozen=True, slots=True)
+class StarError:
+    """Why a star or an attempt ended badly: a code for programs, a message for people."""
+
+    code: str
+    message: str
+    retryable: bool = False
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One run of a star on one worker."""
+
+    number: int
+    """From 1."""
+    worker: WorkerId
+    fencing_token: FencingToken
+    leased_at: float
+    ended_at: float | None = None
+    outcome: AttemptOutcome | None = None
+    """None while it is the live attempt."""
+    error: StarError | None = None
+    holds_slot: bool = True
+    """An attempt that was told to stop holds its slot until the worker confirms."""
+
+
+@dataclass(slots=True)
+class TaskStar:
+    """A vertex as it stands now."""
+
+    spec: StarSpec
+    state: StarState
+    revision: int
+    """The revision that added or last edited it."""
+    unmet: int = 0
+    """Parents that are not terminal yet; the star is READY when it is 0 and no backoff runs."""
+    attempts: list[Attempt] = field(default_factory=list)
+    retry_at: float | None = None
+    """End of the running backoff, in seconds since the epoch."""
+    ready_at: float | None = None
+    finished_at: float | None = None
+    result: Json = None
+    error: StarError | None = None
+
+    @property
+    def live_attempt(self) -> Attempt | None:
+        """The attempt that may still bring a result, if there is one."""
+        if self.attempts and self.attempts[-1].outcome is None:
+            return self.attempts[-1]
+        return None

@@ -1,0 +1,50 @@
+"""The seam to what keeps state: one append for each drain of the mailbox, and queries that see only what is on disk."""
+
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from asterism.orchestrator.core.constellation import TaskConstellation
+from asterism.orchestrator.core.ids import ConstellationId
+from asterism.orchestrator.core.records import ConstellationRecord, Record
+from asterism.orchestrator.core.request import ConstellationState
+from asterism.orchestrator.core.snapshot import Snapshot, Summary
+
+
+class Store(Protocol):
+    """Keeps constellations, workers and the journal. One writer: the loop."""
+
+    async def open(self) -> None:
+        """Bring the schema to the newest migration; raises Misconfigured where that is impossible."""
+
+    async def close(self) -> None:
+        """Finish what was asked for, then let go."""
+
+    async def load(self) -> Snapshot:
+        """Everything that is live."""
+
+    async def append(self, records: Sequence[Record], epoch: int) -> None:
+        """Put all of it on disk in one transaction, or raise and change nothing."""
+
+    async def find_constellation(self, constellation: ConstellationId) -> TaskConstellation | None:
+        """The whole graph, whatever its state; `unmet` counters and READY are recomputed from its lines."""
+
+    async def find_request(self, owner: str, request_id: str) -> ConstellationId | None:
+        """The constellation that `owner` submitted under `request_id`."""
+
+    async def list_constellations(
+        self,
+        *,
+        owner: str | None,
+        states: Collection[ConstellationState],
+        before: ConstellationId | None,
+        limit: int,
+    ) -> list[Summary]:
+        """At most `limit`, newest first, older than `before`; no states means all, no owner means everybody's."""
+
+    async def read_journal(
+        self, constellation: ConstellationId, *, after_seq: int, limit: int
+    ) -> list[ConstellationRecord]:
+        """At most `limit` records of one constellation after `after_seq`, in order."""
+
+    async def read_whole_journal(self, *, after_seq: int, limit: int) -> list[Record]:
+        """At most `limit` records of everything after `after_seq`, in order: for audit and replay."""
