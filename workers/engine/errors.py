@@ -1,10 +1,21 @@
-"""What the engine refuses, each error with the fields that say what to change."""
+"""What the engine refuses, each error with the fields that say what to change.
 
-from asterism.orchestrator.core.errors import AsterismError
+AsterismError
+├── InvalidField
+│   └── InvalidRequest    mend the named field of the generation request; nothing was computed
+├── UnsupportedModel      choose another model folder, or another engine
+└── EngineClosed          start another engine
+"""
+
+from asterism.orchestrator.core.errors import AsterismError, InvalidField
+
+
+class InvalidRequest(InvalidField):
+    """A generation request that was refused before any work."""
 
 
 class UnsupportedModel(AsterismError):
-    """A model folder that this engine cannot run faithfully; choose another model or another engine."""
+    """A model folder that this engine cannot run faithfully."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"unsupported model: {field}: {reason}")
@@ -12,17 +23,8 @@ class UnsupportedModel(AsterismError):
         self.reason = reason
 
 
-class InvalidRequest(AsterismError):
-    """A generation request that was refused before any work; change `field` and send it again."""
-
-    def __init__(self, field: str, reason: str) -> None:
-        super().__init__(f"invalid generation request: {field}: {reason}")
-        self.field = field
-        self.reason = reason
-
-
 class EngineClosed(AsterismError):
-    """The engine was not started, is closing, or its OS thread ended; start another engine."""
+    """The engine was never started or has been closed."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"engine closed: {reason}")
