@@ -1,0 +1,44 @@
+"""The keys and values of every slot, allocated once."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from asterism.workers.engine.batch import Copy
+from asterism.workers.engine.decoder import DecoderConfig
+
+
+class KvCache:
+    """`kv`: [layers, slots, 2 * kv_heads, context + 1, head_dim], keys before values.
+
+    One position more than the context takes the writes of padding, so that no step needs a mask to write.
+    """
+
+    def __init__(self, config: DecoderConfig, *, slots: int, context_tokens: int, device: torch.device) -> None:
+        self.positions = context_tokens + 1
+        # Zeros and not empty: what is masked is multiplied by 0, and 0 * nan is nan.
+        self.kv = torch.zeros(
+            (config.num_hidden_layers, slots, 2 * config.num_key_value_heads, self.positions, config.head_dim),
+            device=device,
+        )
+
+    def copy(self, copies: Iterable[Copy]) -> None:
+        """Carries out copies between slots, in order."""
+        for copy in copies:
+            self.kv[:, copy.target, :, : copy.tokens] = self.kv[:, copy.source, :, : copy.tokens]
+
+    def layer(self, layer: int, first_slot: int, slots: int, length: int) -> Tensor:
+        """A view of the first `length` positions: [slots, 2 * kv_heads, length, head_dim]."""
+        return self.kv[layer, first_slot : first_slot + slots, :, :length]
+
+    def rows(self, layer: int) -> Tensor:
+        """A view of a layer as rows of head_dim, which `row_numbers` index."""
+        return self.kv[layer].view(-1, self.kv.shape[-1])
+
+    def row_numbers(self, first_slot: int, positions: Tensor) -> Tensor:
+        """Where keys and values of `positions` [slots, time] are in `rows`: [slots * time * 2 * kv_heads]."""
+        heads = self.kv.shape[2]
+        slots = torch.arange(first_slot, first_slot + len(positions), device=positions.device)
+        lines = slots[:, None] * heads + torch.arange(heads, device=positions.device)
+        return (lines[:, None, :] * self.positions + positions[:, :, None]).flatten()
