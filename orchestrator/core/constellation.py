@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from asterism.orchestrator.core.ids import ConstellationId, StarId
 from asterism.orchestrator.core.line import TaskStarLine
 from asterism.orchestrator.core.request import Budget, ConstellationState, Request
-from asterism.orchestrator.core.star import StarState, TaskStar
+from asterism.orchestrator.core.star import StarKind, StarState, TaskStar
 from asterism.orchestrator.core.values import Json
 
 
@@ -20,6 +20,8 @@ class TaskConstellation:
     request: Request
     budget: Budget
     created_at: float
+    started_at: float
+    """Acceptance, or when an edit or a retry last brought it back from its end: its budget of seconds begins here."""
     revision: int = 0
     state: ConstellationState = ConstellationState.RUNNING
     reason: str = ""
@@ -52,11 +54,13 @@ class TaskConstellation:
         }
 
     def answer(self) -> Mapping[str, Json]:
-        """The results of the succeeded stars that nothing depends on, the plan star apart."""
+        """The results of the succeeded stars that nothing depends on, plan stars apart."""
         return {
             star_id: star.result
             for star_id, star in self.stars.items()
-            if star.state is StarState.SUCCEEDED and star_id != PLAN_STAR and not self.children.get(star_id)
+            if star.state is StarState.SUCCEEDED
+            and star.spec.kind is not StarKind.PLAN
+            and star_id not in self.children
         }
 
 

@@ -1,7 +1,7 @@
 """What can be done to a graph. A batch applies whole or not at all."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from asterism.orchestrator.core.ids import StarId
@@ -18,7 +18,7 @@ class AddStar:
 
 @dataclass(frozen=True, slots=True)
 class RemoveStar:
-    """Takes away a star that has not been leased, and its lines."""
+    """Takes away a star that neither runs nor is terminal, and its lines."""
 
     star: StarId
 
@@ -37,14 +37,14 @@ class UpdateStar:
 
 @dataclass(frozen=True, slots=True)
 class AddLine:
-    """A new line; its child must not have been leased."""
+    """A new line; its child must neither run nor be terminal."""
 
     line: TaskStarLine
 
 
 @dataclass(frozen=True, slots=True)
 class RemoveLine:
-    """Takes away a line; its child must not have been leased."""
+    """Takes away a line; its child must neither run nor be terminal."""
 
     parent: StarId
     child: StarId
@@ -75,3 +75,15 @@ class EditBatch:
     edits: tuple[Edit, ...]
     base_revision: int | None = None
     """None: whatever it is now. An older one is fine while nothing that the batch names was edited since."""
+
+
+def update_spec(spec: StarSpec, edit: UpdateStar) -> StarSpec:
+    """The specification as the edit leaves it."""
+    return replace(
+        spec,
+        priority=spec.priority if edit.priority is None else edit.priority,
+        requires=spec.requires if edit.requires is None else edit.requires,
+        timeouts=spec.timeouts if edit.timeouts is None else edit.timeouts,
+        retry=spec.retry if edit.retry is None else edit.retry,
+        title=spec.title if edit.title is None else edit.title,
+    )

@@ -91,8 +91,16 @@ class WorkerRenewed:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerLeaving:
+    """A worker finishes what it runs and takes nothing new; forgotten when it attaches again."""
+
+    at: float
+    worker: WorkerId
+
+
+@dataclass(frozen=True, slots=True)
 class DrainRequested:
-    """A worker is to get no new stars, or again."""
+    """An operator: a worker is to get no new stars, or again."""
 
     at: float
     worker: WorkerId
@@ -178,6 +186,7 @@ Event: TypeAlias = (
     | WorkerAttached
     | WorkerDetached
     | WorkerRenewed
+    | WorkerLeaving
     | DrainRequested
     | LabelRequested
     | AttemptProgressed

@@ -87,7 +87,7 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class StarSpec:
-    """What a planner asks for; it changes only by an edit, and never once the star has been leased."""
+    """What a planner asks for; it changes only by an edit, and only while the star neither runs nor is terminal."""
 
     id: StarId
     kind: StarKind

@@ -1,0 +1,261 @@
+"""The fold: what each record does to the state. It decides nothing, cannot fail, and is the only writer."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import assert_never
+
+from asterism.orchestrator.core.constellation import TaskConstellation
+from asterism.orchestrator.core.edits import (
+    AddLine,
+    AddStar,
+    CancelStar,
+    Edit,
+    RebindInputs,
+    RemoveLine,
+    RemoveStar,
+    UpdateStar,
+    update_spec,
+)
+from asterism.orchestrator.core.ids import StarId
+from asterism.orchestrator.core.line import TaskStarLine
+from asterism.orchestrator.core.records import (
+    AttemptEnded,
+    AttemptLeased,
+    ConstellationEnded,
+    ConstellationRecord,
+    EditsApplied,
+    EditsRefused,
+    Record,
+    RequestAccepted,
+    SlotReleased,
+    StarFinished,
+    WorkerDraining,
+    WorkerJoined,
+    WorkerLabelled,
+    WorkerLeft,
+)
+from asterism.orchestrator.core.request import ConstellationState
+from asterism.orchestrator.core.star import Attempt, StarState, TaskStar
+from asterism.orchestrator.core.state import Deadline, Lease, State, Timer, Worker
+
+
+def apply(state: State, record: Record) -> None:
+    """Bring `state` from just before `record` to just after it."""
+    state.last_seq = record.seq
+    match record:
+        case AttemptLeased():
+            _lease(state, _of(state, record), record)
+        case StarFinished():
+            _finish(state, _of(state, record), record)
+        case EditsApplied():
+            _edit(state, _of(state, record), record)
+        case AttemptEnded():
+            _end_attempt(state, _of(state, record), record)
+        case SlotReleased():
+            _release(state, _of(state, record).stars[record.star].attempts[record.attempt - 1])
+        case RequestAccepted():
+            _accept(state, record)
+        case ConstellationEnded():
+            constellation = _of(state, record)
+            constellation.state = record.state
+            constellation.reason = record.reason
+            constellation.ended_at = record.at
+            state.ended[constellation.id] = None
+        case EditsRefused():
+            _of(state, record)
+        case WorkerJoined():
+            _join(state, record)
+        case WorkerLeft():
+            worker = state.workers[record.worker]
+            worker.has_left = True
+            worker.is_attached = False
+            state.fleet_changed()
+        case WorkerDraining():
+            state.workers[record.worker].is_draining = record.is_draining
+            state.fleet_changed()
+        case WorkerLabelled():
+            worker = state.workers[record.worker]
+            worker.labels = dict(record.labels)
+            worker.capabilities = worker.profile.capabilities(worker.labels)
+            state.fleet_changed()
+        case _:
+            assert_never(record)
+
+
+def _of(state: State, record: ConstellationRecord) -> TaskConstellation:
+    constellation = state.constellations[record.constellation]
+    constellation.seq = record.seq
+    return constellation
+
+
+def _accept(state: State, record: RequestAccepted) -> None:
+    constellation = TaskConstellation(
+        record.constellation,
+        record.request_id,
+        record.owner,
+        record.request,
+        record.budget,
+        record.at,
+        record.at,
+        seq=record.seq,
+    )
+    state.adopt(constellation, at=record.at)
+
+
+def _lease(state: State, constellation: TaskConstellation, record: AttemptLeased) -> None:
+    star = constellation.stars[record.star]
+    star.state = StarState.RUNNING
+    star.retry_at = None
+    star.attempts.append(Attempt(record.attempt, record.worker, record.fencing_token, record.at))
+    constellation.attempts += 1
+    state.last_fencing_token = record.fencing_token
+    state.dequeue(constellation.id, record.star)
+    lease = Lease(constellation.id, record.star, record.attempt, last_progress_at=record.at)
+    state.workers[record.worker].running[record.fencing_token] = lease
+    state.watch_attempt(constellation.id, star, record.fencing_token, record.at, record.at)
+
+
+def _end_attempt(state: State, constellation: TaskConstellation, record: AttemptEnded) -> None:
+    star = constellation.stars[record.star]
+    attempt = star.attempts[-1]
+    attempt.outcome = record.outcome
+    attempt.error = record.error
+    attempt.ended_at = record.at
+    _let_go(state, attempt, record.releases_slot)
+    star.retry_at = record.retry_at
+    star.state = StarState.READY if record.retry_at is None else StarState.WAITING
+    star.ready_at = record.at
+    state.enqueue(constellation.id, star)
+
+
+def _finish(state: State, constellation: TaskConstellation, record: StarFinished) -> None:
+    star = constellation.stars[record.star]
+    if record.attempt is not None:
+        attempt = star.attempts[-1]
+        attempt.outcome = record.outcome
+        attempt.error = record.error
+        attempt.ended_at = record.at
+        _let_go(state, attempt, record.releases_slot)
+    star.state = record.state
+    star.result = record.result
+    star.error = record.error
+    star.finished_at = record.at
+    star.retry_at = None
+    constellation.unfinished -= 1
+    state.dequeue(constellation.id, record.star)
+    for child_id in constellation.children.get(record.star, ()):
+        child = constellation.stars[child_id]
+        child.unmet -= 1
+        if child.unmet == 0 and not child.state.is_terminal:
+            _settle(state, constellation, child, record.at)
+
+
+def _let_go(state: State, attempt: Attempt, releases_slot: bool) -> None:
+    if releases_slot:
+        _release(state, attempt)
+    else:
+        state.workers[attempt.worker].running[attempt.fencing_token].is_stopping = True
+
+
+def _release(state: State, attempt: Attempt) -> None:
+    attempt.holds_slot = False
+    del state.workers[attempt.worker].running[attempt.fencing_token]
+
+
+def _edit(state: State, constellation: TaskConstellation, record: EditsApplied) -> None:
+    constellation.revision = record.revision
+    if constellation.state.is_terminal:
+        constellation.state = ConstellationState.RUNNING
+        constellation.reason = ""
+        constellation.ended_at = None
+        constellation.started_at = record.at
+        del state.ended[constellation.id]
+        state.watch_budget(constellation)
+    touched: dict[StarId, None] = {}
+    for edit in record.edits:
+        touched.update(dict.fromkeys(_edit_one(state, constellation, edit)))
+    for star_id in touched:
+        star = constellation.stars.get(star_id)
+        if star is not None:
+            star.revision = record.revision
+            _settle(state, constellation, star, record.at)
+
+
+def _settle(state: State, constellation: TaskConstellation, star: TaskStar, at: float) -> None:
+    """Queue a star that neither runs nor is terminal, or take it out of the queue, as its parents now stand."""
+    if star.unmet > 0:
+        star.state = StarState.WAITING
+        state.dequeue(constellation.id, star.spec.id)
+        return
+    if star.retry_at is None:
+        if star.state is not StarState.READY:
+            star.ready_at = at
+        star.state = StarState.READY
+    state.enqueue(constellation.id, star)
+
+
+def _edit_one(state: State, constellation: TaskConstellation, edit: Edit) -> Sequence[StarId]:
+    """Do one edit; gives the stars whose specification or parents it changed."""
+    match edit:
+        case AddStar(spec):
+            constellation.stars[spec.id] = TaskStar(spec, StarState.WAITING, constellation.revision)
+            constellation.unfinished += 1
+            return (spec.id,)
+        case RemoveStar(star_id):
+            for parent in list(constellation.parents.get(star_id, ())):
+                _remove_line(constellation, parent, star_id)
+            children = list(constellation.children.get(star_id, ()))
+            for child in children:
+                _remove_line(constellation, star_id, child)
+            state.dequeue(constellation.id, star_id)
+            del constellation.stars[star_id]
+            constellation.unfinished -= 1
+            return children
+        case AddLine(line):
+            _add_line(constellation, line)
+            return (line.child,)
+        case RemoveLine(parent, child):
+            _remove_line(constellation, parent, child)
+            return (child,)
+        case UpdateStar(star_id):
+            star = constellation.stars[star_id]
+            star.spec = update_spec(star.spec, edit)
+            return (star_id,)
+        case RebindInputs(star_id, inputs):
+            star = constellation.stars[star_id]
+            star.spec = replace(star.spec, inputs={**star.spec.inputs, **inputs})
+            return (star_id,)
+        case CancelStar():
+            return ()
+        case _:
+            assert_never(edit)
+
+
+def _add_line(constellation: TaskConstellation, line: TaskStarLine) -> None:
+    constellation.parents.setdefault(line.child, {})[line.parent] = line
+    constellation.children.setdefault(line.parent, {})[line.child] = line
+    if not constellation.stars[line.parent].state.is_terminal:
+        constellation.stars[line.child].unmet += 1
+
+
+def _remove_line(constellation: TaskConstellation, parent: StarId, child: StarId) -> None:
+    for index, one, other in ((constellation.parents, child, parent), (constellation.children, parent, child)):
+        del index[one][other]
+        if not index[one]:
+            del index[one]
+    if not constellation.stars[parent].state.is_terminal:
+        constellation.stars[child].unmet -= 1
+
+
+def _join(state: State, record: WorkerJoined) -> None:
+    worker = state.workers.get(record.worker)
+    if worker is None:
+        worker = state.workers[record.worker] = Worker(record.worker, record.instance, record.profile)
+        worker.has_left = True
+    if worker.has_left:
+        state.push(Deadline(record.at, Timer.WORKER_LEASE, worker=record.worker))
+    worker.instance = record.instance
+    worker.profile = record.profile
+    worker.has_left = False
+    worker.capabilities = record.profile.capabilities(worker.labels)
+    state.fleet_changed()

@@ -1,0 +1,175 @@
+"""What workers report: results, failures, edits, text. Who does not hold the attempt changes nothing."""
+
+from asterism.orchestrator.core.check import check_batch
+from asterism.orchestrator.core.constellation import TaskConstellation
+from asterism.orchestrator.core.edits import AddLine, AddStar, CancelStar, Edit, EditBatch
+from asterism.orchestrator.core.effects import Acknowledge, AnswerEdits, Broadcast, Stop
+from asterism.orchestrator.core.ending import cancel_star, find_skip, finish_star
+from asterism.orchestrator.core.errors import AsterismError, InvalidEdit
+from asterism.orchestrator.core.events import AttemptFailed, AttemptProgressed, AttemptSucceeded, EditsProposed
+from asterism.orchestrator.core.ids import FencingToken, WorkerId
+from asterism.orchestrator.core.records import AttemptEnded, EditsApplied, EditsRefused, SlotReleased
+from asterism.orchestrator.core.retry import retry_at
+from asterism.orchestrator.core.star import AttemptOutcome, StarError, StarState, TaskStar
+from asterism.orchestrator.core.state import Lease
+from asterism.orchestrator.core.turn import Turn
+
+
+def find_live(turn: Turn, worker: WorkerId, token: FencingToken) -> tuple[Lease, TaskConstellation, TaskStar] | None:
+    """The lease, if `worker` holds the live attempt that the fencing token names."""
+    lease = turn.state.workers[worker].running.get(token)
+    if lease is None or lease.is_stopping:
+        return None
+    constellation = turn.state.constellations[lease.constellation]
+    return lease, constellation, constellation.stars[lease.star]
+
+
+def on_progressed(turn: Turn, event: AttemptProgressed) -> None:
+    """Pass streamed text on; tell whoever streams for an attempt that is not his to stop."""
+    found = find_live(turn, event.worker, event.fencing_token)
+    if found is None:
+        turn.effect(Stop(event.worker, event.fencing_token, "this attempt has ended"))
+        return
+    lease, constellation, _ = found
+    lease.last_progress_at = event.at
+    if event.chunks:
+        turn.effect(Broadcast(constellation.id, lease.star, lease.attempt, event.worker, event.chunks))
+
+
+def on_proposed(turn: Turn, event: EditsProposed) -> None:
+    """Apply the edits that a running attempt proposes, or refuse them whole with the reason."""
+    found = find_live(turn, event.worker, event.fencing_token)
+    if found is None:
+        turn.effect(Stop(event.worker, event.fencing_token, "this attempt has ended"))
+        return
+    lease, constellation, star = found
+    lease.last_progress_at = event.at
+    refusal = edit_for_star(turn, constellation, star, event.batch)
+    reasons = () if refusal is None else (refusal,)
+    token, revision = event.fencing_token, constellation.revision
+    turn.effect(AnswerEdits(event.worker, token, event.proposal, refusal is None, reasons, revision))
+
+
+def on_succeeded(turn: Turn, event: AttemptSucceeded) -> None:
+    """Take a result, together with the edits that come with it: both, or the star has failed."""
+    turn.effect(Acknowledge(event.worker, event.fencing_token))
+    found = find_live(turn, event.worker, event.fencing_token)
+    if found is None:
+        _confirm_stopped(turn, event.worker, event.fencing_token)
+        return
+    _, constellation, star = found
+    if event.batch is not None:
+        refusal = edit_for_star(turn, constellation, star, event.batch)
+        if refusal is not None:
+            error = StarError("edit_refused", refusal)
+            finish_star(turn, constellation, star, StarState.FAILED, error=error, outcome=AttemptOutcome.FAILED)
+            return
+    finish_star(turn, constellation, star, StarState.SUCCEEDED, result=event.result, outcome=AttemptOutcome.SUCCEEDED)
+
+
+def on_failed(turn: Turn, event: AttemptFailed) -> None:
+    """Retry an attempt that failed, where its policy allows, else fail the star."""
+    turn.effect(Acknowledge(event.worker, event.fencing_token))
+    found = find_live(turn, event.worker, event.fencing_token)
+    if found is None:
+        _confirm_stopped(turn, event.worker, event.fencing_token)
+        return
+    lease, _, _ = found
+    # A worker that stops an attempt unasked is leaving: that is not the star's fault.
+    outcome = AttemptOutcome.LOST if event.is_stopped else AttemptOutcome.FAILED
+    end_attempt(turn, lease, outcome, event.error, releases_slot=True)
+
+
+def _confirm_stopped(turn: Turn, worker: WorkerId, token: FencingToken) -> None:
+    lease = turn.state.workers[worker].running.get(token)
+    if lease is not None:
+        release(turn, lease)
+
+
+def release(turn: Turn, lease: Lease) -> None:
+    """Give back the slot of an attempt that had ended before."""
+    turn.record(SlotReleased(turn.seq, turn.at, lease.constellation, lease.star, lease.attempt))
+
+
+def end_attempt(turn: Turn, lease: Lease, outcome: AttemptOutcome, error: StarError, *, releases_slot: bool) -> None:
+    """End a live attempt badly: the star waits for its next one, or has failed."""
+    constellation = turn.state.constellations[lease.constellation]
+    star = constellation.stars[lease.star]
+    live = star.attempts[-1]
+    again_at = retry_at(star, outcome, error.retryable, at=turn.at, chance=turn.chance)
+    if again_at is None:
+        finish_star(
+            turn,
+            constellation,
+            star,
+            StarState.FAILED,
+            error=error,
+            outcome=outcome,
+            releases_slot=releases_slot,
+        )
+        return
+    if not releases_slot:
+        turn.effect(Stop(live.worker, live.fencing_token, error.message))
+    turn.record(
+        AttemptEnded(
+            turn.seq,
+            turn.at,
+            constellation.id,
+            star.spec.id,
+            live.number,
+            outcome,
+            error,
+            again_at if again_at > turn.at else None,
+            releases_slot,
+        )
+    )
+
+
+def edit_for_star(turn: Turn, constellation: TaskConstellation, star: TaskStar, batch: EditBatch) -> str | None:
+    """Apply what a star's attempt proposes; gives the reason of a refusal, which is recorded too."""
+    by = f"star:{star.spec.id}"
+    try:
+        if not star.spec.may_edit:
+            raise InvalidEdit(star.spec.id, "may not edit; a plan gives that right with may_edit")
+        if len(star.attempts) > 1 or "~" in star.spec.id:
+            batch = without_repeats(constellation, batch)
+            if not batch.edits:
+                return None
+        check_batch(constellation, batch, turn.state.known_capabilities(), by=star.spec.id)
+    except AsterismError as refusal:
+        turn.record(EditsRefused(turn.seq, turn.at, constellation.id, by, (refusal.message,)))
+        return refusal.message
+    apply_batch(turn, constellation, batch, by)
+    return None
+
+
+def without_repeats(constellation: TaskConstellation, batch: EditBatch) -> EditBatch:
+    """The batch without what is so already: a later attempt of a plan star begins its plan anew."""
+    kept: list[Edit] = []
+    for edit in batch.edits:
+        match edit:
+            case AddStar(spec) if spec.id in constellation.stars and constellation.stars[spec.id].spec == spec:
+                continue
+            case AddLine(line) if constellation.parents.get(line.child, {}).get(line.parent) == line:
+                continue
+            case _:
+                kept.append(edit)
+    return EditBatch(tuple(kept), batch.base_revision)
+
+
+def apply_batch(turn: Turn, constellation: TaskConstellation, batch: EditBatch, by: str) -> None:
+    """Apply a batch that has been checked, then what follows from it: cancelled stars, and stars left without hope."""
+    turn.touch(constellation)
+    turn.record(EditsApplied(turn.seq, turn.at, constellation.id, constellation.revision + 1, by, batch.edits))
+    for edit in batch.edits:
+        match edit:
+            case CancelStar(star_id) if star_id in constellation.stars:
+                cancel_star(turn, constellation, constellation.stars[star_id], f"cancelled by {by}")
+            case AddLine(line) if constellation.parents.get(line.child, {}).get(line.parent) == line:
+                parent = constellation.stars[line.parent]
+                skip = find_skip(constellation, line) if parent.state.is_terminal else None
+                if skip is not None:
+                    child = constellation.stars[line.child]
+                    finish_star(turn, constellation, child, StarState.CANCELLED, error=skip)
+            case _:
+                pass

@@ -1,0 +1,266 @@
+"""Whether a batch of edits holds: checked whole against the graph, before any of it is applied."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Final, assert_never
+
+from asterism.orchestrator.core.constellation import TaskConstellation
+from asterism.orchestrator.core.edits import (
+    AddLine,
+    AddStar,
+    CancelStar,
+    Edit,
+    EditBatch,
+    RebindInputs,
+    RemoveLine,
+    RemoveStar,
+    UpdateStar,
+    update_spec,
+)
+from asterism.orchestrator.core.errors import InvalidEdit, InvalidField, StaleRevision
+from asterism.orchestrator.core.ids import StarId, is_name
+from asterism.orchestrator.core.line import LineKind, TaskStarLine
+from asterism.orchestrator.core.star import OutputOf, StarInput, StarSpec, StarState
+
+MAX_EDITS: Final = 20_000
+"""Edits in one batch; a larger plan comes as several."""
+MAX_INPUTS: Final = 64
+MAX_REQUIRES: Final = 32
+MAX_PRIORITY: Final = 100
+MAX_ATTEMPTS: Final = 100
+
+
+def check_batch(
+    constellation: TaskConstellation, batch: EditBatch, known: frozenset[str], by: StarId | None = None
+) -> None:
+    """Refuse what does not hold: InvalidEdit names the star and the reason, StaleRevision the stars that changed.
+
+    `known` is every capability that any worker has offered, empty while no worker has ever joined: what nobody knows
+    cannot be asked for. `by` is the star whose attempt proposes the batch.
+    """
+    base = batch.base_revision
+    if base is not None and base > constellation.revision:
+        raise InvalidField("base_revision", f"{base} has not been reached: the graph is at {constellation.revision}")
+    if not batch.edits:
+        raise InvalidField("edits", "a batch needs at least one edit")
+    if len(batch.edits) > MAX_EDITS:
+        raise InvalidField("edits", f"{len(batch.edits)} edits in one batch; at most {MAX_EDITS}")
+    draft = _Draft(constellation, known, by)
+    for edit in batch.edits:
+        draft.take(edit)
+    if base is not None:
+        changed = [
+            star for star in draft.named if star in constellation.stars and constellation.stars[star].revision > base
+        ]
+        if changed:
+            raise StaleRevision(base, constellation.revision, changed)
+    draft.check_references()
+    draft.check_acyclic()
+
+
+class _Draft:
+    """The graph as the batch would leave it: only what differs from the graph as it is."""
+
+    def __init__(self, constellation: TaskConstellation, known: frozenset[str], by: StarId | None) -> None:
+        self._graph = constellation
+        self._known = known
+        self._by = by
+        self._added: dict[StarId, StarSpec] = {}
+        self._removed: dict[StarId, None] = {}
+        self._inputs: dict[StarId, Mapping[str, StarInput]] = {}
+        self._parents: dict[StarId, set[StarId]] = {}
+        self._new_children: dict[StarId, list[StarId]] = {}
+        self._cut: set[tuple[StarId, StarId]] = set()
+        self._heads: dict[StarId, None] = {}
+        self.named: dict[StarId, None] = {}
+
+    def take(self, edit: Edit) -> None:
+        """Check one edit against the draft so far, and add it."""
+        match edit:
+            case AddStar(spec):
+                self._add_star(spec)
+            case RemoveStar(star):
+                self._remove_star(star)
+            case UpdateStar(star):
+                self._need_editable(star, "updated")
+                check_spec(update_spec(self._spec(star), edit), self._known)
+            case AddLine(line):
+                self._add_line(line)
+            case RemoveLine(parent, child):
+                self._need_editable(child, "given other parents")
+                self.named[parent] = None
+                if parent not in self._parents_of(child):
+                    raise InvalidEdit(child, f"has no line from {parent}")
+                self._parents_of(child).discard(parent)
+                self._cut.add((parent, child))
+            case RebindInputs(star, inputs):
+                self._need_editable(star, "given other inputs")
+                self._inputs[star] = {**self._inputs_of(star), **inputs}
+                _check_inputs(star, self._inputs[star])
+            case CancelStar(star):
+                self._need(star)
+                if star == self._by:
+                    raise InvalidEdit(star, "cannot cancel itself; it may fail instead")
+            case _:
+                assert_never(edit)
+
+    def _add_star(self, spec: StarSpec) -> None:
+        if spec.id in self._graph.stars or spec.id in self._added:
+            raise InvalidEdit(spec.id, "there is a star of this name already")
+        if len(self._graph.stars) + len(self._added) >= self._graph.budget.stars:
+            raise InvalidEdit(spec.id, f"the request's budget of {self._graph.budget.stars} stars is used up")
+        check_spec(spec, self._known)
+        self._added[spec.id] = spec
+
+    def _remove_star(self, star: StarId) -> None:
+        self._need_editable(star, "removed")
+        for child in self._children_of(star):
+            self._parents_of(child).discard(star)
+        self._added.pop(star, None)
+        self._removed[star] = None
+
+    def _add_line(self, line: TaskStarLine) -> None:
+        self._need(line.parent)
+        self._need_editable(line.child, "given other parents")
+        if (line.kind is LineKind.CONDITION) != (line.condition is not None):
+            raise InvalidEdit(line.child, "a line has a condition exactly when its kind is condition")
+        parents = self._parents_of(line.child)
+        if line.parent in parents:
+            raise InvalidEdit(line.child, f"has a line from {line.parent} already")
+        parents.add(line.parent)
+        self._cut.discard((line.parent, line.child))
+        self._new_children.setdefault(line.parent, []).append(line.child)
+        self._heads[line.child] = None
+
+    def check_references(self) -> None:
+        """Each input that takes a star's output must take it from a parent."""
+        for star in {**self._added, **self._inputs, **self._parents}:
+            if star in self._removed:
+                continue
+            for name, source in self._inputs_of(star).items():
+                if isinstance(source, OutputOf) and source.star not in self._parents_of(star):
+                    raise InvalidEdit(star, f"input {name} refers to {source.star}, which is not a parent of it")
+
+    def check_acyclic(self) -> None:
+        """A new cycle runs through a new line, so it lies in what is reachable from the new lines' children.
+
+        Kahn's algorithm on that part alone; its cost does not depend on the rest of the graph.
+        """
+        reached: dict[StarId, int] = dict.fromkeys(self._heads, 0)
+        pending = list(reached)
+        while pending:
+            for child in self._children_of(pending.pop()):
+                if child not in reached:
+                    reached[child] = 0
+                    pending.append(child)
+                reached[child] += 1
+        free = [star for star, parents in reached.items() if parents == 0]
+        while free:
+            star = free.pop()
+            del reached[star]
+            for child in self._children_of(star):
+                reached[child] -= 1
+                if reached[child] == 0:
+                    free.append(child)
+        if reached:
+            cycle = self._find_cycle(reached)
+            raise InvalidEdit(cycle[0], f"a cycle: {' -> '.join((*cycle, cycle[0]))}")
+
+    def _find_cycle(self, stuck: Mapping[StarId, int]) -> list[StarId]:
+        """One cycle, given stars each of which has a parent among them: walk towards the parents until one repeats."""
+        walk: dict[StarId, None] = {}
+        star = next(iter(stuck))
+        while star not in walk:
+            walk[star] = None
+            star = next(parent for parent in self._parents_of(star) if parent in stuck)
+        path = list(walk)
+        return path[path.index(star) :][::-1]
+
+    def _need(self, star: StarId) -> None:
+        self.named[star] = None
+        if star not in self._added and (star not in self._graph.stars or star in self._removed):
+            raise InvalidEdit(star, f"there is no such star; there are {_some(self._graph.stars)}")
+
+    def _need_editable(self, star: StarId, action: str) -> None:
+        self._need(star)
+        if star in self._added:
+            return
+        state = self._graph.stars[star].state
+        if state is StarState.RUNNING or state.is_terminal:
+            raise InvalidEdit(star, f"is {state.value} and cannot be {action} any more")
+
+    def _spec(self, star: StarId) -> StarSpec:
+        return self._added[star] if star in self._added else self._graph.stars[star].spec
+
+    def _inputs_of(self, star: StarId) -> Mapping[str, StarInput]:
+        found = self._inputs.get(star)
+        return self._spec(star).inputs if found is None else found
+
+    def _parents_of(self, star: StarId) -> set[StarId]:
+        if star not in self._parents:
+            self._parents[star] = set(() if star in self._added else self._graph.parents.get(star, ()))
+        return self._parents[star]
+
+    def _children_of(self, star: StarId) -> Iterator[StarId]:
+        for child in self._graph.children.get(star, ()):
+            if (star, child) not in self._cut and child not in self._removed:
+                yield child
+        for child in self._new_children.get(star, ()):
+            if (star, child) not in self._cut and child not in self._removed:
+                yield child
+
+
+def check_spec(spec: StarSpec, known: frozenset[str]) -> None:
+    """Refuse a specification that is out of range, or that no worker ever known could meet."""
+    if not is_name(spec.id):
+        raise InvalidEdit(
+            spec.id, "a name has 1 to 64 letters, digits, '_', '.', '~' or '-', and begins with a letter or digit"
+        )
+    if not is_name(spec.program):
+        raise InvalidEdit(spec.id, f"program {spec.program!r} is not a name")
+    if abs(spec.priority) > MAX_PRIORITY:
+        raise InvalidEdit(spec.id, f"priority {spec.priority} is outside -{MAX_PRIORITY} to {MAX_PRIORITY}")
+    if len(spec.requires) > MAX_REQUIRES:
+        raise InvalidEdit(spec.id, f"{len(spec.requires)} requirements; at most {MAX_REQUIRES}")
+    _check_inputs(spec.id, spec.inputs)
+    _check_times(spec)
+    if known:
+        for capability in sorted(spec.capabilities - known):
+            kind = capability.partition(":")[0]
+            offered = sorted(name for name in known if name.partition(":")[0] == kind)
+            raise InvalidEdit(spec.id, f"no worker knows {capability}; known are {_some(offered)}")
+
+
+def _check_inputs(star: StarId, inputs: Mapping[str, StarInput]) -> None:
+    if len(inputs) > MAX_INPUTS:
+        raise InvalidEdit(star, f"{len(inputs)} inputs; at most {MAX_INPUTS}")
+    for name in inputs:
+        if not is_name(name):
+            raise InvalidEdit(star, f"input {name!r} is not a name")
+
+
+def _check_times(spec: StarSpec) -> None:
+    timeouts, retry = spec.timeouts, spec.retry
+    for name, limit_s in (
+        ("schedule_to_start_s", timeouts.schedule_to_start_s),
+        ("start_to_close_s", timeouts.start_to_close_s),
+        ("heartbeat_s", timeouts.heartbeat_s),
+    ):
+        if limit_s is not None and not (math.isfinite(limit_s) and limit_s > 0):
+            raise InvalidEdit(spec.id, f"{name} must be a positive number of seconds")
+    if not 1 <= retry.max_attempts <= MAX_ATTEMPTS:
+        raise InvalidEdit(spec.id, f"max_attempts must be 1 to {MAX_ATTEMPTS}")
+    if not (math.isfinite(retry.backoff_s) and retry.backoff_s >= 0):
+        raise InvalidEdit(spec.id, "backoff_s must be a number of seconds, 0 or more")
+    if not (math.isfinite(retry.multiplier) and retry.multiplier >= 1):
+        raise InvalidEdit(spec.id, "multiplier must be 1 or more")
+    if not (math.isfinite(retry.max_backoff_s) and retry.max_backoff_s >= retry.backoff_s):
+        raise InvalidEdit(spec.id, "max_backoff_s must not be less than backoff_s")
+    if not 0 <= retry.jitter <= 1:
+        raise InvalidEdit(spec.id, "jitter must be between 0 and 1")
+
+
+def _some(names: "Mapping[StarId, object] | list[str]") -> str:
+    """A list short enough for an error message."""
+    listed = list(names)
+    return (", ".join(listed[:12]) + (f" and {len(listed) - 12} more" if len(listed) > 12 else "")) or "none"

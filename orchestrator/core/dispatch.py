@@ -1,0 +1,106 @@
+"""Placement: which ready star goes to which worker now, and what it is given."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from asterism.orchestrator.core.constellation import TaskConstellation
+from asterism.orchestrator.core.effects import Assign
+from asterism.orchestrator.core.ending import end_constellation, finish_star
+from asterism.orchestrator.core.ids import FencingToken
+from asterism.orchestrator.core.records import AttemptLeased
+from asterism.orchestrator.core.request import ConstellationState
+from asterism.orchestrator.core.star import Constant, OutputOf, ParentOutcomes, StarError, StarState, TaskStar
+from asterism.orchestrator.core.state import ReadyStar, Worker
+from asterism.orchestrator.core.turn import Turn
+from asterism.orchestrator.core.values import MISSING, Json, Missing, find_at, json_bytes
+
+MAX_INPUTS_BYTES: Final = 2 * 1024 * 1024
+"""All inputs of one assignment, about: half of what a frame may carry."""
+
+
+def dispatch(turn: Turn) -> None:
+    """Lease ready stars while there is a free slot that fits: highest priority first, then the longest ready."""
+    while (chosen := _next_placement(turn)) is not None:
+        entry, workers = chosen
+        constellation = turn.state.constellations[entry.constellation]
+        star = constellation.stars[entry.star]
+        if constellation.attempts >= constellation.budget.attempts:
+            reason = f"the budget of {constellation.budget.attempts} attempts is used up"
+            end_constellation(turn, constellation, ConstellationState.FAILED, reason)
+            continue
+        inputs = resolve_inputs(constellation, star)
+        if isinstance(inputs, StarError):
+            finish_star(turn, constellation, star, StarState.FAILED, error=inputs)
+            continue
+        _lease(turn, constellation, star, _pick(star, workers), inputs)
+
+
+def _next_placement(turn: Turn) -> tuple[ReadyStar, list[Worker]] | None:
+    """The first star in order for which some worker has a free slot, and those workers."""
+    best: tuple[ReadyStar, list[Worker]] | None = None
+    for capabilities in list(turn.state.ready):
+        entry = turn.state.first_ready(capabilities)
+        if entry is None or (best is not None and best[0] < entry):
+            continue
+        workers = [worker for worker in turn.state.candidates(capabilities) if worker.free_slots > 0]
+        if workers:
+            best = entry, workers
+    return best
+
+
+def _pick(star: TaskStar, workers: list[Worker]) -> Worker:
+    """The worker with the most free slots, the first by id among equals; one that has not tried this star if any."""
+    tried = {attempt.worker for attempt in star.attempts}
+    fresh = [worker for worker in workers if worker.id not in tried] if tried else workers
+    return max(fresh or workers, key=lambda worker: worker.free_slots)
+
+
+def _lease(
+    turn: Turn, constellation: TaskConstellation, star: TaskStar, worker: Worker, inputs: Mapping[str, Json]
+) -> None:
+    spec = star.spec
+    token = FencingToken(turn.state.last_fencing_token + 1)
+    number = len(star.attempts) + 1
+    turn.record(AttemptLeased(turn.seq, turn.at, constellation.id, spec.id, number, worker.id, token))
+    turn.effect(
+        Assign(
+            worker.id,
+            constellation.id,
+            spec.id,
+            number,
+            token,
+            spec.kind,
+            spec.program,
+            inputs,
+            min((name.removeprefix("model:") for name in spec.requires if name.startswith("model:")), default=None),
+            constellation.revision,
+            spec.may_edit,
+            spec.timeouts.start_to_close_s,
+            spec.timeouts.heartbeat_s,
+        )
+    )
+
+
+def resolve_inputs(constellation: TaskConstellation, star: TaskStar) -> Mapping[str, Json] | StarError:
+    """Every input as a value. What a result contains is data: it is never looked into for references."""
+    resolved: dict[str, Json] = {}
+    size = 0
+    for name, source in star.spec.inputs.items():
+        match source:
+            case Constant(value):
+                resolved[name] = value
+                continue
+            case OutputOf(parent_id, path):
+                parent = constellation.stars[parent_id]
+                found = find_at(parent.result, path) if parent.state is StarState.SUCCEEDED else MISSING
+                if isinstance(found, Missing):
+                    where = "".join(f"[{step!r}]" for step in path)
+                    return StarError("input_missing", f"input {name}: {parent_id}{where} has no value")
+                resolved[name] = found
+            case ParentOutcomes():
+                parents = constellation.parents.get(star.spec.id, {})
+                resolved[name] = {parent: constellation.outcome(parent) for parent in parents}
+        size += json_bytes(resolved[name])
+        if size > MAX_INPUTS_BYTES:
+            return StarError("inputs_too_large", f"inputs of more than {MAX_INPUTS_BYTES} bytes; {name} went over")
+    return resolved

@@ -1,0 +1,147 @@
+"""How stars and constellations end: skips spread down the graph, what runs is told to stop, the outcome is computed."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from asterism.orchestrator.core.constellation import TaskConstellation
+from asterism.orchestrator.core.effects import Stop
+from asterism.orchestrator.core.ids import StarId
+from asterism.orchestrator.core.line import LineKind, TaskStarLine
+from asterism.orchestrator.core.records import ConstellationEnded, StarFinished
+from asterism.orchestrator.core.request import ConstellationState
+from asterism.orchestrator.core.retry import successor
+from asterism.orchestrator.core.star import AttemptOutcome, StarError, StarKind, StarState, TaskStar
+from asterism.orchestrator.core.turn import Turn
+from asterism.orchestrator.core.values import Json
+
+SKIPPED: Final = "skipped"
+"""Error code of a star that was cancelled because a parent failed: it counts as a failure of the request."""
+UNCHOSEN: Final = "unchosen"
+"""Error code of a star that was cancelled because a condition was false or a parent cancelled: the graph went another
+way."""
+
+
+def finish_star(
+    turn: Turn,
+    constellation: TaskConstellation,
+    star: TaskStar,
+    state: StarState,
+    *,
+    result: Json = None,
+    error: StarError | None = None,
+    outcome: AttemptOutcome | None = None,
+    releases_slot: bool = True,
+    spreads: bool = True,
+) -> None:
+    """End a star for good, then (`spreads`) skip, all the way down, the children that it leaves without hope.
+
+    A live attempt ends with it, as `outcome`; when its worker still runs it (`releases_slot` False) it is told to stop.
+    """
+    turn.touch(constellation)
+    pending = [(star, state, result, error, outcome, releases_slot)]
+    while pending:
+        star, state, result, error, outcome, releases_slot = pending.pop()
+        if star.state.is_terminal:
+            continue
+        live = star.live_attempt
+        turn.record(
+            StarFinished(
+                turn.seq,
+                turn.at,
+                constellation.id,
+                star.spec.id,
+                state,
+                result,
+                error,
+                None if live is None else live.number,
+                None if live is None else outcome,
+                releases_slot,
+            )
+        )
+        if live is not None and not releases_slot:
+            turn.effect(Stop(live.worker, live.fencing_token, "" if error is None else error.message))
+        for child_id, line in reversed(constellation.children.get(star.spec.id, {}).items()):
+            skip = find_skip(constellation, line)
+            if spreads and skip is not None:
+                pending.append((constellation.stars[child_id], StarState.CANCELLED, None, skip, None, True))
+
+
+def find_skip(constellation: TaskConstellation, line: TaskStarLine) -> StarError | None:
+    """Why a terminal parent will never let the line's child run; None when it lets it."""
+    parent = constellation.stars[line.parent]
+    if line.kind is LineKind.COMPLETION:
+        return None
+    if line.kind is LineKind.SUCCESS:
+        if parent.state is StarState.SUCCEEDED:
+            return None
+        code = SKIPPED if parent.state is StarState.FAILED or _is_skipped(parent) else UNCHOSEN
+        return StarError(code, f"its parent {line.parent} {_how(parent)}")
+    if line.condition is not None and line.condition.holds(constellation.outcome(line.parent)):
+        return None
+    return StarError(UNCHOSEN, f"the condition on its parent {line.parent} is false")
+
+
+def _how(star: TaskStar) -> str:
+    if star.state is StarState.FAILED and star.error is not None:
+        return f"failed ({star.error.code})"
+    return "was skipped" if _is_skipped(star) else "was cancelled"
+
+
+def cancel_star(
+    turn: Turn, constellation: TaskConstellation, star: TaskStar, reason: str, *, spreads: bool = True
+) -> None:
+    """Cancel a star; one that is terminal stays as it is."""
+    finish_star(
+        turn,
+        constellation,
+        star,
+        StarState.CANCELLED,
+        error=StarError("cancelled", reason),
+        outcome=AttemptOutcome.CANCELLED,
+        releases_slot=star.live_attempt is None,
+        spreads=spreads,
+    )
+
+
+def end_constellation(turn: Turn, constellation: TaskConstellation, state: ConstellationState, reason: str) -> None:
+    """End a request that has not ended by itself: cancel what is left, and record why."""
+    for star in list(constellation.stars.values()):
+        cancel_star(turn, constellation, star, reason, spreads=False)
+    turn.record(ConstellationEnded(turn.seq, turn.at, constellation.id, state, reason))
+    turn.touched.pop(constellation.id, None)
+
+
+def end_if_finished(turn: Turn, constellation: TaskConstellation) -> None:
+    """Record the end of a request whose stars are all terminal."""
+    if constellation.unfinished == 0 and not constellation.state.is_terminal:
+        state, reason = outcome_of(constellation)
+        turn.record(ConstellationEnded(turn.seq, turn.at, constellation.id, state, reason))
+
+
+def outcome_of(constellation: TaskConstellation) -> tuple[ConstellationState, str]:
+    """How a request ended, by the stars that nothing depends on; retried ones are represented by their successors.
+
+    FAILED when one of them failed or was skipped for a failure; else SUCCEEDED when one of them succeeded (of the
+    stars other than plans, where there are any); else CANCELLED. The reason is the earliest failure of all.
+    """
+    sinks = _sinks(constellation.stars, constellation.children)
+    failed = [star for star in sinks if star.state is StarState.FAILED or _is_skipped(star)]
+    if failed:
+        causes = [star for star in constellation.stars.values() if star.state is StarState.FAILED] or failed
+        first = min(causes, key=lambda star: star.finished_at or 0.0)
+        error = first.error or StarError("unknown", "no reason was given")
+        return ConstellationState.FAILED, f"star {first.spec.id}: {error.message} ({error.code})"
+    work = [star for star in sinks if star.spec.kind is not StarKind.PLAN] or sinks
+    if any(star.state is StarState.SUCCEEDED for star in work):
+        return ConstellationState.SUCCEEDED, ""
+    return ConstellationState.CANCELLED, "every star was cancelled"
+
+
+def _is_skipped(star: TaskStar) -> bool:
+    return star.error is not None and star.error.code == SKIPPED
+
+
+def _sinks(
+    stars: Mapping[StarId, TaskStar], children: Mapping[StarId, Mapping[StarId, TaskStarLine]]
+) -> list[TaskStar]:
+    return [star for star_id, star in stars.items() if star_id not in children and successor(star_id) not in stars]

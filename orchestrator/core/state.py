@@ -1,0 +1,259 @@
+"""All that the orchestrator holds in memory. Only `apply.py` changes what is stored; the indexes follow from it."""
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Final
+
+from asterism.orchestrator.core.constellation import TaskConstellation
+from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId, WorkerId
+from asterism.orchestrator.core.profile import WorkerProfile
+from asterism.orchestrator.core.snapshot import Snapshot
+from asterism.orchestrator.core.star import TaskStar
+
+KEEP_ENDED: Final = 256
+"""Ended constellations kept in memory, so that an edit or a retry right after the end needs no load."""
+
+
+_NO_CONSTELLATION, _NO_STAR, _NO_WORKER = ConstellationId(""), StarId(""), WorkerId("")
+_NO_TOKEN = FencingToken(0)
+
+
+@dataclass(slots=True)
+class Lease:
+    """A slot of a worker, and the attempt that holds it."""
+
+    constellation: ConstellationId
+    star: StarId
+    attempt: int
+    is_stopping: bool = False
+    """The attempt has ended here; its worker has not confirmed yet."""
+    last_progress_at: float = 0.0
+
+
+@dataclass(slots=True)
+class Worker:
+    """A worker as it stands now."""
+
+    id: WorkerId
+    instance: str
+    profile: WorkerProfile
+    labels: dict[str, str] = field(default_factory=dict)
+    """Set by an operator; they win over the worker's own."""
+    is_attached: bool = False
+    is_draining: bool = False
+    """An operator wants it to get no new stars."""
+    is_leaving: bool = False
+    """It said itself that it is about to leave."""
+    has_left: bool = False
+    running: dict[FencingToken, Lease] = field(default_factory=dict)
+    """Exactly the slots it holds."""
+    lease_expires_at: float = 0.0
+    last_seen_at: float = 0.0
+    capabilities: frozenset[str] = frozenset()
+
+    @property
+    def free_slots(self) -> int:
+        """How many stars it could take now, whatever its state."""
+        return self.profile.slots - len(self.running)
+
+    @property
+    def takes_stars(self) -> bool:
+        """Whether it is there and wants work."""
+        return self.is_attached and not self.is_draining and not self.is_leaving
+
+
+class Timer(IntEnum):
+    """What a deadline is for."""
+
+    WORKER_LEASE = 0
+    START_TO_CLOSE = 1
+    HEARTBEAT = 2
+    SCHEDULE_TO_START = 3
+    BACKOFF = 4
+    BUDGET = 5
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Deadline:
+    """One entry of the heap; whoever takes it looks whether it still means anything."""
+
+    at: float
+    timer: Timer
+    constellation: ConstellationId = _NO_CONSTELLATION
+    star: StarId = _NO_STAR
+    worker: WorkerId = _NO_WORKER
+    fencing_token: FencingToken = _NO_TOKEN
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ReadyStar:
+    """One entry of a ready queue: higher priority first, then the order of becoming ready."""
+
+    rank: int
+    order: int
+    constellation: ConstellationId
+    star: StarId
+
+
+class State:
+    """Constellations, workers, and the indexes that keep every step's cost independent of how many there are."""
+
+    def __init__(self) -> None:
+        self.constellations: dict[ConstellationId, TaskConstellation] = {}
+        self.workers: dict[WorkerId, Worker] = {}
+        self.requests: dict[tuple[str, str], ConstellationId] = {}
+        self.last_seq = 0
+        self.last_fencing_token = FencingToken(0)
+        self.ready: dict[frozenset[str], list[ReadyStar]] = {}
+        """A heap for each set of capabilities that some star needs."""
+        self.ended: dict[ConstellationId, None] = {}
+        """Ended constellations in memory, oldest first."""
+        self._queued: dict[tuple[ConstellationId, StarId], int] = {}
+        self._deadlines: list[Deadline] = []
+        self._order = 0
+        self._candidates: dict[frozenset[str], list[Worker]] = {}
+        self._known: frozenset[str] | None = None
+
+    @classmethod
+    def from_snapshot(cls, snapshot: Snapshot, *, at: float, lease_s: float) -> "State":
+        """The state on disk; workers get a whole lease, from `at`, to come back."""
+        state = cls()
+        state.last_seq = snapshot.last_seq
+        state.last_fencing_token = snapshot.last_fencing_token
+        for stored in snapshot.workers:
+            worker = Worker(stored.id, stored.instance, stored.profile, dict(stored.labels))
+            worker.is_draining = stored.is_draining
+            worker.has_left = stored.has_left
+            worker.capabilities = worker.profile.capabilities(worker.labels)
+            worker.lease_expires_at = at + lease_s
+            state.workers[worker.id] = worker
+            if not worker.has_left:
+                state.push(Deadline(worker.lease_expires_at, Timer.WORKER_LEASE, worker=worker.id))
+        for constellation in snapshot.constellations:
+            state.adopt(constellation, at=at)
+        return state
+
+    def adopt(self, constellation: TaskConstellation, *, at: float) -> None:
+        """Take in a constellation that was loaded: index what is ready, what runs and what has a deadline."""
+        self.constellations[constellation.id] = constellation
+        self.requests[constellation.owner, constellation.request_id] = constellation.id
+        if constellation.state.is_terminal:
+            self.ended[constellation.id] = None
+        else:
+            self.watch_budget(constellation)
+        for star in constellation.stars.values():
+            for attempt in star.attempts:
+                if not attempt.holds_slot:
+                    continue
+                lease = Lease(constellation.id, star.spec.id, attempt.number, attempt.outcome is not None, at)
+                self.workers[attempt.worker].running[attempt.fencing_token] = lease
+                if attempt.outcome is None:
+                    self.watch_attempt(constellation.id, star, attempt.fencing_token, attempt.leased_at, at)
+            if star.live_attempt is None and not star.state.is_terminal and star.unmet == 0:
+                self.enqueue(constellation.id, star)
+
+    def push(self, deadline: Deadline) -> None:
+        """Wake at that time."""
+        heapq.heappush(self._deadlines, deadline)
+
+    def next_deadline(self) -> float | None:
+        """When to look again, in seconds since the epoch."""
+        return self._deadlines[0].at if self._deadlines else None
+
+    def due(self, at: float) -> Iterator[Deadline]:
+        """Take every deadline up to `at`, earliest first, those pushed meanwhile too."""
+        while self._deadlines and self._deadlines[0].at <= at:
+            yield heapq.heappop(self._deadlines)
+
+    def watch_budget(self, constellation: TaskConstellation) -> None:
+        """Set the deadline of a running request."""
+        if constellation.budget.seconds is not None:
+            ends_at = constellation.started_at + constellation.budget.seconds
+            self.push(Deadline(ends_at, Timer.BUDGET, constellation.id))
+
+    def watch_attempt(
+        self, constellation: ConstellationId, star: TaskStar, token: FencingToken, leased_at: float, seen_at: float
+    ) -> None:
+        """Set the deadlines of a live attempt."""
+        timeouts, star_id = star.spec.timeouts, star.spec.id
+        if timeouts.start_to_close_s is not None:
+            ends_at = leased_at + timeouts.start_to_close_s
+            self.push(Deadline(ends_at, Timer.START_TO_CLOSE, constellation, star_id, fencing_token=token))
+        if timeouts.heartbeat_s is not None:
+            ends_at = seen_at + timeouts.heartbeat_s
+            self.push(Deadline(ends_at, Timer.HEARTBEAT, constellation, star_id, fencing_token=token))
+
+    def enqueue(self, constellation: ConstellationId, star: TaskStar) -> None:
+        """Queue a star that has no unmet parent, now or at the end of its backoff."""
+        key = (constellation, star.spec.id)
+        if star.retry_at is not None:
+            self.push(Deadline(star.retry_at, Timer.BACKOFF, constellation, star.spec.id))
+            self._queued.pop(key, None)
+        else:
+            self.enqueue_now(constellation, star)
+
+    def enqueue_now(self, constellation: ConstellationId, star: TaskStar) -> None:
+        """Queue a star that may be dispatched at once; an earlier entry of it is void."""
+        self._order += 1
+        self._queued[constellation, star.spec.id] = self._order
+        entry = ReadyStar(-star.spec.priority, self._order, constellation, star.spec.id)
+        heapq.heappush(self.ready.setdefault(star.spec.capabilities, []), entry)
+        limit_s = star.spec.timeouts.schedule_to_start_s
+        since = star.ready_at if star.retry_at is None else star.retry_at
+        if limit_s is not None and since is not None:
+            self.push(Deadline(since + limit_s, Timer.SCHEDULE_TO_START, constellation, star.spec.id))
+
+    def dequeue(self, constellation: ConstellationId, star: StarId) -> None:
+        """Void the star's entry, if it has one."""
+        self._queued.pop((constellation, star), None)
+
+    def is_queued(self, constellation: ConstellationId, star: StarId) -> bool:
+        """Whether the star waits for a slot and for nothing else."""
+        return (constellation, star) in self._queued
+
+    def first_ready(self, capabilities: frozenset[str]) -> ReadyStar | None:
+        """The next star that needs just these capabilities; void entries before it are thrown away."""
+        heap = self.ready.get(capabilities)
+        while heap:
+            entry = heap[0]
+            if self._queued.get((entry.constellation, entry.star)) == entry.order:
+                return entry
+            heapq.heappop(heap)
+        if heap is not None:
+            del self.ready[capabilities]
+        return None
+
+    def candidates(self, capabilities: frozenset[str]) -> list[Worker]:
+        """The workers that take stars and offer all of `capabilities`, by id."""
+        found = self._candidates.get(capabilities)
+        if found is None:
+            workers = sorted(self.workers.values(), key=lambda worker: worker.id)
+            found = [worker for worker in workers if worker.takes_stars and capabilities <= worker.capabilities]
+            self._candidates[capabilities] = found
+        return found
+
+    def known_capabilities(self) -> frozenset[str]:
+        """What any worker offers or has offered; empty while none has ever joined."""
+        if self._known is None:
+            self._known = frozenset[str]().union(*(worker.capabilities for worker in self.workers.values()))
+        return self._known
+
+    def fleet_changed(self) -> None:
+        """Forget what was derived from the fleet: a worker came, went, drained or got labels."""
+        self._candidates.clear()
+        self._known = None
+
+    def evict_ended(self) -> None:
+        """Drop the oldest ended constellations beyond KEEP_ENDED; they are on disk."""
+        while len(self.ended) > KEEP_ENDED:
+            oldest = next(iter(self.ended))
+            del self.ended[oldest]
+            if any(
+                lease.constellation == oldest for worker in self.workers.values() for lease in worker.running.values()
+            ):
+                self.ended[oldest] = None
+                return
+            gone = self.constellations.pop(oldest)
+            del self.requests[gone.owner, gone.request_id]

@@ -1,0 +1,39 @@
+"""What a star that does not run waits for, in words: nothing waits in silence."""
+
+from collections.abc import Mapping
+
+from asterism.orchestrator.core.constellation import TaskConstellation
+from asterism.orchestrator.core.ids import StarId
+from asterism.orchestrator.core.star import StarState, TaskStar
+from asterism.orchestrator.core.state import State
+
+
+def waiting_for(state: State, constellation: TaskConstellation) -> Mapping[StarId, str]:
+    """One line for each star that is WAITING or READY."""
+    return {
+        star_id: _reason(state, constellation, star)
+        for star_id, star in constellation.stars.items()
+        if star.state in (StarState.WAITING, StarState.READY)
+    }
+
+
+def _reason(state: State, constellation: TaskConstellation, star: TaskStar) -> str:
+    if star.unmet > 0:
+        parents = constellation.parents.get(star.spec.id, {})
+        open_ones = [parent for parent in parents if not constellation.stars[parent].state.is_terminal]
+        more = f" and {len(open_ones) - 3} more" if len(open_ones) > 3 else ""
+        return f"{', '.join(open_ones[:3])}{more}"
+    if star.retry_at is not None and not state.is_queued(constellation.id, star.spec.id):
+        return f"the backoff after attempt {len(star.attempts)}, until {star.retry_at:.3f}"
+    needed = star.spec.capabilities
+    if state.candidates(needed):
+        return "a free slot"
+    attached = [worker for worker in state.workers.values() if worker.is_attached]
+    if not attached:
+        return "a worker: none is attached"
+    if any(needed <= worker.capabilities for worker in attached):
+        return "a worker that takes stars: those that could run it are draining"
+    lacking = sorted(needed - frozenset[str]().union(*(worker.capabilities for worker in attached)))
+    if not lacking:
+        return f"one worker with all of {', '.join(sorted(needed))}"
+    return f"a worker with {', '.join(lacking)}: none that is attached has it"

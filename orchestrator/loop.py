@@ -1,0 +1,255 @@
+"""The only writer: it drains the mailbox, steps every event, appends once, and only then lets anything be seen."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from asterism.orchestrator.clock import Clock
+from asterism.orchestrator.core.constellation import TaskConstellation
+from asterism.orchestrator.core.effects import Broadcast, Disconnect, Effect, Reply
+from asterism.orchestrator.core.errors import AlreadyExists, AsterismError, Overloaded, WrongState
+from asterism.orchestrator.core.events import Event, TimePassed, WorkerAttached, WorkerDetached
+from asterism.orchestrator.core.ids import ConstellationId, WorkerId
+from asterism.orchestrator.core.machine import Machine
+from asterism.orchestrator.core.records import Record, WorkerDraining, WorkerJoined, WorkerLabelled, WorkerLeft
+from asterism.orchestrator.outbox import ForWorker, WatcherOutbox, WorkerOutbox
+from asterism.orchestrator.store import Store
+
+MAX_BATCH: Final = 256
+"""Events of one drain: at about 20 us a step, the 5 ms for which the loop may hold everybody else up."""
+RETRY_AFTER_S: Final = 0.2
+"""A full mailbox of 4,096 events is worked off in less."""
+
+
+@dataclass(slots=True)
+class _Letter:
+    """An event in the mailbox, the worker's stream it came by, and who waits for its answer."""
+
+    event: Event
+    stream: WorkerOutbox | None = None
+    answer: "asyncio.Future[Reply | None] | None" = None
+
+
+@dataclass(slots=True)
+class _Batch:
+    """All that one drain leads to, in order; nothing of it is visible before the append."""
+
+    records: list[Record] = field(default_factory=list)
+    releases: list[Callable[[], None]] = field(default_factory=list)
+    answers: list[Callable[[], None]] = field(default_factory=list)
+
+
+class Loop:
+    """Owns the machine. Clients `ask` and wait for what is durable; workers `tell` and are held back when it is full."""
+
+    def __init__(self, *, machine: Machine, store: Store, clock: Clock, epoch: int, max_mailbox: int = 4096) -> None:
+        self.machine = machine
+        """For everyone else to read; what it shows may not be on disk yet."""
+        self._store = store
+        self._clock = clock
+        self._epoch = epoch
+        self._max_mailbox = max_mailbox
+        self._mailbox: deque[_Letter] = deque()
+        self._wake = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        self._is_stopping = False
+        self._streams: dict[WorkerId, WorkerOutbox] = {}
+        self._watchers: dict[ConstellationId, set[WatcherOutbox]] = {}
+        self.dropped = 0
+        """Messages from streams that another one has replaced."""
+
+    @property
+    def streams(self) -> Sequence[WorkerOutbox]:
+        """The streams of the workers that are attached."""
+        return tuple(self._streams.values())
+
+    @property
+    def watchers(self) -> Sequence[WatcherOutbox]:
+        """Everyone who watches."""
+        return tuple(watcher for of_one in self._watchers.values() for watcher in of_one)
+
+    async def ask(self, event: Event) -> Reply | None:
+        """Answer once the event's consequences are on disk; raises what the machine refuses, Overloaded when full."""
+        if len(self._mailbox) >= self._max_mailbox:
+            raise Overloaded("the orchestrator has too many events waiting", RETRY_AFTER_S)
+        return await self._ask(_Letter(event))
+
+    async def attach(self, event: WorkerAttached, stream: WorkerOutbox) -> None:
+        """Let a worker in: from then on `stream` gets its effects; an older stream of the same process is cut."""
+        await self._room()
+        await self._ask(_Letter(event, stream))
+
+    async def tell(self, events: Sequence[Event], stream: WorkerOutbox) -> None:
+        """Hand in what came by `stream`, all or, where it is no longer the worker's stream, nothing; waits for room."""
+        await self._room()
+        for event in events:
+            self._put(_Letter(event, stream))
+
+    @contextmanager
+    def watching(self, constellation: ConstellationId, *, with_text: bool) -> Iterator[WatcherOutbox]:
+        """Every record of the constellation that is appended from now on."""
+        watcher = WatcherOutbox(constellation, with_text=with_text)
+        of_one = self._watchers.setdefault(constellation, set())
+        of_one.add(watcher)
+        try:
+            yield watcher
+        finally:
+            of_one.discard(watcher)
+            if not of_one:
+                self._watchers.pop(constellation, None)
+
+    def adopt(self, constellation: TaskConstellation) -> None:
+        """Bring an ended constellation that memory has forgotten back, so that it can be edited, retried or asked."""
+        if constellation.id in self.machine.constellations:
+            return
+        if not constellation.state.is_terminal:
+            # It ended, and was forgotten, after the picture was taken.
+            raise Overloaded("the constellation has only just ended", RETRY_AFTER_S)
+        self.machine.adopt(constellation)
+
+    def stop(self) -> None:
+        """Take nothing more; `run` returns once everything that waits is on disk."""
+        self._is_stopping = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Work until `stop`. An append that fails is raised: memory is ahead of the disk then, and must be thrown away."""
+        try:
+            while True:
+                self._wake.clear()
+                letters = self._take()
+                if letters:
+                    await self._handle(letters)
+                elif self._is_stopping:
+                    return
+                else:
+                    await self._clock.wait(self._wake, self.machine.next_deadline())
+        finally:
+            self._is_stopping = True
+            self._has_room.set()
+            for letter in self._mailbox:
+                if letter.answer is not None and not letter.answer.done():
+                    letter.answer.set_exception(_leaving())
+
+    def _put(self, letter: _Letter) -> None:
+        if self._is_stopping:
+            raise _leaving()
+        self._mailbox.append(letter)
+        self._wake.set()
+
+    async def _ask(self, letter: _Letter) -> Reply | None:
+        letter.answer = asyncio.get_running_loop().create_future()
+        self._put(letter)
+        return await letter.answer
+
+    async def _room(self) -> None:
+        # No await between the last look and the caller's put, so nobody else takes the place meanwhile.
+        while len(self._mailbox) >= self._max_mailbox and not self._is_stopping:
+            self._has_room.clear()
+            await self._has_room.wait()
+
+    def _take(self) -> list[_Letter]:
+        """The next events, a deadline that has come before all others."""
+        letters = list[_Letter]()
+        deadline, at = self.machine.next_deadline(), self._clock.now()
+        if deadline is not None and deadline <= at:
+            letters.append(_Letter(TimePassed(at, self._clock.chance())))
+        while self._mailbox and len(letters) < MAX_BATCH:
+            letters.append(self._mailbox.popleft())
+        if len(self._mailbox) < self._max_mailbox:
+            self._has_room.set()
+        return letters
+
+    async def _handle(self, letters: Sequence[_Letter]) -> None:
+        batch = _Batch()
+        for letter in letters:
+            self._step(letter, batch)
+        if batch.records:
+            await self._store.append(batch.records, self._epoch)
+        else:
+            await asyncio.sleep(0)  # An append lets others run; a drain without one has to as well.
+        self._publish(batch.records)
+        for release in batch.releases:
+            release()
+        for answer in batch.answers:
+            answer()
+
+    def _step(self, letter: _Letter, batch: _Batch) -> None:
+        event, stream = letter.event, letter.stream
+        attaching = isinstance(event, WorkerAttached)
+        if stream is not None and not attaching and self._streams.get(stream.worker) is not stream:
+            self.dropped += 1
+            return
+        try:
+            outcome = self.machine.step(event)
+        except AsterismError as error:
+            batch.answers.append(_refusal(letter, error))
+            return
+        batch.records += outcome.records
+        replaced: WorkerOutbox | None = None
+        if stream is not None and attaching:
+            replaced = self._streams.get(stream.worker)
+            self._streams[stream.worker] = stream
+        elif stream is not None and isinstance(event, WorkerDetached):
+            del self._streams[stream.worker]
+        for effect in outcome.effects:
+            self._route(effect, replaced, batch)
+        if replaced is not None:
+            batch.releases.append(_cut(replaced, AlreadyExists("stream", replaced.worker, "a newer one replaced it")))
+        if letter.answer is not None:
+            batch.answers.append(_reply(letter.answer, outcome.reply))
+
+    def _route(self, effect: Effect, replaced: WorkerOutbox | None, batch: _Batch) -> None:
+        """Choose the reader now, by who is attached at this point of the order; hand over after the append."""
+        if isinstance(effect, Broadcast):
+            batch.releases.append(lambda: self._show(effect))
+            return
+        current = self._streams.get(effect.worker)
+        if isinstance(effect, Disconnect):
+            error = WrongState("worker", effect.worker, "disconnected", effect.reason)
+            if replaced is not None and replaced.instance == effect.instance:
+                batch.releases.append(_cut(replaced, error))
+            elif current is not None and current.instance == effect.instance:
+                del self._streams[effect.worker]
+                batch.releases.append(_cut(current, error))
+        elif current is not None:
+            batch.releases.append(_deliver(current, effect))
+
+    def _publish(self, records: Sequence[Record]) -> None:
+        if not self._watchers:
+            return
+        for record in records:
+            if isinstance(record, WorkerJoined | WorkerLeft | WorkerDraining | WorkerLabelled):
+                continue
+            for watcher in self._watchers.get(record.constellation, ()):
+                watcher.put(record)
+
+    def _show(self, text: Broadcast) -> None:
+        for watcher in self._watchers.get(text.constellation, ()):
+            watcher.put(text)
+
+
+def _leaving() -> Overloaded:
+    return Overloaded("the orchestrator is leaving", 1.0)
+
+
+def _deliver(stream: WorkerOutbox, effect: ForWorker) -> Callable[[], None]:
+    return lambda: stream.put(effect)
+
+
+def _cut(stream: WorkerOutbox, error: AsterismError) -> Callable[[], None]:
+    return lambda: stream.cut(error)
+
+
+def _reply(answer: "asyncio.Future[Reply | None]", reply: Reply | None) -> Callable[[], None]:
+    # Whoever asked may have gone meanwhile.
+    return lambda: None if answer.done() else answer.set_result(reply)
+
+
+def _refusal(letter: _Letter, error: AsterismError) -> Callable[[], None]:
+    answer = letter.answer
+    return lambda: None if answer is None or answer.done() else answer.set_exception(error)
