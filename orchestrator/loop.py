@@ -43,7 +43,7 @@ class _Batch:
 
 
 class Loop:
-    """Owns the machine. Clients `ask` and wait for what is durable; workers `tell` and are held back when it is full."""
+    """Owns the machine. Clients `ask` and wait until it is durable; workers `tell`, and are held back when full."""
 
     def __init__(self, *, machine: Machine, store: Store, clock: Clock, epoch: int, max_mailbox: int = 4096) -> None:
         self.machine = machine
@@ -109,7 +109,7 @@ class Loop:
         if not constellation.state.is_terminal:
             # It ended, and was forgotten, after the picture was taken.
             raise Overloaded("the constellation has only just ended", RETRY_AFTER_S)
-        self.machine.adopt(constellation)
+        self.machine.adopt(constellation, at=self._clock.now())
 
     def stop(self) -> None:
         """Take nothing more; `run` returns once everything that waits is on disk."""
@@ -117,7 +117,7 @@ class Loop:
         self._wake.set()
 
     async def run(self) -> None:
-        """Work until `stop`. An append that fails is raised: memory is ahead of the disk then, and must be thrown away."""
+        """Work until `stop`. Raises what an append raises: memory is ahead of the disk then, and must be thrown away."""
         try:
             while True:
                 self._wake.clear()

@@ -1,0 +1,146 @@
+"""The orchestrator's settings: a file, then the environment, then flags; what comes later wins."""
+
+import ipaddress
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from asterism.orchestrator.core.errors import Misconfigured
+from asterism.orchestrator.folders import config_folder, data_folder
+
+FILE_NAME: Final = "orchestrator.toml"
+
+
+def _check_listen(text: str) -> str:
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError("write HOST:PORT, such as 127.0.0.1:7465 or [::]:7465; port 0 takes a free one")
+    return text
+
+
+class Settings(BaseSettings):
+    """What `asterism serve` can be told. Spans are in seconds, rates in events a second."""
+
+    model_config = SettingsConfigDict(env_prefix="ASTERISM_", extra="forbid", frozen=True)
+
+    listen: Annotated[str, AfterValidator(_check_listen)] = "127.0.0.1:7465"
+    data_dir: Path = Field(default_factory=data_folder)
+    database: Path | None = None
+    """A SQLite file; by default `asterism.db` in the data folder."""
+    synchronous: Literal["FULL", "NORMAL"] = "FULL"
+    """NORMAL survives a crash of the process, but not a power cut."""
+    lease_s: float = Field(default=10.0, ge=0.5, le=3600)
+    """A worker that is silent for longer has lost what it runs."""
+    drain_s: float = Field(default=10.0, ge=0, le=3600)
+    """Longest time from SIGTERM to the end."""
+    max_mailbox: int = Field(default=4096, ge=16, le=1_000_000)
+    max_workers: int = Field(default=1024, ge=1, le=65536)
+    """Attached at one time."""
+    max_watches: int = Field(default=64, ge=1, le=4096)
+    """At one time, of one identity."""
+    submits_per_s: float = Field(default=50.0, gt=0)
+    """Of one identity, in the long run."""
+    submit_burst: int = Field(default=200, ge=1)
+    """Submits of one identity that may come at once."""
+    tls: Literal["off", "self-made", "files"] = "off"
+    """`self-made` makes a certificate in the data folder once; `files` takes tls_cert and tls_key."""
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    credentials: Literal["auto", "required"] = "auto"
+    """`auto` asks for one as soon as there is one, and always on an address other than loopback."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "text", "json"] = "auto"
+    """`auto` is text on a terminal and JSON elsewhere."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Nothing but what `load` has merged: it knows where each value came from."""
+        return (init_settings,)
+
+    @property
+    def database_path(self) -> Path:
+        """The SQLite file."""
+        return self.database or self.data_dir / "asterism.db"
+
+    @property
+    def host(self) -> str:
+        """Where it listens, without the brackets of an IPv6 address."""
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it. A host name other than localhost may point anywhere."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+class Source(StrEnum):
+    """Where a value came from."""
+
+    DEFAULT = "default"
+    FILE = "file"
+    ENVIRONMENT = "environment"
+    FLAG = "flag"
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The settings, and for each its source in words."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+
+
+def load(flags: Mapping[str, object], *, file: Path | None = None) -> Loaded:
+    """Merge the sources; flags that are None were not given. Raises Misconfigured, naming the setting and its source.
+
+    `file` or else ASTERISM_CONFIG must exist; the one in the user's folder need not.
+    """
+    named = file or (Path(os.environ["ASTERISM_CONFIG"]) if os.environ.get("ASTERISM_CONFIG") else None)
+    path = named or config_folder() / FILE_NAME
+    layers: list[tuple[str, Mapping[str, object]]] = [
+        (f"{Source.FILE} {path}", _read_file(path, must_exist=named is not None)),
+        (Source.ENVIRONMENT.value, EnvSettingsSource(Settings)()),
+        (Source.FLAG.value, {name: value for name, value in flags.items() if value is not None}),
+    ]
+    merged: dict[str, Any] = {}  # pydantic checks the types, that is its job here
+    sources = dict.fromkeys(Settings.model_fields, Source.DEFAULT.value)
+    for name, layer in layers:
+        merged.update(layer)
+        sources.update(dict.fromkeys(layer, name))
+    try:
+        settings = Settings(**merged)
+    except ValidationError as error:
+        first = error.errors()[0]
+        setting = ".".join(str(part) for part in first["loc"])
+        raise Misconfigured(setting, f"{first['msg']} (from: {sources.get(setting, 'unknown')})") from error
+    return Loaded(settings, sources)
+
+
+def _read_file(path: Path, *, must_exist: bool) -> Mapping[str, object]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if must_exist:
+            raise Misconfigured("config", f"there is no file {path}") from None
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise Misconfigured("config", f"cannot read {path}: {error}") from error
