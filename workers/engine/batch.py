@@ -47,7 +47,7 @@ class Copy:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What to compute next: first the copies in order, then `tokens[i]` in slot `first_slot + i` from `starts[i]` on."""
+    """What to compute: the copies in order, then `tokens[i]` in slot `first_slot + i` from position `starts[i]` on."""
 
     copies: tuple[Copy, ...]
     first_slot: int
@@ -67,7 +67,7 @@ class Produced:
     finish: Literal["end", "length"] | None
 
 
-def shared_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+def shared_prefix(first: Sequence[object], second: Sequence[object]) -> int:
     """How many tokens two sequences begin with alike."""
     longest = min(len(first), len(second))
     if first[:longest] == second[:longest]:
@@ -125,7 +125,7 @@ class Batch:
         self._admit()
         if not self._running:
             return None
-        # Prefill and decode take turns while both have work: neither a long prompt nor a long answer waits for the other.
+        # Prefill and decode take turns while both have work: no long prompt stalls answers, no long answer a prompt.
         prefill = self._decoding < len(self._running) and not (self._prefilled_last and self._decoding)
         self._prefilled_last = prefill
         first, last = (self._decoding, len(self._running)) if prefill else (0, self._decoding)
@@ -143,7 +143,7 @@ class Batch:
         return Step(copies, first, tokens, starts, sequences, samples)
 
     def advance(self, step: Step, token_ids: Sequence[int]) -> list[Produced]:
-        """Records that `step` was computed; `token_ids[i]` was chosen for its sequence i, and counts if it `samples`."""
+        """Records that `step` was computed and chose `token_ids[i]` for its sequence i, if that one `samples`."""
         produced: list[Produced] = []
         arrived: list[int] = []
         for row, sequence in enumerate(step.sequences):

@@ -110,7 +110,7 @@ class CachedDecoder:
         return mask[:, None] if last_only else mask.repeat(1, group, 1)[:, None]
 
     def _rotation(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and signed sines for stacked queries, keys and values: [rows, time, heads + 2 * kv_heads, head_dim]."""
+        """Cosines and signed sines for stacked queries, keys, values: [rows, time, heads + 2 * kv_heads, head_dim]."""
         config = self._config
         turned = config.num_attention_heads + config.num_key_value_heads
         shape = (*positions.shape, turned + config.num_key_value_heads, config.head_dim)

@@ -56,7 +56,7 @@ class DecoderConfig:
 
     @staticmethod
     def from_json(values: Mapping[str, object]) -> "DecoderConfig":
-        """Reads the values of a `config.json`; raises `UnsupportedModel` for what this decoder would compute wrongly."""
+        """Reads a `config.json`; raises `UnsupportedModel` for what this decoder would compute wrongly."""
         model_type = values.get("model_type", "llama")
         if model_type != "llama":
             raise UnsupportedModel("model_type", f"is {model_type!r}; this engine runs 'llama'")
@@ -193,7 +193,8 @@ class Attention(nn.Module):
             k = k.repeat_interleave(self.heads // self.kv_heads, dim=1)
             v = v.repeat_interleave(self.heads // self.kv_heads, dim=1)
         attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        return self.o_proj(attended.transpose(1, 2).reshape(batch, time, size))
+        mixed: Tensor = self.o_proj(attended.transpose(1, 2).reshape(batch, time, size))
+        return mixed
 
 
 class MLP(nn.Module):
@@ -206,7 +207,8 @@ class MLP(nn.Module):
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        mixed: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return mixed
 
 
 class DecoderLayer(nn.Module):
@@ -219,7 +221,8 @@ class DecoderLayer(nn.Module):
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), cos, sin)
-        return x + self.mlp(self.post_attention_layernorm(x))
+        mixed: Tensor = x + self.mlp(self.post_attention_layernorm(x))
+        return mixed
 
 
 class DecoderBody(nn.Module):
@@ -253,10 +256,11 @@ class Decoder(nn.Module):
                 nn.init.normal_(parameter, std=0.02)
 
     def forward(self, token_ids: Tensor) -> Tensor:
-        """Logits [batch, time, vocab] for `token_ids` [batch, time]; each position sees itself and what is before it."""
+        """Logits [batch, time, vocab] for `token_ids` [batch, time]; a position sees itself and what is before it."""
         time = token_ids.shape[1]
         cos, sin = self.cos[:time], self.sin[:time]
         x = self.model.embed_tokens(token_ids)
         for layer in self.model.layers:
             x = layer(x, cos, sin)
-        return self.lm_head(self.model.norm(x))
+        logits: Tensor = self.lm_head(self.model.norm(x))
+        return logits

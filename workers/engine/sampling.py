@@ -25,10 +25,7 @@ class Sampler:
 def choose_tokens(logits: Tensor, samplers: Sequence[Sampler | None]) -> list[int]:
     """A token id per row of `logits` [rows, vocab]; a row without a sampler is not wanted and gets any id."""
     drawn = [row for row, sampler in enumerate(samplers) if sampler is not None and sampler.temperature > 0]
-    if len(drawn) == len(samplers):
-        chosen = [0] * len(samplers)
-    else:
-        chosen = logits.argmax(dim=-1).tolist()
+    chosen = [0] * len(samplers) if len(drawn) == len(samplers) else logits.argmax(dim=-1).tolist()
     # One row at a time: a sort or a sum over rows together could round differently beside other neighbours.
     for row in drawn:
         sampler = samplers[row]

@@ -124,4 +124,4 @@ def check_requests(requests: Sequence[GenerationRequest], live_ids: Collection[s
 def check_prompt_length(prompt_tokens: int, context_tokens: int) -> None:
     """Raises `InvalidRequest` unless at least one token can follow the prompt."""
     if prompt_tokens >= context_tokens:
-        raise InvalidRequest("prompt", f"has {prompt_tokens} tokens; the context holds {context_tokens} with the answer")
+        raise InvalidRequest("prompt", f"has {prompt_tokens} tokens; with its answer it gets {context_tokens}")

@@ -1,0 +1,350 @@
+"""The engine that computes: one OS thread owns torch, requests join and leave its batch between two steps."""
+
+import asyncio
+import queue
+import threading
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import assert_never
+
+import torch
+
+from asterism.orchestrator.core.errors import Overloaded
+from asterism.workers.engine.batch import Batch, BatchSequence, Produced
+from asterism.workers.engine.cached_decoder import CachedDecoder
+from asterism.workers.engine.errors import EngineClosed, InvalidRequest
+from asterism.workers.engine.folder import ModelFolder
+from asterism.workers.engine.sampling import Sampler, choose_tokens
+from asterism.workers.engine.seam import (
+    EngineEvent,
+    EngineProfile,
+    FinishReason,
+    GenerationChunk,
+    GenerationEnd,
+    GenerationRequest,
+    check_prompt_length,
+    check_requests,
+)
+from asterism.workers.engine.stops import Detokeniser, StopScanner
+
+PREFILL_TOKENS = 256
+"""Prompt tokens of one step. Larger gains nothing on a CPU, where a step of 256 tokens is bound by arithmetic."""
+
+MAX_LIVE_FACTOR = 64
+"""Requests that may wait per slot before the engine says `Overloaded`."""
+
+INLINE_CHARACTERS = 20_000
+"""Prompts up to this length are tokenised on the event loop: it takes about 2 ms, a trip to a thread 0.1 ms."""
+
+Mailbox = asyncio.Queue[tuple[EngineEvent, ...]]
+"""Of one `generate` call. Unbounded, but never holds more than a chunk for each token its requests asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Hand-off to the OS thread: checked requests with their prompts' token ids."""
+
+    requests: tuple[GenerationRequest, ...]
+    prompts: tuple[list[int], ...]
+    mailbox: Mailbox
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    request_ids: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    pass
+
+
+Command = Submit | Cancel | Close
+
+
+@dataclass(slots=True)
+class Answer:
+    """What the OS thread keeps for a live request beside its sequence."""
+
+    request: GenerationRequest
+    mailbox: Mailbox
+    sequence: BatchSequence
+    detokeniser: Detokeniser
+    scanner: StopScanner
+    sampler: Sampler
+    unreported_tokens: int = 0
+
+
+class TorchEngine:
+    """An `Engine` over a loaded model folder."""
+
+    def __init__(
+        self,
+        model: ModelFolder,
+        *,
+        max_sequences: int = 16,
+        context_tokens: int | None = None,
+        os_threads: int = 1,
+        device: str = "cpu",
+    ) -> None:
+        """`context_tokens` defaults to what the model was trained for; `os_threads` is how many torch uses."""
+        config = model.decoder.config
+        context_tokens = min(context_tokens or config.max_position_embeddings, config.max_position_embeddings)
+        self._model = model
+        self._os_threads = os_threads
+        self._profile = EngineProfile(
+            model=model.name,
+            context_tokens=context_tokens,
+            max_sequences=max_sequences,
+            device=device,
+            parameters=sum(parameter.numel() for parameter in model.decoder.parameters()),
+        )
+        unknown = getattr(model.tokenizer.model, "unk_token", None)
+        self._unknown_id = None if unknown is None else model.tokenizer.token_to_id(unknown)
+        self._live: set[str] = set()
+        self._inbox: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def profile(self) -> EngineProfile:
+        return self._profile
+
+    async def start(self) -> None:
+        if self._thread is not None:
+            raise EngineClosed("an engine starts once")
+        self._loop = loop = asyncio.get_running_loop()
+        worker = EngineThread(self._model, self._profile, self._os_threads, self._inbox, loop.call_soon_threadsafe)
+        # A daemon: a process that is ending for another reason does not wait for the model.
+        self._thread = threading.Thread(target=worker.run, name=f"engine-{self._profile.model}", daemon=True)
+        self._thread.start()
+
+    async def generate(self, requests: Sequence[GenerationRequest]) -> AsyncGenerator[EngineEvent, None]:
+        if self._loop is None:
+            raise EngineClosed("it is not running")
+        check_requests(requests, self._live)
+        limit = self._profile.max_sequences * MAX_LIVE_FACTOR
+        if len(self._live) + len(requests) > limit:
+            raise Overloaded(f"the engine holds {len(self._live)} of at most {limit} requests", retry_after_s=1.0)
+        mine = {request.id for request in requests}
+        self._live |= mine
+        try:
+            mailbox: Mailbox = asyncio.Queue()
+            prompts = [await self._tokenise(request.prompt) for request in requests]
+            if self._loop is None:
+                raise EngineClosed("while the prompt was tokenised")
+            self._inbox.put(Submit(tuple(requests), tuple(prompts), mailbox))
+            while mine:
+                for event in await mailbox.get():
+                    if isinstance(event, GenerationEnd):
+                        mine.discard(event.request_id)
+                        self._live.discard(event.request_id)
+                    yield event
+        finally:
+            self._live -= mine
+            if mine:
+                self._inbox.put(Cancel(frozenset(mine)))
+
+    async def cancel(self, request_ids: Collection[str]) -> None:
+        self._inbox.put(Cancel(frozenset(request_ids)))
+
+    async def close(self) -> None:
+        self._loop = None
+        if self._thread is not None:
+            self._inbox.put(Close())
+            await asyncio.to_thread(self._thread.join)
+
+    async def _tokenise(self, prompt: str) -> list[int]:
+        if len(prompt) > INLINE_CHARACTERS:
+            return await asyncio.to_thread(self._encode, prompt)
+        return self._encode(prompt)
+
+    def _encode(self, prompt: str) -> list[int]:
+        """Token ids of a prompt. A word unknown to the model is refused: the answer would be about something else."""
+        try:
+            encoding = self._model.tokenizer.encode(prompt)
+        except Exception as error:  # tokenizers raises bare Exception for what a model has no token for
+            raise InvalidRequest("prompt", str(error)) from error
+        ids: list[int] = encoding.ids
+        if not ids:
+            raise InvalidRequest("prompt", "has no tokens")
+        if self._unknown_id is not None and self._unknown_id in ids:
+            begin, end = encoding.offsets[ids.index(self._unknown_id)]
+            raise InvalidRequest("prompt", f"has {prompt[begin:end]!r}, which the model has no token for")
+        check_prompt_length(len(ids), self._profile.context_tokens)
+        return ids
+
+
+class EngineThread:
+    """The OS thread's side: made by `start`, then only that thread touches it."""
+
+    def __init__(
+        self,
+        model: ModelFolder,
+        profile: EngineProfile,
+        os_threads: int,
+        inbox: "queue.SimpleQueue[Command]",
+        call_soon_threadsafe: Callable[..., object],
+    ) -> None:
+        self._model = model
+        self._profile = profile
+        self._os_threads = os_threads
+        self._inbox = inbox
+        self._call_soon = call_soon_threadsafe
+        # Built here, on the caller's side, so that a model that does not fit fails `start` and nothing else.
+        self._decoder = CachedDecoder(
+            model.decoder,
+            slots=profile.max_sequences + 1,
+            context_tokens=profile.context_tokens,
+            device=torch.device(profile.device),
+        )
+        self._answers: dict[str, Answer] = {}
+        self._outbox: dict[Mailbox, list[EngineEvent]] = {}
+
+    def run(self) -> None:
+        """Supervises: an error ends the live requests with its text, and the batch starts again, empty.
+
+        What is in the cache may be half written then; an empty batch reads none of it.
+        """
+        torch.set_num_threads(self._os_threads)
+        while True:
+            try:
+                self._serve()
+            except Exception as error:
+                for answer in list(self._answers.values()):
+                    self._end(answer, "error", error=f"{type(error).__name__}: {error}")
+                self._flush()
+            else:
+                return
+
+    def _serve(self) -> None:
+        """Computes until told to close."""
+        batch = Batch(
+            slots=self._profile.max_sequences,
+            context_tokens=self._profile.context_tokens,
+            prefill_tokens=PREFILL_TOKENS,
+            end_ids=frozenset(self._model.decoder.config.eos_token_ids),
+        )
+        while True:
+            for command in self._take(wait=not self._answers):
+                match command:
+                    case Submit(requests, prompts, mailbox):
+                        self._submit(batch, requests, prompts, mailbox)
+                    case Cancel(request_ids):
+                        self._cancel(batch, request_ids)
+                    case Close():
+                        self._cancel(batch, frozenset(self._answers))
+                        self._flush()
+                        return
+                    case _:
+                        assert_never(command)
+            step = batch.next_step()
+            if step is not None:
+                answers = [self._answers[sequence.request_id] for sequence in step.sequences]
+                wanted = zip(answers, step.samples, strict=True)
+                samplers = [answer.sampler if samples else None for answer, samples in wanted]
+                chosen = choose_tokens(self._decoder.compute(step), samplers)
+                for produced in batch.advance(step, chosen):
+                    self._report(batch, produced)
+            self._flush()
+
+    def _take(self, *, wait: bool) -> Iterable[Command]:
+        """Every command that is there; the first one is waited for when there is nothing else to do."""
+        if wait:
+            yield self._inbox.get()
+        while True:
+            try:
+                yield self._inbox.get_nowait()
+            except queue.Empty:
+                return
+
+    def _submit(
+        self, batch: Batch, requests: Sequence[GenerationRequest], prompts: Sequence[list[int]], mailbox: Mailbox
+    ) -> None:
+        sequences: list[BatchSequence] = []
+        for request, prompt in zip(requests, prompts, strict=True):
+            sequence = BatchSequence(request.id, prompt, request.max_tokens)
+            self._answers[request.id] = Answer(
+                request=request,
+                mailbox=mailbox,
+                sequence=sequence,
+                detokeniser=Detokeniser(self._decode, prompt),
+                scanner=StopScanner(request.stop),
+                sampler=Sampler(temperature=request.temperature, top_p=request.top_p, seed=request.seed),
+            )
+            sequences.append(sequence)
+        batch.submit(sequences)
+
+    def _decode(self, token_ids: Sequence[int]) -> str:
+        # Special tokens are kept: markup of reasoning threads is made of them.
+        return self._model.tokenizer.decode(token_ids, skip_special_tokens=False)
+
+    def _cancel(self, batch: Batch, request_ids: Collection[str]) -> None:
+        for request_id in request_ids:
+            answer = self._answers.get(request_id)
+            if answer is not None:
+                batch.finish(request_id)
+                self._end(answer, "cancelled")
+
+    def _report(self, batch: Batch, produced: Produced) -> None:
+        answer = self._answers[produced.sequence.request_id]
+        answer.unreported_tokens += 1
+        if produced.finish == "end":
+            batch.finish(answer.request.id)
+            self._end(answer, "end")
+            return
+        scanned = answer.scanner.push(answer.detokeniser.push(produced.token_id))
+        if scanned.text:
+            self._say(answer, scanned.text)
+        if scanned.stop is not None:
+            batch.finish(answer.request.id)
+            self._end(answer, "stop", stop=scanned.stop)
+        elif produced.finish == "length":
+            batch.finish(answer.request.id)
+            self._end(answer, "length")
+
+    def _say(self, answer: Answer, text: str) -> None:
+        chunk = GenerationChunk(request_id=answer.request.id, text=text, tokens=answer.unreported_tokens)
+        answer.unreported_tokens = 0
+        self._outbox.setdefault(answer.mailbox, []).append(chunk)
+
+    def _end(
+        self,
+        answer: Answer,
+        reason: FinishReason,
+        *,
+        stop: str | None = None,
+        error: str | None = None,
+    ) -> None:
+        """Shows what was held back, unless a stop string ended the text, and ends the request."""
+        del self._answers[answer.request.id]
+        if reason != "stop":
+            text = answer.scanner.push(answer.detokeniser.flush()).text + answer.scanner.flush()
+            if text:
+                self._say(answer, text)
+        end = GenerationEnd(
+            request_id=answer.request.id,
+            finish_reason=reason,
+            stop=stop,
+            tokens=answer.sequence.generated_tokens,
+            prompt_tokens=answer.sequence.prompt_tokens,
+            cached_tokens=answer.sequence.cached_tokens,
+            error=error,
+        )
+        self._outbox.setdefault(answer.mailbox, []).append(end)
+
+    def _flush(self) -> None:
+        """Hands everything that a step gave to the event loop with one wake-up."""
+        if not self._outbox:
+            return
+        outbox, self._outbox = self._outbox, {}
+        try:
+            self._call_soon(_deliver, outbox)
+        except RuntimeError:
+            # The loop has been closed under us: nobody listens any more, so there is nothing left to do.
+            self._inbox.put(Close())
+
+
+def _deliver(outbox: dict[Mailbox, list[EngineEvent]]) -> None:
+    for mailbox, events in outbox.items():
+        mailbox.put_nowait(tuple(events))
