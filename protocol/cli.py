@@ -1,0 +1,90 @@
+"""The program `asterism`: it finds its commands by name, and imports the module of the one that runs."""
+
+import sys
+from collections.abc import Sequence
+from importlib.metadata import EntryPoint, entry_points, version
+from typing import Annotated, Final, NoReturn
+
+import typer
+
+from asterism.orchestrator.core.errors import AsterismError
+from asterism.protocol.commands.ending import ExitCode, advice, print_error
+
+_GROUP: Final = "asterism.commands"
+_EXTRAS: Final = {"asterism.orchestrator": "orchestrator", "asterism.workers": "worker"}
+"""Room -> the extra that brings what its commands import. The rooms' code itself is always there."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs one command and exits with its code: 0, 1 failed, 2 usage, 3 unreachable, 130 interrupted."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    commands = {point.name: point for point in entry_points(group=_GROUP)}
+    chosen = given[0] if given and given[0] in commands else None  # only --help and --version may stand before it
+    points = [commands[chosen]] if chosen else [] if given == ["--version"] else list(commands.values())
+    try:
+        _program(points)(args=given, prog_name="asterism")
+    except AsterismError as error:
+        print_error(error.message, advice(error))
+        sys.exit(ExitCode.of(error))
+    except ModuleNotFoundError as error:
+        extra = None if chosen is None else _missing_extra(commands[chosen], error)
+        if extra is None:
+            raise
+        print_error(
+            f"asterism {chosen} needs the {extra} extra ({error.name} is not installed)",
+            f"pip install 'asterism[{extra}]'",
+        )
+        sys.exit(ExitCode.USAGE)
+    except KeyboardInterrupt:
+        sys.exit(ExitCode.INTERRUPTED)
+    sys.exit(ExitCode.SUCCEEDED)
+
+
+def _program(points: Sequence[EntryPoint]) -> typer.Typer:
+    """The program with the commands of `points` only."""
+    app = typer.Typer(
+        name="asterism",
+        callback=_asterism,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,  # rich would double the time of --help
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    order = {name: place for place, name in enumerate(_ORDER)}
+    for point in sorted(points, key=lambda point: (order.get(point.name, len(order)), point.name)):
+        command = point.load()
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=point.name)
+        else:
+            app.command(point.name)(command)
+    return app
+
+
+_ORDER: Final = ("run", "up", "submit", "watch", "get", "list", "cancel", "retry", "graph", "workers", "serve", "work")
+"""How `--help` lists them: what a newcomer needs first. Others follow by name."""
+
+
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        typer.echo(f"asterism {version('asterism')}")
+        raise typer.Exit
+
+
+def _asterism(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """One request becomes a task constellation that runs on your machines and is rewritten as results stream back."""
+
+
+def _missing_extra(point: EntryPoint, error: ModuleNotFoundError) -> str | None:
+    """The extra that would bring the module which is missing, or None where the fault is another."""
+    if error.name is None or error.name.split(".")[0] == "asterism":
+        return None
+    return next((extra for room, extra in _EXTRAS.items() if point.module.startswith(room)), None)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,256 @@
+"""An orchestrator and its workers as child processes of this one: what `up` keeps, and `run` has for one request."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final, TypeVar
+
+from asterism.orchestrator.core.errors import AsterismError
+from asterism.protocol.view.wording import one_line
+
+_READY_S: Final = 30.0
+"""Longest start of an orchestrator, in seconds: recovery of a large journal on a slow disk included."""
+_DRAIN_S: Final = 10.0
+"""How long a child may take to end after SIGTERM, in seconds, before it is killed."""
+_LOOK_S: Final = 0.02
+"""Time between two looks for the ready file: a file that another process writes has no event to wait for."""
+_LOG_TAIL: Final = 5
+"""Lines of a dead child's log that the error repeats."""
+_PRIVATE: Final = ("ASTERISM_ADDRESS", "ASTERISM_TOKEN", "ASTERISM_TOKEN_FILE", "ASTERISM_CA_FILE", "ASTERISM_LISTEN")
+"""Variables that speak of another orchestrator than the one that is started here."""
+
+
+T = TypeVar("T")
+
+
+class ChildEnded(AsterismError):
+    """A child process ended by itself; `log` is the file with all that it said."""
+
+    def __init__(self, child: str, code: int, log: Path) -> None:
+        said = " / ".join(one_line(line, 300) for line in _last_lines(log))
+        super().__init__(f"{child} ended with code {code}: {said or 'it said nothing'} (log: {log})")
+        self.child = child
+        self.code = code
+        self.log = log
+
+
+@dataclass(frozen=True, slots=True)
+class LocalSetup:
+    """What to start."""
+
+    data_folder: Path
+    """Holds the database and the logs."""
+    listen: str = "127.0.0.1:0"
+    """Port 0: any free one."""
+    workers: int = 3
+    slots: int | None = None
+    """Stars at once on each worker; None: an equal share of the cores."""
+    worker_arguments: tuple[str, ...] = ()
+    """Further flags of `asterism work`."""
+
+
+@dataclass(slots=True)
+class _Child:
+    name: str
+    process: asyncio.subprocess.Process
+    log: Path
+    is_ending: bool = False
+
+
+@dataclass(slots=True)
+class LocalFleet:
+    """The running children."""
+
+    address: str
+    _children: list[_Child] = field(default_factory=list)
+
+    @property
+    def process_ids(self) -> tuple[int, ...]:
+        """Of the orchestrator first, then of the workers."""
+        return tuple(child.process.pid for child in self._children)
+
+    async def guard(self, work: Coroutine[object, object, T]) -> T:
+        """The result of `work`, unless a child ends before it: then `ChildEnded`."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                guards = [group.create_task(_guard(child)) for child in self._children]
+                result = await work
+                for guard in guards:
+                    guard.cancel()
+        except BaseExceptionGroup as several:
+            # Where a child's end broke the work too, the child's end is the cause.
+            dead = several.subgroup(ChildEnded)
+            raise _first(several if dead is None else dead) from None
+        return result
+
+    def kill(self) -> None:
+        """Ends every child at once, with all that it started."""
+        for child in self._children:
+            _signal_group(child, signal.SIGKILL)
+
+    async def stop(self) -> None:
+        """Drains the workers, then the orchestrator, and kills what does not end in time."""
+        try:
+            await _end([child for child in self._children if child is not self._children[0]])
+            await _end(self._children[:1])
+        finally:
+            self.kill()
+            for child in self._children:
+                await child.process.wait()
+
+
+@asynccontextmanager
+async def local_fleet(setup: LocalSetup) -> AsyncIterator[LocalFleet]:
+    """Starts the children and stops them all at the end, however it comes.
+
+    Raises `ChildEnded` when the orchestrator does not come up. Workers may still be joining when it yields.
+    """
+    logs = setup.data_folder / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    ready = setup.data_folder / f"ready-{os.getpid()}"
+    ready.unlink(missing_ok=True)
+    fleet = LocalFleet(address="")
+    try:
+        serve = ["serve", "--listen", setup.listen, "--data-dir", str(setup.data_folder), "--ready-file", str(ready)]
+        orchestrator = await _start("asterism serve", serve, logs / "serve.log")
+        fleet._children.append(orchestrator)
+        fleet.address = await _address_when_ready(orchestrator, ready)
+        for number in range(1, setup.workers + 1):
+            name = f"local-{number}"
+            work = ["work", "--join", fleet.address, "--name", name, *_shares(setup), *setup.worker_arguments]
+            fleet._children.append(await _start(f"asterism work ({name})", work, logs / f"{name}.log"))
+        yield fleet
+    finally:
+        ready.unlink(missing_ok=True)
+        await fleet.stop()
+
+
+def data_folder() -> Path:
+    """Where a user's data lives on this platform; `ASTERISM_DATA_DIR` overrides."""
+    if chosen := os.environ.get("ASTERISM_DATA_DIR"):
+        return Path(chosen)
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "asterism"
+    base = os.environ.get("XDG_DATA_HOME", "")
+    return (Path(base) if base else Path.home() / ".local" / "share") / "asterism"
+
+
+def missing_extras() -> tuple[str, ...]:
+    """Extras that a local fleet needs and this installation lacks."""
+    needs = (("orchestrator", "sqlalchemy"), ("orchestrator", "networkx"), ("worker", "pydantic_settings"))
+    return tuple(dict.fromkeys(extra for extra, module in needs if find_spec(module) is None))
+
+
+def _shares(setup: LocalSetup) -> list[str]:
+    """Slots and torch's threads for each worker, so that together they take the machine and not more."""
+    share = max((os.cpu_count() or 1) // max(setup.workers, 1), 1)
+    return ["--slots", str(setup.slots or max(share, 2)), "--threads", str(share)]
+
+
+async def _start(name: str, arguments: Sequence[str], log: Path) -> _Child:
+    """One child in a session of its own: the terminal's Ctrl-C reaches this process only, which then decides."""
+    environment = {key: value for key, value in os.environ.items() if key not in _PRIVATE}
+    with log.open("wb") as out:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "asterism.protocol.cli",
+            *arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+            preexec_fn=_dies_with_parent(),
+        )
+    return _Child(name, process, log)
+
+
+def _dies_with_parent() -> Callable[[], None] | None:
+    """On Linux, what makes a child get SIGTERM when this process dies, even by SIGKILL; elsewhere None."""
+    if sys.platform != "linux":
+        return None
+    import ctypes
+
+    set_death_signal = 1  # PR_SET_PDEATHSIG of linux/prctl.h
+    library = ctypes.CDLL(None, use_errno=True)  # loaded here: after the fork only the call itself is safe
+    return partial(_call, library.prctl, set_death_signal, int(signal.SIGTERM))
+
+
+def _call(function: Callable[[int, int], int], option: int, value: int) -> None:
+    function(option, value)
+
+
+async def _address_when_ready(orchestrator: _Child, ready: Path) -> str:
+    """The address in the ready file, once the orchestrator has written it."""
+    try:
+        async with asyncio.timeout(_READY_S):
+            while not (address := _first_line(ready)):
+                if orchestrator.process.returncode is not None:
+                    raise ChildEnded(orchestrator.name, orchestrator.process.returncode, orchestrator.log)
+                await asyncio.sleep(_LOOK_S)
+    except TimeoutError:
+        raise AsterismError(
+            f"{orchestrator.name} was not ready within {_READY_S:g} s (log: {orchestrator.log})"
+        ) from None
+    return address
+
+
+async def _end(children: Sequence[_Child]) -> None:
+    """SIGTERM, and time to drain."""
+    for child in children:
+        child.is_ending = True
+        if child.process.returncode is None:
+            child.process.terminate()
+    try:
+        async with asyncio.timeout(_DRAIN_S):
+            for child in children:
+                await child.process.wait()
+    except TimeoutError:
+        return  # the caller kills what is left
+
+
+async def _guard(child: _Child) -> None:
+    code = await child.process.wait()
+    if not child.is_ending:
+        raise ChildEnded(child.name, code, child.log)
+
+
+def _first(several: BaseExceptionGroup[BaseException]) -> BaseException:
+    """One leaf of a group: what a person is told."""
+    leaf: BaseException = several
+    while isinstance(leaf, BaseExceptionGroup):
+        leaf = leaf.exceptions[0]
+    return leaf
+
+
+def _signal_group(child: _Child, number: signal.Signals) -> None:
+    """To the child's whole group, which is there as long as any process of it is."""
+    try:
+        os.killpg(child.process.pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _first_line(file: Path) -> str:
+    """A few bytes of a local file: too little to leave the event loop for."""
+    try:
+        return file.read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
+def _last_lines(log: Path) -> list[str]:
+    try:
+        lines = log.read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    return [line for line in lines if line.strip()][-_LOG_TAIL:]

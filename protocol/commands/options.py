@@ -1,0 +1,48 @@
+"""The options that several commands share."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final, TypeAlias
+
+import typer
+
+
+class Output(StrEnum):
+    """For whom a command prints."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+Address: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--address", help="HOST:PORT of the orchestrator.  [env: ASTERISM_ADDRESS]", show_default=False),
+]
+TokenFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--token-file",
+        help="File with your credential (a flag would show it to every process).  [env: ASTERISM_TOKEN]",
+        show_default=False,
+    ),
+]
+OutputFormat: TypeAlias = Annotated[Output, typer.Option("--output", help="For people, or for programs.")]
+Form: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--form", help="boards, plan or text; without it the form is guessed.", show_default=False),
+]
+Source: TypeAlias = Annotated[
+    str, typer.Argument(metavar="FILE|TEXT", help="A file, `-` for standard input, or the request itself.")
+]
+ConstellationArgument: TypeAlias = Annotated[str, typer.Argument(metavar="ID", help="As `list` shows it.")]
+NewestByDefault: TypeAlias = Annotated[
+    str | None, typer.Argument(metavar="[ID]", help="As `list` shows it; the newest without it.", show_default=False)
+]
+RequestId: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--request-id", help="Makes a repeated submit harmless; random without it.", show_default=False),
+]
+BudgetStars: TypeAlias = Annotated[int | None, typer.Option("--max-stars", min=1, show_default=False)]
+BudgetSeconds: TypeAlias = Annotated[float | None, typer.Option("--max-seconds", min=0.001, show_default=False)]
+
+STDIN: Final = "-"

@@ -1,0 +1,43 @@
+"""Progress as plain lines, for logs and pipes."""
+
+from collections.abc import Iterable
+from typing import TextIO
+
+from asterism.orchestrator.core.events import Chunk
+from asterism.orchestrator.core.ids import StarId
+from asterism.orchestrator.core.records import ConstellationRecord
+from asterism.protocol.view.progress import Progress
+from asterism.protocol.view.wording import seconds
+
+
+class PlainView:
+    """Follows one request line by line. Streamed text is not printed: its threads would be mixed beyond reading."""
+
+    def __init__(self, stream: TextIO, progress: Progress) -> None:
+        self._stream = stream
+        self._progress = progress
+
+    def __enter__(self) -> "PlainView":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.flush()
+
+    def show(self, record: ConstellationRecord) -> None:
+        """Prints a record's news, if it has any, behind the time since the request was accepted."""
+        change = self._progress.apply(record)
+        if change is not None:
+            since = change.at - (self._progress.accepted_at or change.at)
+            self._stream.write(f"{seconds(since):>8} {change.text}\n")
+
+    def hear(self, star: StarId, attempt: int, chunks: Iterable[Chunk]) -> None:
+        """Keeps streamed text for the view model only."""
+        self._progress.hear(star, attempt, chunks)
+
+    def say(self, text: str) -> None:
+        """Prints a line of the program's own."""
+        self._stream.write(f"{text}\n")
+
+    def refresh(self) -> None:
+        """Hands what is written to the reader."""
+        self._stream.flush()
