@@ -241,7 +241,8 @@ def constellations(draw: st.DrawFn) -> TaskConstellation:
         draw(names),
         draw(requests),
         draw(budgets),
-        draw(times),
+        created_at=draw(times),
+        started_at=draw(times),
         revision=draw(counts),
         state=state,
         reason=draw(texts),
@@ -324,6 +325,20 @@ worker_draining: SearchStrategy[r.WorkerDraining] = st.builds(
 worker_labelled: SearchStrategy[r.WorkerLabelled] = st.builds(
     r.WorkerLabelled, sequence_numbers, times, worker_ids, labels
 )
+records_by_type: Final[dict[type[r.Record], SearchStrategy[r.Record]]] = {
+    r.RequestAccepted: request_accepted,
+    r.EditsApplied: edits_applied,
+    r.EditsRefused: edits_refused,
+    r.AttemptLeased: attempt_leased,
+    r.AttemptEnded: attempt_ended,
+    r.StarFinished: star_finished,
+    r.SlotReleased: slot_released,
+    r.ConstellationEnded: constellation_ended,
+    r.WorkerJoined: worker_joined,
+    r.WorkerLeft: worker_left,
+    r.WorkerDraining: worker_draining,
+    r.WorkerLabelled: worker_labelled,
+}
 constellation_records: SearchStrategy[r.ConstellationRecord] = st.one_of(
     request_accepted,
     edits_applied,
