@@ -1,0 +1,179 @@
+"""What every engine promises; each test runs against the scripted and the torch engine."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import replace
+
+import pytest
+import pytest_asyncio
+from asterism.workers.engine.errors import EngineClosed, InvalidRequest
+from asterism.workers.engine.folder import ModelFolder
+from asterism.workers.engine.scripted import ScriptedEngine
+from asterism.workers.engine.seam import Engine, GenerationChunk, GenerationEnd, GenerationRequest
+from asterism.workers.engine.torch_engine import TorchEngine
+
+from tests.engine.conftest import Collect
+
+pytestmark = pytest.mark.timeout(60)
+
+MAX_SEQUENCES = 4
+ENDLESS = 900
+"""Tokens; an engine is never through with them before the test has acted."""
+
+
+def recite(request: GenerationRequest) -> str:
+    """Different words for every prompt and, above temperature 0, for every seed."""
+    words = random.Random(f"{request.prompt}/{request.seed if request.temperature else 'greedy'}")
+    return "".join(f" {words.choice(('alpha', 'beta', 'gamma', 'delta'))}" for _ in range(2000))
+
+
+def make(kind: str, model: ModelFolder) -> Engine:
+    if kind == "scripted":
+        return ScriptedEngine(recite, context_tokens=1024, max_sequences=MAX_SEQUENCES)
+    return TorchEngine(model, max_sequences=MAX_SEQUENCES)
+
+
+@pytest_asyncio.fixture(params=["scripted", "torch"])
+async def engine(request: pytest.FixtureRequest, tiny_model: ModelFolder) -> AsyncIterator[Engine]:
+    engine = make(request.param, tiny_model)
+    await engine.start()
+    yield engine
+    await engine.close()
+
+
+def ask(request_id: str, prompt: str = "once upon a time", max_tokens: int = 24) -> GenerationRequest:
+    return GenerationRequest(id=request_id, prompt=prompt, max_tokens=max_tokens)
+
+
+class TestEngine:
+    async def test_a_request_ends_with_its_length(self, engine: Engine, collect: Collect) -> None:
+        text, end = (await collect(engine, [ask("a", max_tokens=7)]))["a"]
+        assert text
+        assert (end.finish_reason, end.tokens, end.stop, end.error) == ("length", 7, None, None)
+        assert end.prompt_tokens >= 4
+
+    async def test_the_context_is_a_limit_too(self, engine: Engine, collect: Collect) -> None:
+        _, end = (await collect(engine, [ask("a", max_tokens=10_000)]))["a"]
+        assert end.finish_reason in {"length", "end"}
+        assert end.prompt_tokens + end.tokens <= engine.profile.context_tokens
+
+    async def test_text_ends_before_a_stop_string_that_crosses_tokens(self, engine: Engine, collect: Collect) -> None:
+        whole, _ = (await collect(engine, [ask("a", max_tokens=40)]))["a"]
+        for start in range(3, 18, 3):
+            stop = whole[start : start + 9]
+            request = replace(ask("b", max_tokens=40), stop=("never said", stop))
+            text, end = (await collect(engine, [request]))["b"]
+            assert text == whole[: whole.index(stop)]
+            assert (end.finish_reason, end.stop) == ("stop", stop)
+            assert end.tokens < 40
+
+    async def test_text_held_back_for_a_stop_string_is_said_at_the_end(self, engine: Engine, collect: Collect) -> None:
+        whole, _ = (await collect(engine, [ask("a")]))["a"]
+        text, end = (await collect(engine, [replace(ask("b"), stop=(whole[-6:] + "!",))]))["b"]
+        assert (text, end.finish_reason) == (whole, "length")
+
+    async def test_a_sampled_request_does_not_depend_on_its_neighbours(self, engine: Engine, collect: Collect) -> None:
+        request = replace(ask("a", max_tokens=60), temperature=0.9, top_p=0.8, seed=7)
+        alone = (await collect(engine, [request]))["a"]
+        neighbours = [replace(request, id=f"n{seed}", seed=seed, top_p=1.0, max_tokens=5 * seed) for seed in range(1, 6)]
+        among = (await collect(engine, [*neighbours, request]))["a"]
+        assert among[0] == alone[0]
+
+    async def test_seeds_choose_the_text(self, engine: Engine, collect: Collect) -> None:
+        request = replace(ask("a", max_tokens=60), temperature=1.0)
+        answers = await collect(engine, [replace(request, id=f"{seed}", seed=seed) for seed in range(6)])
+        assert len({text for text, _ in answers.values()}) == 6
+
+    async def test_greedy_ignores_the_seed(self, engine: Engine, collect: Collect) -> None:
+        answers = await collect(engine, [ask("a"), replace(ask("b"), seed=9)])
+        assert answers["a"][0] == answers["b"][0]
+
+    async def test_a_shared_prefix_is_computed_once(self, engine: Engine, collect: Collect) -> None:
+        prefix = "the parent said many things before it "
+        answers = await collect(engine, [ask(f"{n}", prefix + f"thread {n}") for n in range(4)])
+        cached = [end.cached_tokens for _, end in answers.values()]
+        assert cached[0] == 0
+        assert min(cached[1:]) >= 7
+        text = answers["2"][0]
+        _, end = (await collect(engine, [ask("join", prefix + "thread 2" + text + " 0")]))["join"]
+        assert end.prompt_tokens > end.cached_tokens > max(cached)
+
+    async def test_more_requests_than_sequences_take_turns(self, engine: Engine, collect: Collect) -> None:
+        answers = await collect(engine, [ask(f"{n}", f"prompt {n} of many") for n in range(3 * MAX_SEQUENCES)])
+        assert {end.tokens for _, end in answers.values()} == {24}
+
+    async def test_concurrent_calls_share_the_engine(self, engine: Engine, collect: Collect) -> None:
+        async with asyncio.TaskGroup() as group:
+            calls = [group.create_task(collect(engine, [ask(f"{n}")])) for n in range(3)]
+        assert len({call.result()[f"{n}"][0] for n, call in enumerate(calls)}) == 1
+
+    async def test_cancel_ends_one_request_and_no_other(self, engine: Engine) -> None:
+        ends: dict[str, GenerationEnd] = {}
+        async for event in engine.generate([ask("a", max_tokens=ENDLESS), ask("b", "another one", max_tokens=200)]):
+            if isinstance(event, GenerationChunk) and event.request_id == "a":
+                await engine.cancel(["a", "unknown"])
+            if isinstance(event, GenerationEnd):
+                ends[event.request_id] = event
+        assert ends["a"].finish_reason == "cancelled"
+        assert ends["a"].tokens < ENDLESS
+        assert (ends["b"].finish_reason, ends["b"].tokens) == ("length", 200)
+
+    async def test_closing_the_iterator_frees_the_request(self, engine: Engine, collect: Collect) -> None:
+        for _ in range(2 * MAX_SEQUENCES):
+            async with aclosing(engine.generate([ask("a", max_tokens=ENDLESS)])) as events:
+                await anext(events)
+        text, end = (await collect(engine, [ask("a")]))["a"]
+        assert text
+        assert end.finish_reason == "length"
+
+    async def test_an_id_in_use_is_refused(self, engine: Engine) -> None:
+        async with aclosing(engine.generate([ask("a", max_tokens=ENDLESS)])) as events:
+            await anext(events)
+            with pytest.raises(InvalidRequest) as refused:
+                await anext(engine.generate([ask("b"), ask("a")]))
+        assert refused.value.field == "id"
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("id", ""),
+            ("prompt", ""),
+            ("prompt", "  \n"),
+            ("prompt", "a b c " * 2000),
+            ("max_tokens", 0),
+            ("max_tokens", -3),
+            ("temperature", -0.1),
+            ("temperature", float("nan")),
+            ("temperature", float("inf")),
+            ("top_p", 0.0),
+            ("top_p", 1.1),
+            ("top_p", float("nan")),
+            ("stop", ("",)),
+            ("stop", ("x" * 1000,)),
+            ("stop", tuple("abcdefghijklmnopqrstuvwxyz")),
+        ],
+    )
+    async def test_a_bad_request_is_refused_with_its_batch(self, engine: Engine, field: str, value: object) -> None:
+        bad = GenerationRequest(**{"id": "bad", "prompt": "a b", "max_tokens": 5, field: value})
+        with pytest.raises(InvalidRequest) as refused:
+            await anext(engine.generate([ask("good"), bad]))
+        assert refused.value.field == field
+
+    async def test_close_ends_what_is_live(self, engine: Engine) -> None:
+        events = engine.generate([ask("a", max_tokens=ENDLESS)])
+        await anext(events)
+        await engine.close()
+        *_, last = [event async for event in events]
+        assert isinstance(last, GenerationEnd)
+        assert last.finish_reason == "cancelled"
+        await engine.close()
+        with pytest.raises(EngineClosed):
+            await anext(engine.generate([ask("b")]))
+
+
+@pytest.mark.parametrize("kind", ["scripted", "torch"])
+async def test_an_engine_that_was_not_started_refuses(kind: str, tiny_model: ModelFolder) -> None:
+    with pytest.raises(EngineClosed):
+        await anext(make(kind, tiny_model).generate([ask("a")]))
