@@ -1,0 +1,88 @@
+"""Asks with typed answers: `generated = yield from generate(Generate(...))` inside a program."""
+
+from collections.abc import Generator, Mapping
+from typing import TypeAlias, TypeVar
+
+from asterism.agents.asks import (
+    Answer,
+    Ask,
+    CallTool,
+    CancelBranches,
+    EditReply,
+    Emit,
+    Fork,
+    Forked,
+    Generate,
+    Generated,
+    Join,
+    Json,
+    ProgramFailed,
+    Say,
+    ToolError,
+    ToolResult,
+)
+
+_T = TypeVar("_T")
+
+Asking: TypeAlias = Generator[Ask, Answer, _T]
+"""Part of a program: it yields asks, is sent answers, and gives a `_T`."""
+
+
+def _mismatch(ask: Ask, answer: Answer) -> ProgramFailed:
+    return ProgramFailed(
+        "wrong_answer", f"{type(ask).__name__} was answered by {type(answer).__name__}", retryable=False
+    )
+
+
+def generate(ask: Generate) -> Asking[Generated]:
+    """The finished text; an engine that failed or was stopped in the middle fails the star, another attempt may do."""
+    answer = yield ask
+    if not isinstance(answer, Generated):
+        raise _mismatch(ask, answer)
+    if answer.finish_reason in ("error", "cancelled"):
+        code = f"engine_{answer.finish_reason}"
+        raise ProgramFailed(code, f"thread {answer.thread} was not finished", retryable=True)
+    return answer
+
+
+def fork(ask: Fork) -> Asking[Forked]:
+    answer = yield ask
+    if not isinstance(answer, Forked):
+        raise _mismatch(ask, answer)
+    return answer
+
+
+def join(group: int) -> Asking[Generated | None]:
+    ask = Join(group)
+    answer = yield ask
+    if answer is None or isinstance(answer, Generated):
+        return answer
+    raise _mismatch(ask, answer)
+
+
+def cancel_branches(group: int, reason: str) -> Asking[tuple[Generated, ...]]:
+    ask = CancelBranches(group, reason)
+    answer = yield ask
+    if not isinstance(answer, tuple):
+        raise _mismatch(ask, answer)
+    return answer
+
+
+def call_tool(name: str, arguments: Mapping[str, Json]) -> Asking[ToolResult | ToolError]:
+    ask = CallTool(name, arguments)
+    answer = yield ask
+    if not isinstance(answer, ToolResult | ToolError):
+        raise _mismatch(ask, answer)
+    return answer
+
+
+def emit(edits: tuple[Mapping[str, Json], ...]) -> Asking[EditReply]:
+    ask = Emit(edits)
+    answer = yield ask
+    if not isinstance(answer, EditReply):
+        raise _mismatch(ask, answer)
+    return answer
+
+
+def say(text: str, thread: str = "main") -> Asking[None]:
+    yield Say(text, thread)

@@ -1,0 +1,226 @@
+"""Reasoning traces with an exact teacher: what a model is shown, and how much each token of it counts.
+
+A `Trace` is a packed sequence: one prefix that all reasoning threads share, then the threads, each of which sees the
+prefix and itself alone, at the positions that it has when it is forked. So one forward pass trains on the outline list,
+several threads and the join, without computing the prefix again.
+"""
+
+import random
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Final
+
+from asterism.agents import markup
+from asterism.agents.countdown import Board, Move, after, first_moves, moves
+from asterism.agents.markup import Outline
+
+TOKEN_ID: Final = {word: index for index, word in enumerate(markup.VOCABULARY)}
+END_ID: Final = TOKEN_ID[markup.END]
+PAD_ID: Final = TOKEN_ID["<pad>"]
+
+MAX_SEQUENTIAL_TOKENS: Final = 512
+
+# Weights of the loss. Without a heavier verdict the one `yes` among a dozen `no` is not learned (REASONING: 12 x);
+# half of the threads shown are winners already, which leaves a factor of 3.
+_YES_WEIGHT: Final = 6.0
+_NO_WEIGHT: Final = 2.0
+_WINNER_WEIGHT: Final = 1.5
+_REST_WEIGHT: Final = 0.5
+_DECOY_SHARE: Final = 0.5
+
+
+@dataclass(slots=True)
+class Trace:
+    """Equal-length lists: ids, positions, the segment (0: shared prefix) and the loss weight of being predicted."""
+
+    token_ids: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    segments: list[int] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
+
+    def say(self, text: str, *, segment: int = 0, position: int | None = None, weight: float = 1.0) -> None:
+        """Appends words; a segment goes on where its last token was, or starts at `position`."""
+        if position is None:
+            position = self.positions[-1] + 1 if self.positions else 0
+        words = text.split()
+        self.token_ids.extend(TOKEN_ID[word] for word in words)
+        self.positions.extend(range(position, position + len(words)))
+        self.segments.extend([segment] * len(words))
+        self.weights.extend([weight] * len(words))
+
+
+@lru_cache(maxsize=200_000)
+def winning_second_move(numbers: tuple[int, ...], target: int) -> tuple[Move, Move] | None:
+    """The first two moves, in canonical order, that take three numbers to the target by whole positive steps."""
+    for second in moves(numbers):
+        left = after(numbers, second)
+        if left is not None and (last := last_move(left, target)) is not None:
+            return second, last
+    return None
+
+
+def last_move(numbers: tuple[int, ...], target: int) -> Move | None:
+    return next((move for move in moves(numbers) if move.result == target), None)
+
+
+def is_winner(board: Board, move: Move) -> bool:
+    left = after(board.numbers, move)
+    return left is not None and winning_second_move(left, board.target) is not None
+
+
+def teachable(board: Board) -> bool:
+    """Whether a board of three or four numbers has a solution within the moves that are taught."""
+    if len(board.numbers) == 3:
+        return winning_second_move(board.numbers, board.target) is not None
+    return any(is_winner(board, move) for move in first_moves(board))
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    move: Move
+    wins: bool
+    weight: float
+
+
+def ordered_moves(board: Board, rng: random.Random) -> list[_Choice]:
+    """First moves as the model should list them: winners in random order, then the others in canonical order.
+
+    Random order among winners makes the model put the likeliest first. In half of the lists some losers stand too early
+    and are not learned, so that the model sees lists with its own mistakes in them and goes on well.
+    """
+    options = first_moves(board)
+    winners = [_Choice(move, True, _WINNER_WEIGHT) for move in options if is_winner(board, move)]
+    losers = [_Choice(move, False, _REST_WEIGHT) for move in options if not is_winner(board, move)]
+    rng.shuffle(winners)
+    if winners and losers and rng.random() < _DECOY_SHARE:
+        decoys = rng.sample(losers, rng.randint(1, min(6, len(losers))))
+        losers = [loser for loser in losers if loser not in decoys]
+        for decoy in decoys:
+            winners.insert(rng.randrange(len(winners) + 1), _Choice(decoy.move, False, 0.0))
+    return winners + losers
+
+
+def _say_choice(trace: Trace, choice: _Choice) -> None:
+    trace.say(f"{choice.move.larger} {choice.move.operator} {choice.move.smaller}", weight=choice.weight)
+    trace.say(f"= {choice.move.result}")
+
+
+def _say_three(trace: Trace, numbers: tuple[int, ...], target: int, segment: int) -> None:
+    """What a thread says after `left`: the numbers, then each move with its verdict up to the first that wins."""
+    trace.say(f"{' '.join(map(str, numbers))} :", segment=segment)
+    for move in moves(numbers):
+        left = after(numbers, move)
+        assert left is not None
+        beside = list(left)
+        beside.remove(move.result)
+        trace.say(f"{move} {beside[0]}", segment=segment)
+        if (last := last_move(left, target)) is not None:
+            trace.say(markup.YES, segment=segment, weight=_YES_WEIGHT)
+            trace.say(str(last), segment=segment)
+            return
+        trace.say(markup.NO, segment=segment, weight=_NO_WEIGHT)
+    trace.say(markup.NONE, segment=segment)
+
+
+def parallel_trace(board: Board, rng: random.Random, threads: int = 4) -> Trace:
+    """Outlines, `threads` of the threads, and the join of a four-number board; half of the lists are cut short."""
+    trace = Trace()
+    choices = ordered_moves(board, rng)
+    trace.say(markup.board_text(board), weight=0.0)
+    trace.say("<Parallel>")
+    trace.say("<Outlines>")
+    kept = len(choices) if rng.random() < 0.5 else rng.randint(1, len(choices))
+    for number, choice in enumerate(choices[:kept], start=1):
+        trace.say(f"<Outline> {number} :", weight=0.2)
+        _say_choice(trace, choice)
+        trace.say(markup.OUTLINE_CLOSES, weight=0.2)
+    trace.say(markup.OUTLINES_CLOSE, weight=1.0 if kept == len(choices) else 0.0)
+    fork_position = len(trace.token_ids)
+
+    outlines = [Outline(number, choice.move) for number, choice in enumerate(choices[:kept], start=1)]
+    winners = [outline for outline, choice in zip(outlines, choices, strict=False) if choice.wins]
+    losers = [outline for outline, choice in zip(outlines, choices, strict=False) if not choice.wins]
+    shown = rng.sample(winners, min(len(winners), threads // 2))
+    shown += rng.sample(losers, min(len(losers), threads - len(shown)))
+    for segment, outline in enumerate(shown, start=1):
+        opening = markup.thread_opening(outline)
+        trace.say(opening, segment=segment, position=fork_position, weight=0.0)
+        left = after(board.numbers, outline.move)
+        assert left is not None
+        _say_three(trace, left, board.target, segment)
+        trace.say(markup.THREAD_CLOSES, segment=segment)
+    if winners:
+        _say_join(trace, board, winners[0], losers, fork_position, len(shown) + 1, rng)
+    return trace
+
+
+def _say_join(
+    trace: Trace,
+    board: Board,
+    winner: Outline,
+    losers: Sequence[Outline],
+    position: int,
+    segment: int,
+    rng: random.Random,
+) -> None:
+    left = after(board.numbers, winner.move)
+    assert left is not None
+    claim = winning_second_move(left, board.target)
+    assert claim is not None
+    beside = rng.sample(losers, rng.randint(0, min(5, len(losers))))
+    ended: list[tuple[Outline, Sequence[Move]]] = [(winner, claim), *((outline, ()) for outline in beside)]
+    ended.sort(key=lambda pair: pair[0].number)
+    trace.say(markup.join_opening(ended), segment=segment, position=position, weight=0.0)
+    answer = " , ".join(map(str, (winner.move, *claim)))
+    trace.say(f"{winner.number} : {answer} {markup.ANSWER_CLOSES} {markup.END}", segment=segment)
+
+
+def sequential_trace(board: Board, rng: random.Random) -> Trace:
+    """One search in one text, cut at `MAX_SEQUENTIAL_TOKENS`; boards of three numbers have this form alone."""
+    trace = Trace()
+    trace.say(markup.board_text(board), weight=0.0)
+    if len(board.numbers) == 3:
+        trace.say(f"{markup.SEARCH_OPENS} {markup.LEFT}")
+        _say_three(trace, board.numbers, board.target, 0)
+    else:
+        # Four numbers: the model is to fork when it is asked what it would rather do.
+        trace.say(markup.SEARCH_OPENS, weight=0.0)
+        for choice in ordered_moves(board, rng):
+            trace.say(markup.TRY)
+            _say_choice(trace, choice)
+            trace.say(markup.LEFT)
+            left = after(board.numbers, choice.move)
+            assert left is not None
+            _say_three(trace, left, board.target, 0)
+            if choice.wins or len(trace.token_ids) >= MAX_SEQUENTIAL_TOKENS:
+                break
+    trace.say(f"{markup.SEARCH_CLOSES} {markup.END}")
+    for values in (trace.token_ids, trace.positions, trace.segments, trace.weights):
+        del values[MAX_SEQUENTIAL_TOKENS:]
+    return trace
+
+
+@dataclass(frozen=True, slots=True)
+class BoardMix:
+    """From which boards training draws; those in `excluded` (held back, or to be shown to users) are never drawn."""
+
+    excluded: Collection[Board]
+
+    def draw(self, rng: random.Random, numbers: int = 4) -> Board:
+        """A random board: half are the Game of 24; four in five of all have a solution that is taught."""
+        wanted = rng.random() < 0.8
+        while True:
+            if rng.random() < 0.5:
+                board = Board(tuple(rng.choices(range(1, 14), k=numbers)), 24)
+            else:
+                board = Board(tuple(rng.choices(range(1, 21), k=numbers)), rng.randint(10, 100))
+            if board not in self.excluded and teachable(board) == wanted:
+                return board
+
+    def trace(self, rng: random.Random) -> Trace:
+        """Eight in ten traces fork; one is a sequential search of four numbers, one a board of three."""
+        kind = rng.random()
+        if kind < 0.80:
+            return parallel_trace(self.draw(rng), rng)
+        return sequential_trace(self.draw(rng, 4 if kind < 0.90 else 3), rng)

@@ -1,0 +1,191 @@
+"""Trains the Countdown model on fresh boards: `python -m asterism.workers.training.train --minutes 60`.
+
+Runs on one CPU core or one GPU, writes a checkpoint every two minutes, and goes on from it when started again. The
+learning rate follows the share of the time that is used: warm-up, constant, then linearly to zero over the last half,
+so that stopping at the limit is always the end of a schedule (warm-up, stable, decay).
+"""
+
+import argparse
+import math
+import random
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import torch
+
+from asterism.agents.countdown import MAX_INTERMEDIATE
+from asterism.workers.engine.decoder import Decoder, DecoderConfig
+from asterism.workers.training.boards import excluded_boards
+from asterism.workers.training.export import write_model
+from asterism.workers.training.optimizer import Optimizer
+from asterism.workers.training.packed import PackedBatch, pack, packed_loss
+from asterism.workers.training.traces import END_ID, TOKEN_ID, BoardMix
+
+CONFIG: Final = DecoderConfig(
+    vocab_size=len(TOKEN_ID),
+    hidden_size=128,
+    intermediate_size=384,
+    num_hidden_layers=6,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=1024,
+    rope_theta=10_000.0,
+    tie_word_embeddings=True,
+    eos_token_ids=(END_ID,),
+)
+
+_BATCHES_A_DRAW: Final = 16
+_CHECKPOINT_EVERY_S: Final = 120.0
+_REPORT_EVERY: Final = 50
+_WARM_UP_STEPS: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long to train, in how large batches (traces), from which seed, on what device, writing where.
+
+    `bfloat16` computes the matrix products in that type; weights, attention and the head stay in float32.
+    """
+
+    minutes: float
+    batch: int
+    seed: int
+    device: torch.device
+    bfloat16: bool
+    checkpoint: Path
+    out: Path
+
+
+@dataclass(slots=True)
+class Progress:
+    """Counts that a restart takes up again; `spent_s` is training time, all runs together."""
+
+    steps: int = 0
+    tokens: int = 0
+    spent_s: float = 0.0
+
+
+def learning_rate_factor(used: float, steps: int) -> float:
+    """Between 0 and 1, for the share `used` of the time and the number of steps taken."""
+    return min(1.0, (steps + 1) / _WARM_UP_STEPS) * min(1.0, max(0.0, 1.0 - used) / 0.5)
+
+
+def embed_values(decoder: Decoder, seed: int) -> None:
+    """Starts the embedding of each number from features of its value, so that near and related numbers are alike.
+
+    Sines and cosines of many periods give magnitude and remainders; arithmetic on them is learned within minutes.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    numbers = torch.arange(MAX_INTERMEDIATE + 1, dtype=torch.float32)
+    periods = torch.tensor([2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 16, 20, 27, 40, 60, 100, 150, 250, 400, 800.0])
+    angles = 2 * math.pi * numbers[:, None] / periods
+    logs = (numbers + 1).log()[:, None] * torch.tensor([1.0, 2.0, 4.0, 8.0])
+    features = torch.cat((angles.sin(), angles.cos(), logs.sin(), logs.cos()), dim=1)
+    size = decoder.config.hidden_size
+    mixed = features @ torch.randn(features.shape[1], size, generator=generator)
+    mixed = mixed / mixed.std() + 0.5 * torch.randn(mixed.shape, generator=generator)
+    first = TOKEN_ID["0"]
+    with torch.no_grad():
+        decoder.model.embed_tokens.weight[first : first + len(numbers)] = 0.03 * mixed
+
+
+def draw_batches(mix: BoardMix, rng: random.Random, batch: int) -> list[PackedBatch]:
+    """Several batches at once, each of traces of like length, so that little of a batch is padding."""
+    traces = sorted((mix.trace(rng) for _ in range(batch * _BATCHES_A_DRAW)), key=lambda trace: len(trace.token_ids))
+    batches = [pack(traces[start : start + batch]) for start in range(0, len(traces), batch)]
+    rng.shuffle(batches)
+    return batches
+
+
+def train(plan: Plan) -> Progress:
+    """Trains until `plan.minutes` are spent, writes the model folder, and gives the counts."""
+    torch.manual_seed(plan.seed)
+    decoder = Decoder(CONFIG)
+    embed_values(decoder, plan.seed)
+    decoder.to(plan.device)
+    optimizer = Optimizer(decoder)
+    progress = _resume(plan, decoder, optimizer)
+    # A restart draws other boards than the run before it: the step is part of the seed.
+    rng = random.Random(f"{plan.seed} {progress.steps}")
+    mix = BoardMix(excluded_boards())
+    limit_s = plan.minutes * 60
+    saved_s = progress.spent_s
+    average = 0.0
+    while progress.spent_s < limit_s:
+        for batch in draw_batches(mix, rng, plan.batch):
+            started = time.monotonic()
+            with torch.autocast(plan.device.type, torch.bfloat16, enabled=plan.bfloat16):
+                loss = packed_loss(decoder, batch.to(plan.device))
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
+            optimizer.step(learning_rate_factor(progress.spent_s / limit_s, progress.steps))
+            progress.steps += 1
+            progress.tokens += int((batch.weights > 0).sum())
+            average = loss.item() if progress.steps == 1 else 0.98 * average + 0.02 * loss.item()
+            progress.spent_s += time.monotonic() - started
+            if progress.steps % _REPORT_EVERY == 0:
+                _report(progress, average)
+            if progress.spent_s - saved_s > _CHECKPOINT_EVERY_S:
+                saved_s = progress.spent_s
+                _save(plan, decoder, optimizer, progress)
+            if progress.spent_s >= limit_s:
+                break
+    _save(plan, decoder, optimizer, progress)
+    write_model(decoder, plan.out)
+    _report(progress, average)
+    return progress
+
+
+def _report(progress: Progress, loss: float) -> None:
+    print(
+        f"step {progress.steps} tokens {progress.tokens} spent {progress.spent_s:.0f} s loss {loss:.4f}",
+        flush=True,
+    )
+
+
+def _save(plan: Plan, decoder: Decoder, optimizer: Optimizer, progress: Progress) -> None:
+    plan.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    partial = plan.checkpoint.with_suffix(".partial")
+    counts = {"steps": progress.steps, "tokens": progress.tokens, "spent_s": progress.spent_s}
+    torch.save({"decoder": decoder.state_dict(), "optimizer": optimizer.state(), "progress": counts}, partial)
+    partial.replace(plan.checkpoint)
+
+
+def _resume(plan: Plan, decoder: Decoder, optimizer: Optimizer) -> Progress:
+    if not plan.checkpoint.exists():
+        return Progress()
+    saved = torch.load(plan.checkpoint, map_location=plan.device, weights_only=True)
+    decoder.load_state_dict(saved["decoder"])
+    optimizer.load(**saved["optimizer"])
+    return Progress(**saved["progress"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=60.0, help="training time, all runs of a checkpoint together")
+    parser.add_argument("--batch", type=int, default=8, help="traces a step")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--bfloat16", action="store_true", help="1.5 times as fast on a CPU that has AVX512-BF16")
+    parser.add_argument("--threads", type=int, default=1, help="OS threads of torch on a CPU")
+    parser.add_argument("--checkpoint", type=Path, default=Path("checkpoints/countdown.pt"))
+    parser.add_argument("--out", type=Path, default=Path("checkpoints/countdown"))
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    train(
+        Plan(
+            minutes=options.minutes,
+            batch=options.batch,
+            seed=options.seed,
+            device=torch.device(options.device),
+            bfloat16=options.bfloat16,
+            checkpoint=options.checkpoint,
+            out=options.out,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
