@@ -1,18 +1,30 @@
 """A tiny model with random weights, whose tokens are characters, and helpers to run requests to their end."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+
 from asterism.workers.engine.decoder import Decoder, DecoderConfig
 from asterism.workers.engine.folder import ModelFolder
 from asterism.workers.engine.seam import Engine, GenerationChunk, GenerationEnd, GenerationRequest
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
 CHARACTERS = "?abcdefghijklmnopqrstuvwxyz 0123456789"
 """`?` is the unknown token."""
 
-Collect = Callable[[Engine, Sequence[GenerationRequest]], Awaitable[dict[str, tuple[str, GenerationEnd]]]]
+TINY = DecoderConfig(
+    vocab_size=len(CHARACTERS),
+    hidden_size=32,
+    intermediate_size=48,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=1024,
+)
+
+Collect = Callable[[Engine, Sequence[GenerationRequest]], Coroutine[None, None, dict[str, tuple[str, GenerationEnd]]]]
 
 
 def character_tokenizer() -> Tokenizer:
@@ -24,18 +36,9 @@ def character_tokenizer() -> Tokenizer:
 
 
 def random_decoder(seed: int, **changes: int | bool | tuple[int, ...]) -> Decoder:
-    shape = {
-        "vocab_size": len(CHARACTERS),
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 1024,
-    }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        decoder = Decoder(DecoderConfig(**{**shape, **changes}))
+        decoder = Decoder(replace(TINY, **changes))
         with torch.no_grad():
             for parameter in decoder.parameters():
                 # Far from the usual 0.02, so that the likeliest token changes from step to step.

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import pytest
 import pytest_asyncio
+
 from asterism.workers.engine.errors import EngineClosed, InvalidRequest
 from asterism.workers.engine.folder import ModelFolder
 from asterism.workers.engine.scripted import ScriptedEngine
 from asterism.workers.engine.seam import Engine, GenerationChunk, GenerationEnd, GenerationRequest
 from asterism.workers.engine.torch_engine import TorchEngine
-
 from tests.engine.conftest import Collect
 
 pytestmark = pytest.mark.timeout(60)
@@ -77,7 +77,7 @@ class TestEngine:
     async def test_a_sampled_request_does_not_depend_on_its_neighbours(self, engine: Engine, collect: Collect) -> None:
         request = replace(ask("a", max_tokens=60), temperature=0.9, top_p=0.8, seed=7)
         alone = (await collect(engine, [request]))["a"]
-        neighbours = [replace(request, id=f"n{seed}", seed=seed, top_p=1.0, max_tokens=5 * seed) for seed in range(1, 6)]
+        neighbours = [replace(request, id=f"n{n}", seed=n, top_p=1.0, max_tokens=5 * n) for n in range(1, 6)]
         among = (await collect(engine, [*neighbours, request]))["a"]
         assert among[0] == alone[0]
 
@@ -156,7 +156,7 @@ class TestEngine:
         ],
     )
     async def test_a_bad_request_is_refused_with_its_batch(self, engine: Engine, field: str, value: object) -> None:
-        bad = GenerationRequest(**{"id": "bad", "prompt": "a b", "max_tokens": 5, field: value})
+        bad = replace(ask("bad"), **{field: value})
         with pytest.raises(InvalidRequest) as refused:
             await anext(engine.generate([ask("good"), bad]))
         assert refused.value.field == field

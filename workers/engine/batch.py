@@ -13,7 +13,9 @@ A slot holds the keys and values (KV) of one sequence. Three rules carry the res
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeVar
+
+Token = TypeVar("Token", int, str)
 
 
 @dataclass(slots=True)
@@ -67,7 +69,7 @@ class Produced:
     finish: Literal["end", "length"] | None
 
 
-def shared_prefix(first: Sequence[object], second: Sequence[object]) -> int:
+def shared_prefix(first: list[Token], second: list[Token]) -> int:
     """How many tokens two sequences begin with alike."""
     longest = min(len(first), len(second))
     if first[:longest] == second[:longest]:
@@ -102,9 +104,9 @@ class Batch:
         """A slot more than `slots`, through which two slots are swapped; the cache has to have it."""
         return len(self._contents)
 
-    def holds(self, slot: int) -> tuple[int, ...]:
+    def holds(self, slot: int) -> list[int]:
         """The tokens whose KV is in a slot once the copies handed out or waiting are made."""
-        return tuple(self._contents[slot])
+        return list(self._contents[slot])
 
     @property
     def running(self) -> tuple[BatchSequence, ...]:

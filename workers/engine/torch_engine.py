@@ -99,8 +99,8 @@ class TorchEngine:
             device=device,
             parameters=sum(parameter.numel() for parameter in model.decoder.parameters()),
         )
-        unknown = getattr(model.tokenizer.model, "unk_token", None)
-        self._unknown_id = None if unknown is None else model.tokenizer.token_to_id(unknown)
+        self._unknown: str | None = getattr(model.tokenizer.model, "unk_token", None)
+        self._unknown_id = None if self._unknown is None else model.tokenizer.token_to_id(self._unknown)
         self._live: set[str] = set()
         self._inbox: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -169,8 +169,10 @@ class TorchEngine:
         if not ids:
             raise InvalidRequest("prompt", "has no tokens")
         if self._unknown_id is not None and self._unknown_id in ids:
-            begin, end = encoding.offsets[ids.index(self._unknown_id)]
-            raise InvalidRequest("prompt", f"has {prompt[begin:end]!r}, which the model has no token for")
+            for token_id, (begin, end) in zip(ids, encoding.offsets, strict=True):
+                # The unknown token by its own name is fine: a model may have written it.
+                if token_id == self._unknown_id and prompt[begin:end] != self._unknown:
+                    raise InvalidRequest("prompt", f"has {prompt[begin:end]!r}, which the model has no token for")
         check_prompt_length(len(ids), self._profile.context_tokens)
         return ids
 
@@ -316,9 +318,9 @@ class EngineThread:
         stop: str | None = None,
         error: str | None = None,
     ) -> None:
-        """Shows what was held back, unless a stop string ended the text, and ends the request."""
+        """Shows what was held back, unless a stop string or an error ended the text, and ends the request."""
         del self._answers[answer.request.id]
-        if reason != "stop":
+        if reason not in {"stop", "error"}:
             text = answer.scanner.push(answer.detokeniser.flush()).text + answer.scanner.flush()
             if text:
                 self._say(answer, text)
