@@ -368,7 +368,7 @@ class Request(_message.Message):
     def __init__(self, form: _Optional[str] = ..., text: _Optional[str] = ..., name: _Optional[str] = ..., options_json: _Optional[str] = ...) -> None: ...
 
 class Constellation(_message.Message):
-    __slots__ = ("id", "request_id", "owner", "request", "budget", "created_at", "revision", "state", "reason", "ended_at", "stars", "lines", "seq", "attempts")
+    __slots__ = ("id", "request_id", "owner", "request", "budget", "created_at", "revision", "state", "reason", "ended_at", "stars", "lines", "seq", "attempts", "started_at")
     ID_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
@@ -383,6 +383,7 @@ class Constellation(_message.Message):
     LINES_FIELD_NUMBER: _ClassVar[int]
     SEQ_FIELD_NUMBER: _ClassVar[int]
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_FIELD_NUMBER: _ClassVar[int]
     id: str
     request_id: str
     owner: str
@@ -397,7 +398,8 @@ class Constellation(_message.Message):
     lines: _containers.RepeatedCompositeFieldContainer[Line]
     seq: int
     attempts: int
-    def __init__(self, id: _Optional[str] = ..., request_id: _Optional[str] = ..., owner: _Optional[str] = ..., request: _Optional[_Union[Request, _Mapping]] = ..., budget: _Optional[_Union[Budget, _Mapping]] = ..., created_at: _Optional[float] = ..., revision: _Optional[int] = ..., state: _Optional[_Union[ConstellationState, str]] = ..., reason: _Optional[str] = ..., ended_at: _Optional[float] = ..., stars: _Optional[_Iterable[_Union[Star, _Mapping]]] = ..., lines: _Optional[_Iterable[_Union[Line, _Mapping]]] = ..., seq: _Optional[int] = ..., attempts: _Optional[int] = ...) -> None: ...
+    started_at: float
+    def __init__(self, id: _Optional[str] = ..., request_id: _Optional[str] = ..., owner: _Optional[str] = ..., request: _Optional[_Union[Request, _Mapping]] = ..., budget: _Optional[_Union[Budget, _Mapping]] = ..., created_at: _Optional[float] = ..., revision: _Optional[int] = ..., state: _Optional[_Union[ConstellationState, str]] = ..., reason: _Optional[str] = ..., ended_at: _Optional[float] = ..., stars: _Optional[_Iterable[_Union[Star, _Mapping]]] = ..., lines: _Optional[_Iterable[_Union[Line, _Mapping]]] = ..., seq: _Optional[int] = ..., attempts: _Optional[int] = ..., started_at: _Optional[float] = ...) -> None: ...
 
 class Gpu(_message.Message):
     __slots__ = ("name", "memory_bytes")

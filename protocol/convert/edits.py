@@ -1,0 +1,128 @@
+"""Edits and batches of them, both ways."""
+
+from collections.abc import Sequence
+from typing import Final, assert_never
+
+from asterism.orchestrator.core.edits import (
+    AddLine,
+    AddStar,
+    CancelStar,
+    Edit,
+    EditBatch,
+    RebindInputs,
+    RemoveLine,
+    RemoveStar,
+    UpdateStar,
+)
+from asterism.orchestrator.core.errors import InvalidField
+from asterism.protocol.convert import checks
+from asterism.protocol.convert.star import (
+    line_from_proto,
+    line_to_proto,
+    priority_from_proto,
+    requires_from_proto,
+    retry_policy_from_proto,
+    retry_policy_to_proto,
+    star_id,
+    star_inputs_from_proto,
+    star_inputs_to_proto,
+    star_spec_from_proto,
+    star_spec_to_proto,
+    timeouts_from_proto,
+    timeouts_to_proto,
+)
+from asterism.protocol.v1 import types_pb2 as pb
+
+MAX_EDITS: Final = 20_000
+"""Most edits of one batch: twice the stars of the default budget, so that each may come with a line."""
+
+
+def edit_to_proto(edit: Edit, at: str = "edit") -> pb.Edit:
+    """One member of the oneof for each class."""
+    match edit:
+        case AddStar(spec):
+            return pb.Edit(add_star=pb.Edit.AddStar(spec=star_spec_to_proto(spec, f"{at}.add_star.spec")))
+        case RemoveStar(star):
+            return pb.Edit(remove_star=pb.Edit.RemoveStar(star=star))
+        case UpdateStar(star, priority, requires, timeouts, retry, title):
+            return pb.Edit(
+                update_star=pb.Edit.UpdateStar(
+                    star=star,
+                    priority=priority,
+                    requires=None if requires is None else pb.Edit.Capabilities(requires=sorted(requires)),
+                    timeouts=None if timeouts is None else timeouts_to_proto(timeouts),
+                    retry=None if retry is None else retry_policy_to_proto(retry),
+                    title=title,
+                )
+            )
+        case AddLine(line):
+            return pb.Edit(add_line=pb.Edit.AddLine(line=line_to_proto(line, f"{at}.add_line.line")))
+        case RemoveLine(parent, child):
+            return pb.Edit(remove_line=pb.Edit.RemoveLine(parent=parent, child=child))
+        case RebindInputs(star, inputs):
+            protos = star_inputs_to_proto(inputs, f"{at}.rebind_inputs.inputs")
+            return pb.Edit(rebind_inputs=pb.Edit.RebindInputs(star=star, inputs=protos))
+        case CancelStar(star):
+            return pb.Edit(cancel_star=pb.Edit.CancelStar(star=star))
+        case _:
+            assert_never(edit)
+
+
+def edit_from_proto(proto: pb.Edit, at: str = "edit") -> Edit:
+    """Refuses an edit of no kind, which is also what a newer peer's unknown kind looks like."""
+    match proto.WhichOneof("edit"):
+        case "add_star":
+            return AddStar(star_spec_from_proto(proto.add_star.spec, f"{at}.add_star.spec"))
+        case "remove_star":
+            return RemoveStar(star_id(proto.remove_star.star, f"{at}.remove_star.star"))
+        case "update_star":
+            return _update_from_proto(proto.update_star, f"{at}.update_star")
+        case "add_line":
+            return AddLine(line_from_proto(proto.add_line.line, f"{at}.add_line.line"))
+        case "remove_line":
+            return RemoveLine(
+                star_id(proto.remove_line.parent, f"{at}.remove_line.parent"),
+                star_id(proto.remove_line.child, f"{at}.remove_line.child"),
+            )
+        case "rebind_inputs":
+            return RebindInputs(
+                star_id(proto.rebind_inputs.star, f"{at}.rebind_inputs.star"),
+                star_inputs_from_proto(proto.rebind_inputs.inputs, f"{at}.rebind_inputs.inputs"),
+            )
+        case "cancel_star":
+            return CancelStar(star_id(proto.cancel_star.star, f"{at}.cancel_star.star"))
+        case _:
+            raise InvalidField(at, "must be one of the known edits")
+
+
+def _update_from_proto(proto: pb.Edit.UpdateStar, at: str) -> UpdateStar:
+    return UpdateStar(
+        star_id(proto.star, f"{at}.star"),
+        priority_from_proto(proto.priority, f"{at}.priority") if proto.HasField("priority") else None,
+        requires_from_proto(proto.requires.requires, f"{at}.requires") if proto.HasField("requires") else None,
+        timeouts_from_proto(proto.timeouts, f"{at}.timeouts") if proto.HasField("timeouts") else None,
+        retry_policy_from_proto(proto.retry, f"{at}.retry") if proto.HasField("retry") else None,
+        checks.text(proto.title, f"{at}.title", checks.MAX_TITLE) if proto.HasField("title") else None,
+    )
+
+
+def edits_to_proto(edits: Sequence[Edit], at: str = "edits") -> list[pb.Edit]:
+    """In order."""
+    return [edit_to_proto(edit, f"{at}[{index}]") for index, edit in enumerate(edits)]
+
+
+def edits_from_proto(protos: Sequence[pb.Edit], at: str = "edits") -> tuple[Edit, ...]:
+    """In order, at most MAX_EDITS."""
+    checks.few(protos, at, MAX_EDITS)
+    return tuple(edit_from_proto(proto, f"{at}[{index}]") for index, proto in enumerate(protos))
+
+
+def edit_batch_to_proto(batch: EditBatch, at: str = "batch") -> pb.EditBatch:
+    """With the revision it was made against, if any."""
+    return pb.EditBatch(edits=edits_to_proto(batch.edits, f"{at}.edits"), base_revision=batch.base_revision)
+
+
+def edit_batch_from_proto(proto: pb.EditBatch, at: str = "batch") -> EditBatch:
+    """Refuses the whole batch for its first bad edit, by its place in the batch."""
+    base = checks.integer(proto.base_revision, f"{at}.base_revision") if proto.HasField("base_revision") else None
+    return EditBatch(edits_from_proto(proto.edits, f"{at}.edits"), base)

@@ -1,0 +1,60 @@
+"""One table for each enum of the core; a value that is missing here cannot travel, and a test looks for one."""
+
+from asterism.orchestrator.core.line import Comparison, LineKind
+from asterism.orchestrator.core.request import ConstellationState
+from asterism.orchestrator.core.star import AttemptOutcome, StarKind, StarState
+from asterism.protocol.v1 import types_pb2 as pb
+
+STAR_STATES = {
+    StarState.WAITING: pb.STAR_STATE_WAITING,
+    StarState.READY: pb.STAR_STATE_READY,
+    StarState.RUNNING: pb.STAR_STATE_RUNNING,
+    StarState.SUCCEEDED: pb.STAR_STATE_SUCCEEDED,
+    StarState.FAILED: pb.STAR_STATE_FAILED,
+    StarState.CANCELLED: pb.STAR_STATE_CANCELLED,
+}
+STAR_STATES_BACK = {value: key for key, value in STAR_STATES.items()}
+
+STAR_KINDS = {
+    StarKind.PLAN: pb.STAR_KIND_PLAN,
+    StarKind.REASON: pb.STAR_KIND_REASON,
+    StarKind.TOOL: pb.STAR_KIND_TOOL,
+    StarKind.GATHER: pb.STAR_KIND_GATHER,
+}
+STAR_KINDS_BACK = {value: key for key, value in STAR_KINDS.items()}
+
+CONSTELLATION_STATES = {
+    ConstellationState.RUNNING: pb.CONSTELLATION_STATE_RUNNING,
+    ConstellationState.SUCCEEDED: pb.CONSTELLATION_STATE_SUCCEEDED,
+    ConstellationState.FAILED: pb.CONSTELLATION_STATE_FAILED,
+    ConstellationState.CANCELLED: pb.CONSTELLATION_STATE_CANCELLED,
+}
+CONSTELLATION_STATES_BACK = {value: key for key, value in CONSTELLATION_STATES.items()}
+
+OUTCOMES = {
+    AttemptOutcome.SUCCEEDED: pb.ATTEMPT_OUTCOME_SUCCEEDED,
+    AttemptOutcome.FAILED: pb.ATTEMPT_OUTCOME_FAILED,
+    AttemptOutcome.TIMED_OUT: pb.ATTEMPT_OUTCOME_TIMED_OUT,
+    AttemptOutcome.LOST: pb.ATTEMPT_OUTCOME_LOST,
+    AttemptOutcome.CANCELLED: pb.ATTEMPT_OUTCOME_CANCELLED,
+}
+OUTCOMES_BACK = {value: key for key, value in OUTCOMES.items()}
+
+LINE_KINDS = {
+    LineKind.SUCCESS: pb.LINE_KIND_SUCCESS,
+    LineKind.COMPLETION: pb.LINE_KIND_COMPLETION,
+    LineKind.CONDITION: pb.LINE_KIND_CONDITION,
+}
+LINE_KINDS_BACK = {value: key for key, value in LINE_KINDS.items()}
+
+COMPARISONS = {
+    Comparison.EQ: pb.COMPARISON_EQ,
+    Comparison.NE: pb.COMPARISON_NE,
+    Comparison.LT: pb.COMPARISON_LT,
+    Comparison.LE: pb.COMPARISON_LE,
+    Comparison.GT: pb.COMPARISON_GT,
+    Comparison.GE: pb.COMPARISON_GE,
+    Comparison.EXISTS: pb.COMPARISON_EXISTS,
+    Comparison.MISSING: pb.COMPARISON_MISSING,
+}
+COMPARISONS_BACK = {value: key for key, value in COMPARISONS.items()}

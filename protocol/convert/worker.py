@@ -1,0 +1,254 @@
+"""What workers and the orchestrator tell each other, both ways."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from asterism.orchestrator.core.effects import AnswerEdits, Assign, Stop
+from asterism.orchestrator.core.errors import InvalidField
+from asterism.orchestrator.core.events import (
+    AttemptFailed,
+    AttemptProgressed,
+    AttemptSucceeded,
+    Chunk,
+    EditsProposed,
+    HeldAttempt,
+    WorkerAttached,
+)
+from asterism.orchestrator.core.ids import FencingToken, WorkerId
+from asterism.orchestrator.core.profile import Gpu, WorkerProfile
+from asterism.protocol.convert import checks, enums
+from asterism.protocol.convert.constellation import constellation_id
+from asterism.protocol.convert.edits import edit_batch_from_proto, edit_batch_to_proto
+from asterism.protocol.convert.star import star_error_from_proto, star_error_to_proto, star_id
+from asterism.protocol.limits import MAX_MESSAGE_BYTES
+from asterism.protocol.v1 import types_pb2 as pb
+from asterism.protocol.v1 import worker_pb2
+
+MAX_SLOTS: Final = 4096
+MAX_OFFERS: Final = 256
+"""Most models, tools or programs of one worker."""
+MAX_CHUNK: Final = 64 * 1024
+"""Longest text of one chunk, in characters."""
+MAX_CHUNKS: Final = 4096
+"""Most chunks of one progress message."""
+
+
+def worker_profile_to_proto(profile: WorkerProfile) -> pb.WorkerProfile:
+    """Field by field."""
+    return pb.WorkerProfile(
+        slots=profile.slots,
+        os=profile.os,
+        architecture=profile.architecture,
+        cores=profile.cores,
+        memory_bytes=profile.memory_bytes,
+        gpus=[pb.Gpu(name=gpu.name, memory_bytes=gpu.memory_bytes) for gpu in profile.gpus],
+        models=profile.models,
+        tools=profile.tools,
+        programs=profile.programs,
+        labels=profile.labels,
+        version=profile.version,
+    )
+
+
+def worker_profile_from_proto(proto: pb.WorkerProfile, at: str = "profile") -> WorkerProfile:
+    """Bounded in every field: a profile is kept for as long as the worker is known."""
+    checks.few(proto.gpus, f"{at}.gpus", 64)
+    return WorkerProfile(
+        checks.integer(proto.slots, f"{at}.slots", 1, MAX_SLOTS),
+        checks.text(proto.os, f"{at}.os", checks.MAX_CAPABILITY),
+        checks.text(proto.architecture, f"{at}.architecture", checks.MAX_CAPABILITY),
+        proto.cores,
+        checks.integer(proto.memory_bytes, f"{at}.memory_bytes"),
+        tuple(
+            Gpu(
+                checks.text(gpu.name, f"{at}.gpus[{index}].name", checks.MAX_CAPABILITY),
+                checks.integer(gpu.memory_bytes, f"{at}.gpus[{index}].memory_bytes"),
+            )
+            for index, gpu in enumerate(proto.gpus)
+        ),
+        checks.words(proto.models, f"{at}.models", MAX_OFFERS),
+        checks.names(proto.tools, f"{at}.tools", MAX_OFFERS),
+        checks.names(proto.programs, f"{at}.programs", MAX_OFFERS),
+        checks.labels(proto.labels, f"{at}.labels"),
+        checks.text(proto.version, f"{at}.version", checks.MAX_CAPABILITY),
+    )
+
+
+def chunk_to_proto(chunk: Chunk) -> pb.Chunk:
+    """Field by field."""
+    return pb.Chunk(thread=chunk.thread, text=chunk.text, tokens=chunk.tokens)
+
+
+def chunk_from_proto(proto: pb.Chunk, at: str = "chunk") -> Chunk:
+    """A piece of at most MAX_CHUNK characters."""
+    thread = checks.text(proto.thread, f"{at}.thread", checks.MAX_CAPABILITY)
+    return Chunk(thread, checks.text(proto.text, f"{at}.text", MAX_CHUNK), proto.tokens)
+
+
+def hello_to_proto(
+    worker: WorkerId, instance: str, profile: WorkerProfile, held: Sequence[FencingToken]
+) -> worker_pb2.Hello:
+    """The first words of a worker's stream."""
+    return worker_pb2.Hello(worker=worker, instance=instance, profile=worker_profile_to_proto(profile), held=held)
+
+
+def hello_from_proto(proto: worker_pb2.Hello, at_time: float, worker: WorkerId | None = None) -> WorkerAttached:
+    """An attached worker; `worker` is what its credential names, which the message cannot change."""
+    checks.few(proto.held, "hello.held", MAX_SLOTS * 2)
+    return WorkerAttached(
+        at_time,
+        WorkerId(checks.name(proto.worker, "hello.worker")) if worker is None else worker,
+        checks.word(proto.instance, "hello.instance"),
+        worker_profile_from_proto(proto.profile, "hello.profile"),
+        tuple(HeldAttempt(_token(token, "hello.held")) for token in proto.held),
+    )
+
+
+def progress_to_proto(fencing_token: FencingToken, chunks: Sequence[Chunk]) -> worker_pb2.Progress:
+    """What a running attempt streams."""
+    return worker_pb2.Progress(fencing_token=fencing_token, chunks=[chunk_to_proto(chunk) for chunk in chunks])
+
+
+def progress_from_proto(
+    proto: worker_pb2.Progress, at_time: float, worker: WorkerId, at: str = "progress"
+) -> AttemptProgressed:
+    """Text of a running attempt, said by `worker` at `at_time`."""
+    checks.few(proto.chunks, f"{at}.chunks", MAX_CHUNKS)
+    chunks = tuple(chunk_from_proto(chunk, f"{at}.chunks[{index}]") for index, chunk in enumerate(proto.chunks))
+    return AttemptProgressed(at_time, worker, _token(proto.fencing_token, f"{at}.fencing_token"), chunks)
+
+
+def edits_proposed_to_proto(proposed: EditsProposed) -> worker_pb2.ProposedEdits:
+    """Time and worker are for the receiver to fill in."""
+    return worker_pb2.ProposedEdits(
+        fencing_token=proposed.fencing_token,
+        proposal=proposed.proposal,
+        batch=edit_batch_to_proto(proposed.batch),
+    )
+
+
+def edits_proposed_from_proto(
+    proto: worker_pb2.ProposedEdits, at_time: float, worker: WorkerId, at: str = "proposed"
+) -> EditsProposed:
+    """Edits that a running attempt wants."""
+    token = _token(proto.fencing_token, f"{at}.fencing_token")
+    return EditsProposed(at_time, worker, token, proto.proposal, edit_batch_from_proto(proto.batch, f"{at}.batch"))
+
+
+def finished_to_proto(report: AttemptSucceeded | AttemptFailed) -> worker_pb2.Finished:
+    """How an attempt ended; raises InvalidField for a result that is too large or no JSON."""
+    match report:
+        case AttemptSucceeded():
+            return worker_pb2.Finished(
+                fencing_token=report.fencing_token,
+                result_json=checks.json_to_text(report.result, "result_json"),
+                edits=None if report.batch is None else edit_batch_to_proto(report.batch, "edits"),
+            )
+        case AttemptFailed():
+            return worker_pb2.Finished(
+                fencing_token=report.fencing_token,
+                error=star_error_to_proto(report.error),
+                is_stopped=report.is_stopped,
+            )
+
+
+def finished_from_proto(
+    proto: worker_pb2.Finished, at_time: float, worker: WorkerId, chance: float, at: str = "finished"
+) -> AttemptSucceeded | AttemptFailed:
+    """How an attempt ended, said by `worker`; `chance` is the jitter of a backoff that may follow."""
+    token = _token(proto.fencing_token, f"{at}.fencing_token")
+    match proto.WhichOneof("outcome"):
+        case "result_json":
+            batch = edit_batch_from_proto(proto.edits, f"{at}.edits") if proto.HasField("edits") else None
+            result = checks.json_from_text(proto.result_json, f"{at}.result_json")
+            return AttemptSucceeded(at_time, worker, token, result, batch)
+        case "error":
+            error = star_error_from_proto(proto.error, f"{at}.error")
+            return AttemptFailed(at_time, worker, token, error, proto.is_stopped, chance)
+        case _:
+            raise InvalidField(at, "must have a result_json or an error")
+
+
+def assign_to_proto(assign: Assign) -> worker_pb2.Assignment:
+    """The worker is whoever reads it."""
+    return worker_pb2.Assignment(
+        constellation=assign.constellation,
+        star=assign.star,
+        attempt=assign.attempt,
+        fencing_token=assign.fencing_token,
+        kind=enums.STAR_KINDS[assign.kind],
+        program=assign.program,
+        # Without a limit here: the core has refused larger inputs already, by an estimate that errs both ways.
+        inputs_json={
+            name: checks.json_to_text(value, f"inputs_json[{name}]", None) for name, value in assign.inputs.items()
+        },
+        model=assign.model or "",
+        revision=assign.revision,
+        may_edit=assign.may_edit,
+        start_to_close_s=assign.start_to_close_s,
+        heartbeat_s=assign.heartbeat_s,
+    )
+
+
+def assign_from_proto(proto: worker_pb2.Assignment, worker: WorkerId, at: str = "assignment") -> Assign:
+    """What `worker` is to run."""
+    return Assign(
+        worker,
+        constellation_id(proto.constellation, f"{at}.constellation"),
+        star_id(proto.star, f"{at}.star"),
+        checks.integer(proto.attempt, f"{at}.attempt", 1),
+        _token(proto.fencing_token, f"{at}.fencing_token"),
+        checks.known(enums.STAR_KINDS_BACK, proto.kind, f"{at}.kind"),
+        checks.name(proto.program, f"{at}.program"),
+        {
+            checks.name(name, f"{at}.inputs_json"): checks.json_from_text(
+                proto.inputs_json[name], f"{at}.inputs_json[{name}]", MAX_MESSAGE_BYTES
+            )
+            for name in sorted(proto.inputs_json)
+        },
+        checks.word(proto.model, f"{at}.model") if proto.model else None,
+        checks.integer(proto.revision, f"{at}.revision"),
+        proto.may_edit,
+        checks.positive(proto.start_to_close_s, f"{at}.start_to_close_s")
+        if proto.HasField("start_to_close_s")
+        else None,
+        checks.positive(proto.heartbeat_s, f"{at}.heartbeat_s") if proto.HasField("heartbeat_s") else None,
+    )
+
+
+def stop_to_proto(stop: Stop) -> worker_pb2.StopAttempt:
+    """The worker is whoever reads it."""
+    return worker_pb2.StopAttempt(fencing_token=stop.fencing_token, reason=checks.clipped(stop.reason))
+
+
+def stop_from_proto(proto: worker_pb2.StopAttempt, worker: WorkerId, at: str = "stop") -> Stop:
+    """Which attempt `worker` is to stop."""
+    reason = checks.text(proto.reason, f"{at}.reason", checks.MAX_REASON)
+    return Stop(worker, _token(proto.fencing_token, f"{at}.fencing_token"), reason)
+
+
+def answer_edits_to_proto(answer: AnswerEdits) -> worker_pb2.EditsAnswer:
+    """The worker is whoever reads it."""
+    return worker_pb2.EditsAnswer(
+        fencing_token=answer.fencing_token,
+        proposal=answer.proposal,
+        is_accepted=answer.is_accepted,
+        reasons=[checks.clipped(reason) for reason in answer.reasons],
+        revision=answer.revision,
+    )
+
+
+def answer_edits_from_proto(proto: worker_pb2.EditsAnswer, worker: WorkerId, at: str = "answer") -> AnswerEdits:
+    """What became of edits that an attempt on `worker` proposed."""
+    return AnswerEdits(
+        worker,
+        _token(proto.fencing_token, f"{at}.fencing_token"),
+        proto.proposal,
+        proto.is_accepted,
+        tuple(checks.text(reason, f"{at}.reasons", checks.MAX_REASON) for reason in proto.reasons),
+        checks.integer(proto.revision, f"{at}.revision"),
+    )
+
+
+def _token(value: int, at: str) -> FencingToken:
+    return FencingToken(checks.integer(value, at))
