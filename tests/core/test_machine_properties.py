@@ -1,4 +1,4 @@
-"""Hypothesis drives the machine with clients, workers and time, and the invariants of ARCHITECTURE.md hold throughout."""
+"""Hypothesis drives the machine with clients, workers and time; the invariants of ARCHITECTURE.md hold throughout."""
 
 from dataclasses import replace
 from typing import Any
@@ -224,7 +224,9 @@ class MachineStory(RuleBasedStateMachine):
         if lines_now:
             line = data.draw(st.sampled_from(lines_now))
             choices.append(RemoveLine(line.parent, line.child))
-        self.tell(EditRequested(self.at, constellation.id, "client:me", EditBatch((data.draw(st.sampled_from(choices)),))))
+        self.tell(
+            EditRequested(self.at, constellation.id, "client:me", EditBatch((data.draw(st.sampled_from(choices)),)))
+        )
 
     @rule(pick=st.integers(0), batch=batches)
     def propose(self, pick: int, batch: EditBatch) -> None:
