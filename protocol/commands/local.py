@@ -1,19 +1,22 @@
 """An orchestrator and its workers as child processes of this one: what `up` keeps, and `run` has for one request."""
 
 import asyncio
+import fcntl
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+import tempfile
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TextIO, TypeVar
 
-from asterism.orchestrator.core.errors import AsterismError
+from asterism.orchestrator.core.errors import AsterismError, Misconfigured
+from asterism.protocol.commands.running import beside
 from asterism.protocol.view.wording import one_line
 
 _READY_S: Final = 30.0
@@ -79,17 +82,7 @@ class LocalFleet:
 
     async def guard(self, work: Coroutine[object, object, T]) -> T:
         """The result of `work`, unless a child ends before it: then `ChildEnded`."""
-        try:
-            async with asyncio.TaskGroup() as group:
-                guards = [group.create_task(_guard(child)) for child in self._children]
-                result = await work
-                for guard in guards:
-                    guard.cancel()
-        except BaseExceptionGroup as several:
-            # Where a child's end broke the work too, the child's end is the cause.
-            dead = several.subgroup(ChildEnded)
-            raise _first(several if dead is None else dead) from None
-        return result
+        return await beside(work, *(_guard(child) for child in self._children))
 
     def kill(self) -> None:
         """Ends every child at once, with all that it started."""
@@ -105,6 +98,54 @@ class LocalFleet:
             self.kill()
             for child in self._children:
                 await child.process.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The user's data folder, or what to use in its place."""
+
+    folder: Path
+    held_by: str | None = None
+    """Address of the orchestrator that `up` keeps on the folder already: use this one."""
+    lock: TextIO | None = None
+
+    def publish(self, address: str) -> None:
+        """Tells others that this fleet is for them too."""
+        if self.lock is not None:
+            self.lock.write(address)
+            self.lock.flush()
+
+
+@contextmanager
+def claim_data_folder() -> Iterator[Claim]:
+    """The user's data folder, for one fleet at a time.
+
+    A folder that another fleet holds gives that fleet's address where it has published one (`up` does), else a folder
+    for the time being.
+    """
+    folder = data_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = (folder / "in-use").open("a+")
+    except OSError as error:
+        raise Misconfigured("data_dir", f"cannot write {folder}: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system takes it back however this process ends
+        except BlockingIOError:
+            lock.seek(0)
+            held_by = lock.read().strip()
+            if held_by:
+                yield Claim(folder, held_by)
+                return
+            with tempfile.TemporaryDirectory(prefix="asterism-") as own:
+                yield Claim(Path(own))
+            return
+        lock.truncate(0)
+        try:
+            yield Claim(folder, lock=lock)
+        finally:
+            lock.truncate(0)
 
 
 @asynccontextmanager
@@ -222,14 +263,6 @@ async def _guard(child: _Child) -> None:
     code = await child.process.wait()
     if not child.is_ending:
         raise ChildEnded(child.name, code, child.log)
-
-
-def _first(several: BaseExceptionGroup[BaseException]) -> BaseException:
-    """One leaf of a group: what a person is told."""
-    leaf: BaseException = several
-    while isinstance(leaf, BaseExceptionGroup):
-        leaf = leaf.exceptions[0]
-    return leaf
 
 
 def _signal_group(child: _Child, number: signal.Signals) -> None:

@@ -22,8 +22,6 @@ _NEWS: Final = 3
 """Lines of news under the table."""
 _AROUND: Final = 7
 """Lines that are no rows of stars: head, bar, two of the table's head, the summary, and two to spare for the prompt."""
-FRAME_S: Final = 0.1
-"""Time between two frames, in seconds: smooth enough to read, and cheap over ssh."""
 
 
 class LiveView:

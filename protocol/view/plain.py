@@ -13,8 +13,10 @@ from asterism.protocol.view.wording import seconds
 class PlainView:
     """Follows one request line by line. Streamed text is not printed: its threads would be mixed beyond reading."""
 
-    def __init__(self, stream: TextIO, progress: Progress) -> None:
+    def __init__(self, stream: TextIO, progress: Progress, *, is_quiet: bool = False) -> None:
         self._stream = stream
+        self._is_quiet = is_quiet
+        """Whether only the program's own lines are printed."""
         self._progress = progress
 
     def __enter__(self) -> "PlainView":
@@ -26,7 +28,7 @@ class PlainView:
     def show(self, record: ConstellationRecord) -> None:
         """Prints a record's news, if it has any, behind the time since the request was accepted."""
         change = self._progress.apply(record)
-        if change is not None:
+        if change is not None and not self._is_quiet:
             since = change.at - (self._progress.accepted_at or change.at)
             self._stream.write(f"{seconds(since):>8} {change.text}\n")
 

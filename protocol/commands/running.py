@@ -1,0 +1,100 @@
+"""From a command's coroutine to the end of the process: signals, companions, exit code."""
+
+import asyncio
+import signal
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import typer
+
+from asterism.protocol.commands.ending import ExitCode
+
+T = TypeVar("T")
+
+
+def run_to_exit(work: Coroutine[object, object, ExitCode]) -> None:
+    """Runs a command. SIGTERM and SIGHUP end it like Ctrl-C does: everything is closed, and the code is 130."""
+    code = asyncio.run(_until_signalled(work))
+    if code is not ExitCode.SUCCEEDED:
+        raise typer.Exit(code)
+
+
+async def beside(work: Coroutine[object, object, T], *companions: Coroutine[object, object, None]) -> T:
+    """The result of `work`; its companions end with it, and an error of one of them ends it. Raises the first error."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(companion) for companion in companions]
+            result = await group.create_task(work)
+            for task in tasks:
+                task.cancel()
+    except BaseExceptionGroup as several:
+        raise first_error(several) from None
+    return result
+
+
+def first_error(several: BaseExceptionGroup[BaseException]) -> BaseException:
+    """One leaf of a group: what a person is told."""
+    leaf: BaseException = several
+    while isinstance(leaf, BaseExceptionGroup):
+        leaf = leaf.exceptions[0]
+    return leaf
+
+
+class Interrupts:
+    """Counts Ctrl-C, and SIGTERM, which means the same."""
+
+    def __init__(self) -> None:
+        self._first = asyncio.Event()
+        self._second = asyncio.Event()
+
+    @property
+    def has_come(self) -> bool:
+        """Whether there was one."""
+        return self._first.is_set()
+
+    async def first(self) -> None:
+        """Waits for the first one."""
+        await self._first.wait()
+
+    async def second(self) -> None:
+        """Waits for the second one."""
+        await self._second.wait()
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Takes the signals over; afterwards they end the program as before."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._count)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
+    def _count(self) -> None:
+        (self._second if self._first.is_set() else self._first).set()
+
+
+async def _until_signalled(work: Coroutine[object, object, ExitCode]) -> ExitCode:
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None, "a coroutine that runs has a task"
+    told: list[signal.Signals] = []
+
+    def stop(number: signal.Signals) -> None:
+        told.append(number)
+        task.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop, number)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if told:
+            return ExitCode.INTERRUPTED
+        raise  # Ctrl-C: asyncio.run makes a KeyboardInterrupt of it
+    finally:
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            loop.remove_signal_handler(number)
