@@ -65,22 +65,37 @@ def read_document(text: str) -> Document:
     return _read_yaml(text)
 
 
-def check_depth(value: Json, *, field: str) -> None:
-    """Raise InvalidField where the value nests deeper than MAX_DEPTH or holds a number that JSON has no text for."""
-    level: list[Json] = [value]
-    for _ in range(MAX_DEPTH):
-        below: list[Json] = []
-        for item in level:
-            if isinstance(item, Mapping):
-                below.extend(item.values())
-            elif isinstance(item, list | tuple):
-                below.extend(item)
-            elif isinstance(item, float) and not math.isfinite(item):
-                raise InvalidField(field, f"{item} is no JSON number")
-        if not below:
-            return
-        level = below
-    raise InvalidField(field, f"nests deeper than {MAX_DEPTH} levels")
+def plain(value: object, *, field: str, levels: int = MAX_DEPTH) -> Json:
+    """A copy of a JSON value made of dicts and lists alone.
+
+    Raises InvalidField where it nests deeper than `levels`, or holds what JSON has no text for.
+    """
+    match value:
+        case None | bool() | int():
+            return value
+        case str():
+            return _unicode(value, field=field)
+        case float() if math.isfinite(value):
+            return value
+        case Mapping() | list() | tuple() if levels == 0:
+            raise InvalidField(field, f"nests deeper than {MAX_DEPTH} levels")
+        case Mapping():
+            if not all(isinstance(key, str) for key in value):
+                raise InvalidField(field, "a key must be text")
+            return {
+                _unicode(key, field=field): plain(item, field=field, levels=levels - 1) for key, item in value.items()
+            }
+        case list() | tuple():
+            return [plain(item, field=field, levels=levels - 1) for item in value]
+        case _:
+            raise InvalidField(field, f"{str(value)[:40]!r} is no JSON value")
+
+
+def _unicode(text: str, *, field: str) -> str:
+    """`text` itself; JSON can escape half a surrogate pair, which no UTF-8 can carry."""
+    if not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text):
+        raise InvalidField(field, "text holds half of a surrogate pair")
+    return text
 
 
 def _read_json(text: str) -> Json:
@@ -96,15 +111,14 @@ def _read_json(text: str) -> Json:
         raise InvalidField("document", f"{name} is no JSON number")
 
     try:
-        value: Json = json.loads(text, object_pairs_hook=refuse_duplicates, parse_constant=refuse_constant)
+        value: object = json.loads(text, object_pairs_hook=refuse_duplicates, parse_constant=refuse_constant)
     except json.JSONDecodeError as error:
         raise InvalidField(str(Position(error.lineno, error.colno)), f"unreadable JSON: {error.msg}") from None
     except RecursionError:
         raise InvalidField("document", f"nests deeper than {MAX_DEPTH} levels") from None
     except ValueError as error:  # a whole number with thousands of digits
         raise InvalidField("document", f"unreadable JSON: {error}") from None
-    check_depth(value, field="document")
-    return value
+    return plain(value, field="document")
 
 
 @dataclass(slots=True)
@@ -160,7 +174,9 @@ def _read_yaml(text: str) -> Document:
 
 
 def _position(event: yaml.Event) -> Position:
-    return Position(event.start_mark.line + 1, event.start_mark.column + 1)
+    mark = event.start_mark
+    assert mark is not None  # every event that a parser makes has one
+    return Position(mark.line + 1, mark.column + 1)
 
 
 def _check_tag(event: yaml.Event, tag: str | None) -> None:
@@ -193,7 +209,7 @@ def _key(event: yaml.ScalarEvent, found: Mapping[str, Json]) -> str:
 
 
 def _scalar(event: yaml.ScalarEvent) -> Scalar:
-    """Null, true, false and decimal numbers as in YAML 1.2; all else is text: `no`, `on`, dates, `0x1F`, what is quoted."""
+    """Null, true, false and decimals as in YAML 1.2; all else is text: `no`, `on`, dates, `0x1F`, what is quoted."""
     _check_tag(event, event.tag)
     text: str = event.value
     if not event.implicit[0] or event.tag == _STRING_TAG:

@@ -20,7 +20,7 @@ from asterism.orchestrator.core.ids import StarId
 from asterism.orchestrator.core.line import LineKind, TaskStarLine
 from asterism.orchestrator.core.star import RetryPolicy, StarSpec, Timeouts
 from asterism.orchestrator.core.values import Json
-from asterism.planner.document import check_depth
+from asterism.planner.document import plain
 from asterism.planner.fields import (
     Capabilities,
     ConditionFields,
@@ -80,15 +80,14 @@ def edits_from_json(items: Sequence[Mapping[str, Json]], base_revision: int | No
     edits: list[Edit] = []
     for index, item in enumerate(items):
         field = f"edits[{index}]"
-        check_depth(item, field=field)
         try:
-            edits.append(_edit_from_json(item))
+            edits.append(_edit_from_json(plain(item, field=field)))
         except WrongAt as wrong:
             raise refusal(wrong, field=field) from None
     return EditBatch(tuple(edits), base_revision)
 
 
-def _edit_from_json(item: Mapping[str, Json]) -> Edit:
+def _edit_from_json(item: Json) -> Edit:
     if not isinstance(item, Mapping) or len(item) != 1:
         raise WrongAt((), f"an edit is a mapping of one key, which is one of {', '.join(KINDS)}")
     ((kind, body),) = item.items()

@@ -22,7 +22,7 @@ from asterism.orchestrator.core.values import Json, Path
 
 Name: TypeAlias = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$")]
 Capability: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,128}$")]
-InputName: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+InputName: TypeAlias = Name
 Seconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Step: TypeAlias = str | Annotated[int, Field(ge=0)]
 Steps: TypeAlias = Annotated[list[Step], Field(max_length=32)]
@@ -31,8 +31,8 @@ Inputs: TypeAlias = Annotated[
     Field(
         max_length=64,
         description="Name -> value. A value is passed on as it is, whatever it looks like, with three exceptions: "
-        '{"$from": STAR, "$path": [STEPS]} is a part of a star\'s result, {"$parents": true} gathers the outcomes of all '
-        'parents, and {"$value": VALUE} is VALUE itself, also when it has keys that begin with a dollar sign.',
+        '{"$from": STAR, "$path": [STEPS]} is a part of a star\'s result, {"$parents": true} gathers the outcomes of '
+        'all parents, and {"$value": VALUE} is VALUE itself, also when it has keys that begin with a dollar sign.',
     ),
 ]
 Capabilities: TypeAlias = Annotated[list[Capability], Field(max_length=32)]
@@ -127,6 +127,13 @@ class WrongAt(Exception):
 
 FieldsT = TypeVar("FieldsT", bound=BaseModel)
 
+_PLAINER: Final = {
+    "extra_forbidden": "there is no such field",
+    "missing": "this field is required",
+    "model_type": "must be a mapping of fields",
+}
+"""Words for people who do not know pydantic, by its type of error."""
+
 
 def validated(model: type[FieldsT], value: Json, *, at: Path = ()) -> FieldsT:
     """`value` as the model; raises WrongAt for the first thing that does not fit."""
@@ -134,19 +141,23 @@ def validated(model: type[FieldsT], value: Json, *, at: Path = ()) -> FieldsT:
         return model.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        raise WrongAt((*at, *_real_steps(value, first["loc"])), first["msg"]) from None
+        reason = _PLAINER.get(first["type"], first["msg"])
+        raise WrongAt((*at, *_real_steps(value, first["loc"])), reason) from None
 
 
 def _real_steps(value: Any, location: tuple[str | int, ...]) -> Path:
     """Leave out of pydantic's location the names of union branches, which are no steps into the value."""
     path: list[str | int] = []
     for index, step in enumerate(location):
-        if isinstance(value, Mapping) and step in value:
-            value = value[step]
-        elif isinstance(value, list | tuple) and isinstance(step, int) and step < len(value):
-            value = value[step]
-        elif index + 1 < len(location) or not isinstance(value, Mapping):
-            continue
+        match value:
+            case Mapping() if step in value:
+                value = value[step]
+            case list() if isinstance(step, int) and step < len(value):
+                value = value[step]
+            case Mapping() if index + 1 == len(location):  # a field that is missing
+                pass
+            case _:
+                continue
         path.append(step)
     return tuple(path)
 

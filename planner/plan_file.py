@@ -32,15 +32,16 @@ class AfterFields(Fields):
     when: ConditionFields | None = None
 
 
+Parent: TypeAlias = Annotated[
+    Annotated[Name, Tag("name")] | Annotated[AfterFields, Tag("line")],
+    Discriminator(lambda value: "name" if isinstance(value, str) else "line"),
+]
+
+
 class NamedStar(StarFields):
     """A star whose id is its key in the map of stars."""
 
-    after: list[
-        Annotated[
-            Annotated[Name, Tag("name")] | Annotated[AfterFields, Tag("line")],
-            Discriminator(lambda value: "name" if isinstance(value, str) else "line"),
-        ]
-    ] = []
+    after: list[Parent] = Field(default=[])
     """Parents besides those whose results the inputs use; these need no mention."""
 
 

@@ -1,0 +1,66 @@
+"""The check at the door: a request that cannot be planned is refused before anything is stored about it."""
+
+import json
+from typing import Final
+
+from asterism.orchestrator.core.check import check_spec
+from asterism.orchestrator.core.constellation import PLAN_STAR
+from asterism.orchestrator.core.edits import AddStar
+from asterism.orchestrator.core.errors import InvalidEdit, InvalidField
+from asterism.orchestrator.core.request import Budget, Request
+from asterism.orchestrator.core.star import Constant, RetryPolicy, StarKind, StarSpec
+from asterism.orchestrator.core.values import MAX_VALUE_BYTES, Json, json_bytes
+from asterism.planner.document import plain
+from asterism.planner.forms import find_form
+
+PLAN_PROGRAM: Final = "plan"
+
+
+def check(request: Request, *, known_capabilities: frozenset[str] | None = None, budget: Budget | None = None) -> None:
+    """Plan the request without doing it; raises InvalidField for the first thing that is wrong.
+
+    `known_capabilities` is what the workers offer, None or empty while there is none: then everything may yet come.
+    Takes up to a second for the largest plan: call it outside the event loop.
+    """
+    form = find_form(request.form)
+    size = len(json.dumps(_as_json(request), ensure_ascii=False).encode())
+    if size > MAX_VALUE_BYTES:
+        raise InvalidField("text", f"the request has {size} bytes as JSON; at most {MAX_VALUE_BYTES} can be planned")
+    stars = 1
+    for edits in form.batches(request):
+        for edit in edits:
+            if isinstance(edit, AddStar):
+                stars += 1
+                _check_star(edit.spec, known_capabilities or frozenset())
+    most = form.most_stars(request) or stars
+    if budget is not None and most > budget.stars:
+        raise InvalidField("budget.stars", f"the plan may need {most} stars, and the budget is {budget.stars}")
+
+
+def _check_star(spec: StarSpec, known: frozenset[str]) -> None:
+    for name, source in spec.inputs.items():
+        if isinstance(source, Constant) and json_bytes(source.value) > MAX_VALUE_BYTES:
+            raise InvalidEdit(spec.id, f"input {name} has more than {MAX_VALUE_BYTES} bytes")
+    check_spec(spec, known)
+
+
+def _as_json(request: Request) -> Json:
+    return {
+        "form": request.form,
+        "text": request.text,
+        "name": request.name,
+        "options": plain(request.options, field="options"),
+    }
+
+
+def plan_star(request: Request) -> StarSpec:
+    """The star that every request begins with."""
+    return StarSpec(
+        PLAN_STAR,
+        StarKind.PLAN,
+        PLAN_PROGRAM,
+        inputs={"request": Constant(_as_json(request))},
+        retry=RetryPolicy(),
+        may_edit=True,
+        title=request.name[:200],
+    )
