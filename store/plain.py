@@ -34,7 +34,7 @@ class Coder(Generic[T]):
 
     def read(self, text: str) -> T:
         """The value that `write` was given."""
-        value: T = self.from_plain(json.loads(text))
+        value: T = self.from_plain(read(text))
         return value
 
 
@@ -56,6 +56,11 @@ dump: Final[Callable[[object], str]] = json.JSONEncoder(
     separators=(",", ":"), check_circular=False, default=_plain_container
 ).encode
 """The most compact JSON text."""
+
+
+def read(text: str) -> Any:
+    """What `dump` was given."""
+    return json.loads(text)
 
 
 @cache
@@ -87,7 +92,7 @@ def coder(hint: Any) -> Coder[Any]:
 
 def fields_coder(cls: Any, *, but: frozenset[str] = frozenset()) -> Coder[Any]:
     """The coder of a dataclass as an object of its fields; those in `but` are left out, and not asked for."""
-    coders = {field.name: coder(field.type) for field in dataclasses.fields(cls) if field.name not in but}
+    coders = {field.name: _of_field(field) for field in dataclasses.fields(cls) if field.name not in but}
     names = tuple(coders)
     get_all = attrgetter(*names) if len(names) > 1 else lambda value: [getattr(value, name) for name in names]
     outward = [(name, one.to_plain) for name, one in coders.items() if one.to_plain is not same]
@@ -105,6 +110,11 @@ def fields_coder(cls: Any, *, but: frozenset[str] = frozenset()) -> Coder[Any]:
         return cls(**plain)
 
     return Coder(to_plain, from_plain)
+
+
+def _of_field(field: dataclasses.Field[Any]) -> Coder[Any]:
+    hint: Any = field.type
+    return coder(hint)
 
 
 def _union(members: tuple[Any, ...]) -> Coder[Any]:

@@ -1,0 +1,149 @@
+"""The tables. A star's state is not a column: it follows from its lines and attempts until the star is terminal."""
+
+from typing import Final
+
+import sqlalchemy as sa
+
+METADATA: Final = sa.MetaData()
+
+Big: Final = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+"""64 bits everywhere; SQLite makes only a column of type INTEGER the key of the table itself."""
+
+requests: Final = sa.Table(
+    "requests",
+    METADATA,
+    sa.Column("constellation", sa.Text, primary_key=True),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("request_id", sa.Text, nullable=False),
+    sa.Column("form", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("budget", sa.Text, nullable=False),
+    sa.Column("request", sa.Text, nullable=False),
+    sa.UniqueConstraint("owner", "request_id", name="requests_by_request_id"),
+    sa.Index("requests_by_owner", "owner", "constellation"),
+)
+"""What never changes, apart from `constellations`: a text of a megabyte is then not written anew at each append."""
+
+constellations: Final = sa.Table(
+    "constellations",
+    METADATA,
+    sa.Column("constellation", sa.Text, sa.ForeignKey("requests.constellation"), primary_key=True),
+    sa.Column("seq", Big, nullable=False),
+    sa.Column("revision", Big, nullable=False),
+    sa.Column("stars", Big, nullable=False),
+    sa.Column("stars_terminal", Big, nullable=False),
+    sa.Column("attempts", Big, nullable=False),
+    sa.Column("started_at", sa.Float, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("ended_at", sa.Float),
+    # Attempts that have ended and still hold a slot; what ended with some of them is part of a snapshot.
+    sa.Column("stopping", Big, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+LIVE: Final = "ended_at IS NULL OR stopping > 0"
+"""Of `constellations`: what a snapshot holds. A query says just this, and so finds the index."""
+
+sa.Index(
+    "constellations_live",
+    constellations.c.constellation,
+    sqlite_where=sa.text(LIVE),
+    postgresql_where=sa.text(LIVE),
+)
+
+stars: Final = sa.Table(
+    "stars",
+    METADATA,
+    sa.Column("constellation", sa.Text, sa.ForeignKey("constellations.constellation"), primary_key=True),
+    sa.Column("star", sa.Text, primary_key=True),
+    # Order of being added: the journal's seq, then the place in its batch.
+    sa.Column("position", Big, nullable=False),
+    sa.Column("revision", Big, nullable=False),
+    # When it was added or an edit last changed its lines.
+    sa.Column("placed_at", sa.Float, nullable=False),
+    sa.Column("spec", sa.Text, nullable=False),
+    # The four below are NULL until it is terminal; `error` may stay so.
+    sa.Column("state", sa.Text),
+    sa.Column("finished_at", sa.Float),
+    sa.Column("error", sa.Text),
+    sa.Column("result", sa.Text),
+)
+
+lines: Final = sa.Table(
+    "lines",
+    METADATA,
+    sa.Column("constellation", sa.Text, primary_key=True),
+    sa.Column("child", sa.Text, primary_key=True),
+    sa.Column("parent", sa.Text, primary_key=True),
+    sa.Column("position", Big, nullable=False),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("condition", sa.Text),
+    sa.ForeignKeyConstraint(["constellation", "child"], ["stars.constellation", "stars.star"]),
+    sa.ForeignKeyConstraint(["constellation", "parent"], ["stars.constellation", "stars.star"]),
+    sa.Index("lines_by_parent", "constellation", "parent"),
+    sqlite_with_rowid=False,
+)
+
+attempts: Final = sa.Table(
+    "attempts",
+    METADATA,
+    sa.Column("constellation", sa.Text, primary_key=True),
+    sa.Column("star", sa.Text, primary_key=True),
+    sa.Column("number", Big, primary_key=True, autoincrement=False),
+    sa.Column("worker", sa.Text, sa.ForeignKey("workers.worker"), nullable=False),
+    sa.Column("fencing_token", Big, nullable=False),
+    sa.Column("leased_at", sa.Float, nullable=False),
+    sa.Column("holds_slot", sa.Boolean, nullable=False),
+    # The four below are NULL while it is the live attempt; the last two may stay so.
+    sa.Column("ended_at", sa.Float),
+    sa.Column("outcome", sa.Text),
+    sa.Column("error", sa.Text),
+    sa.Column("retry_at", sa.Float),
+    sa.ForeignKeyConstraint(["constellation", "star"], ["stars.constellation", "stars.star"]),
+    sqlite_with_rowid=False,
+)
+
+workers: Final = sa.Table(
+    "workers",
+    METADATA,
+    sa.Column("worker", sa.Text, primary_key=True),
+    sa.Column("instance", sa.Text, nullable=False),
+    sa.Column("profile", sa.Text, nullable=False),
+    sa.Column("labels", sa.Text, nullable=False),
+    sa.Column("has_left", sa.Boolean, nullable=False),
+    sa.Column("is_draining", sa.Boolean, nullable=False),
+)
+
+journal: Final = sa.Table(
+    "journal",
+    METADATA,
+    sa.Column("seq", Big, primary_key=True, autoincrement=False),
+    sa.Column("constellation", sa.Text, sa.ForeignKey("constellations.constellation")),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Index("journal_by_constellation", "constellation", "seq"),
+)
+
+credentials: Final = sa.Table(
+    "credentials",
+    METADATA,
+    sa.Column("secret_sha256", sa.LargeBinary, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("expires_at", sa.Float, nullable=False),
+    sa.Column("revoked_at", sa.Float),
+    sa.Index("credentials_by_name", "name"),
+)
+
+orchestrator: Final = sa.Table(
+    "orchestrator",
+    METADATA,
+    # There is one row, and its key is 1.
+    sa.Column("id", Big, primary_key=True, autoincrement=False),
+    sa.Column("epoch", Big, nullable=False),
+    sa.Column("last_fencing_token", Big, nullable=False),
+)

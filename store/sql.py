@@ -1,0 +1,91 @@
+"""The store in a database: the seam of `orchestrator/store.py`, each method one transaction."""
+
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import cast
+
+from asterism.orchestrator.core.constellation import TaskConstellation
+from asterism.orchestrator.core.credential import StoredCredential
+from asterism.orchestrator.core.ids import ConstellationId
+from asterism.orchestrator.core.records import ConstellationRecord, Record
+from asterism.orchestrator.core.request import ConstellationState
+from asterism.orchestrator.core.snapshot import Snapshot, Summary
+from asterism.store import credentials, reads, writes
+from asterism.store.database import Database, Synchronous
+
+
+class SqlStore:
+    """Everything in SQLite: a path, a `sqlite:` URL, or ":memory:". One process at a time holds it."""
+
+    def __init__(self, location: str | Path, *, synchronous: Synchronous = "FULL") -> None:
+        self._database = Database(location, synchronous=synchronous)
+
+    async def open(self) -> None:
+        """Bring the schema to the newest migration; raises Misconfigured where that is impossible."""
+        await self._database.open(exclusive=True)
+
+    async def close(self) -> None:
+        """Finish what was asked for, then let go."""
+        await self._database.close()
+
+    async def acquire_epoch(self) -> int:
+        """Begin a new epoch: from now on an append with an older one is refused."""
+        return await self._database.write(writes.acquire_epoch)
+
+    async def load(self) -> Snapshot:
+        """Everything that is live."""
+        return await self._database.read(reads.read_snapshot)
+
+    async def append(self, records: Sequence[Record], epoch: int) -> None:
+        """Put all of it on disk in one transaction, or raise WrongState and change nothing."""
+        if records:
+            await self._database.write(lambda connection: writes.append_records(connection, records, epoch))
+
+    async def find_constellation(self, constellation: ConstellationId) -> TaskConstellation | None:
+        """The whole graph, whatever its state; `unmet` counters and READY are recomputed from its lines."""
+        return await self._database.read(lambda connection: reads.find_constellation(connection, constellation))
+
+    async def find_request(self, owner: str, request_id: str) -> ConstellationId | None:
+        """The constellation that `owner` submitted under `request_id`."""
+        return await self._database.read(lambda connection: reads.find_request(connection, owner, request_id))
+
+    async def list_constellations(
+        self,
+        *,
+        owner: str | None,
+        states: Collection[ConstellationState],
+        before: ConstellationId | None,
+        limit: int,
+    ) -> list[Summary]:
+        """At most `limit`, newest first, older than `before`; no states means all, no owner means everybody's."""
+        query = reads.summaries_query(owner, states, before, limit)
+        return await self._database.read(lambda connection: reads.list_constellations(connection, query))
+
+    async def read_journal(
+        self, constellation: ConstellationId, *, after_seq: int, limit: int
+    ) -> list[ConstellationRecord]:
+        """At most `limit` records of one constellation after `after_seq`, in order."""
+        found = await self._database.read(
+            lambda connection: reads.read_journal(connection, constellation, after_seq, limit)
+        )
+        return cast(list[ConstellationRecord], found)
+
+    async def read_whole_journal(self, *, after_seq: int, limit: int) -> list[Record]:
+        """At most `limit` records of everything after `after_seq`, in order: for audit and replay."""
+        return await self._database.read(lambda connection: reads.read_journal(connection, None, after_seq, limit))
+
+    async def add_credential(self, credential: StoredCredential) -> None:
+        """Keep it; AlreadyExists where its name is that of one still valid, or its secret is known."""
+        await self._database.write(lambda connection: credentials.add_credential(connection, credential))
+
+    async def find_credential(self, secret_sha256: bytes) -> StoredCredential | None:
+        """The one with that secret, valid or not."""
+        return await self._database.read(lambda connection: credentials.find_credential(connection, secret_sha256))
+
+    async def list_credentials(self) -> list[StoredCredential]:
+        """All of them, oldest first."""
+        return await self._database.read(credentials.list_credentials)
+
+    async def revoke_credential(self, name: str, at: float) -> None:
+        """End it at once; NotFound where none of that name is left to revoke."""
+        await self._database.write(lambda connection: credentials.revoke_credential(connection, name, at))
