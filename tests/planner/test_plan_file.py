@@ -167,7 +167,7 @@ def test_any_text_is_a_plan_or_refused(text: str) -> None:
 
 @given(json_values)
 def test_yaml_written_by_another_program_reads_as_it_was_meant(value: Json) -> None:
-    text = yaml.dump({"value": value}, Dumper=_NoAliases, allow_unicode=True)
+    text = yaml.dump({"value": value}, Dumper=_NoAliases)
 
     read = read_document("# not JSON\n" + text).value
 
