@@ -23,6 +23,8 @@ _READY_S: Final = 30.0
 """Longest start of an orchestrator, in seconds: recovery of a large journal on a slow disk included."""
 _DRAIN_S: Final = 10.0
 """How long a child may take to end after SIGTERM, in seconds, before it is killed."""
+_WORKER_DRAIN_S: Final = 8.0
+"""How long a worker lets its stars go on, in seconds: less than `_DRAIN_S`, so that it says goodbye."""
 _LOOK_S: Final = 0.02
 """Time between two looks for the ready file: a file that another process writes has no event to wait for."""
 _LOG_TAIL: Final = 5
@@ -118,12 +120,15 @@ class Claim:
 
 @contextmanager
 def claim_data_folder() -> Iterator[Claim]:
-    """The user's data folder, for one fleet at a time.
+    """The folder of local fleets in the user's data folder, for one fleet at a time.
+
+    It is not that of `serve`: a second orchestrator on one database would end the first, and the credentials that
+    were made there are not asked for here.
 
     A folder that another fleet holds gives that fleet's address where it has published one (`up` does), else a folder
     for the time being.
     """
-    folder = data_folder()
+    folder = data_folder() / "local"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = (folder / "in-use").open("a+")
@@ -160,7 +165,10 @@ async def local_fleet(setup: LocalSetup) -> AsyncIterator[LocalFleet]:
     ready.unlink(missing_ok=True)
     fleet = LocalFleet(address="")
     try:
-        serve = ["serve", "--listen", setup.listen, "--data-dir", str(setup.data_folder), "--ready-file", str(ready)]
+        database = setup.data_folder / "asterism.db"
+        folders = ["--data-dir", str(setup.data_folder), "--database", str(database), "--ready-file", str(ready)]
+        # On loopback, for this user: whatever the settings of a real `serve` on this machine may be.
+        serve = ["serve", "--listen", setup.listen, *folders, "--tls", "off", "--credentials", "auto"]
         orchestrator = await _start("asterism serve", serve, logs / "serve.log")
         fleet._children.append(orchestrator)
         fleet.address = await _address_when_ready(orchestrator, ready)
@@ -193,7 +201,8 @@ def missing_extras() -> tuple[str, ...]:
 def _shares(setup: LocalSetup) -> list[str]:
     """Slots and torch's threads for each worker, so that together they take the machine and not more."""
     share = max((os.cpu_count() or 1) // max(setup.workers, 1), 1)
-    return ["--slots", str(setup.slots or max(share, 2)), "--threads", str(share)]
+    slots = setup.slots or max(share, 2)
+    return ["--slots", str(slots), "--threads", str(share), "--drain-s", f"{_WORKER_DRAIN_S:g}"]
 
 
 async def _start(name: str, arguments: Sequence[str], log: Path) -> _Child:

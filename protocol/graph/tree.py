@@ -7,7 +7,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from asterism.orchestrator.core.ids import StarId
-from asterism.protocol.graph.figure import Arrow, Box, Figure
+from asterism.protocol.graph.figure import Arrow, ArrowKind, Box, Figure
 from asterism.protocol.view.style import STATE_STYLES
 
 _GATHERS: Final = 4
@@ -15,7 +15,7 @@ _GATHERS: Final = 4
 
 
 def tree(figure: Figure) -> Tree:
-    """The tree: a star is under the first parent that it was given, or under the star that added it."""
+    """The tree: a star is under its only parent, else under the star that added it, else under its first parent."""
     above: dict[StarId, list[Arrow]] = {star: [] for star in figure.boxes}
     for arrow in figure.arrows:
         above[arrow.child].append(arrow)
@@ -28,7 +28,11 @@ def tree(figure: Figure) -> Tree:
 
 
 def _parent(arrows: list[Arrow]) -> StarId | None:
-    return arrows[0].parent if 0 < len(arrows) < _GATHERS else None
+    lines = [arrow.parent for arrow in arrows if arrow.kind is not ArrowKind.ADDED]
+    if len(lines) == 1:
+        return lines[0]
+    adder = next((arrow.parent for arrow in arrows if arrow.kind is ArrowKind.ADDED), None)
+    return lines[0] if adder is None and 0 < len(lines) < _GATHERS else adder
 
 
 def _grow(
@@ -55,8 +59,9 @@ def _label(box: Box, arrows: list[Arrow]) -> Text:
     label.append(box.id, style="bold")
     label.append(f" {box.state.value}", style=STATE_STYLES[box.state])
     label.append(f"  {box.words}", style="dim")
-    if len(arrows) >= _GATHERS:
-        label.append(f"  ← {len(arrows)} stars", style="dim")
-    elif len(arrows) > 1:
-        label.append(f"  ← {', '.join(arrow.parent for arrow in arrows)}", style="dim")
+    lines = [arrow.parent for arrow in arrows if arrow.kind is not ArrowKind.ADDED]
+    if len(lines) >= _GATHERS:
+        label.append(f"  ← {len(lines)} stars", style="dim")
+    elif len(lines) > 1:
+        label.append(f"  ← {', '.join(lines)}", style="dim")
     return label

@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 
+from asterism.orchestrator.core.apply import apply
+from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.edits import AddLine, AddStar, CancelStar, Edit
 from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId, WorkerId
 from asterism.orchestrator.core.line import LineKind, TaskStarLine
+from asterism.orchestrator.core.profile import WorkerProfile
 from asterism.orchestrator.core.records import (
     AttemptEnded,
     AttemptLeased,
@@ -14,9 +17,11 @@ from asterism.orchestrator.core.records import (
     EditsRefused,
     RequestAccepted,
     StarFinished,
+    WorkerJoined,
 )
 from asterism.orchestrator.core.request import Budget, ConstellationState, Request
 from asterism.orchestrator.core.star import AttemptOutcome, StarError, StarKind, StarSpec, StarState
+from asterism.orchestrator.core.state import State
 from asterism.orchestrator.core.values import Json
 
 ID = ConstellationId("c1")
@@ -39,10 +44,23 @@ def lease(seq: int, at: float, name: str, worker: str, attempt: int = 1) -> Atte
     return AttemptLeased(seq, START + at, ID, StarId(name), attempt, WorkerId(worker), FencingToken(seq))
 
 
-def finish(seq: int, at: float, name: str, state: StarState, result: Json = None, why: str = "") -> StarFinished:
+def finish(
+    seq: int, at: float, name: str, state: StarState, result: Json = None, why: str = "", attempt: int = 1
+) -> StarFinished:
     """The end of a star."""
     error = StarError("cancelled", why) if why else None
-    return StarFinished(seq, START + at, ID, StarId(name), state, result, error, 1, None, releases_slot=True)
+    outcome = AttemptOutcome(state.value)
+    return StarFinished(seq, START + at, ID, StarId(name), state, result, error, attempt, outcome, releases_slot=True)
+
+
+def constellation(records: int = 16) -> TaskConstellation:
+    """The request as it stands after so many records, by the core's own fold."""
+    state = State()
+    for number in (1, 2, 3):
+        apply(state, WorkerJoined(0, START, WorkerId(f"w{number}"), "i", WorkerProfile(slots=2)))
+    for record in story()[:records]:
+        apply(state, record)
+    return state.constellations[ID]
 
 
 def line(parent: str, child: str, kind: LineKind = LineKind.SUCCESS) -> AddLine:
@@ -84,7 +102,7 @@ def story() -> Sequence[ConstellationRecord]:
         ),
         lease(10, 1.4, "b01-a", "w3", attempt=2),
         edits(11, 2.4, 3, "star:b01-a", CancelStar(StarId("b01-b"))),
-        finish(12, 2.4, "b01-a", StarState.SUCCEEDED, RESULT),
+        finish(12, 2.4, "b01-a", StarState.SUCCEEDED, RESULT, attempt=2),
         finish(13, 2.4, "b01-b", StarState.CANCELLED, why="cancelled by star:b01-a"),
         lease(14, 2.5, "report", "w2"),
         finish(15, 2.7, "report", StarState.SUCCEEDED, {"text": "1 2 3 4: (1+2+3)*4"}),
