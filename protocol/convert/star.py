@@ -133,12 +133,12 @@ def retry_policy_to_proto(retry: RetryPolicy) -> pb.RetryPolicy:
 
 
 def retry_policy_from_proto(proto: pb.RetryPolicy, at: str = "retry") -> RetryPolicy:
-    """A day is the longest backoff, and the multiplier cannot make waits shrink."""
+    """A week is the longest backoff, and the multiplier cannot make waits shrink."""
     return RetryPolicy(
         checks.integer(proto.max_attempts, f"{at}.max_attempts", 1, MAX_ATTEMPTS),
-        checks.number(proto.backoff_s, f"{at}.backoff_s", 0.0, 86_400.0),
+        checks.number(proto.backoff_s, f"{at}.backoff_s", 0.0, 604_800.0),
         checks.number(proto.multiplier, f"{at}.multiplier", 1.0, 100.0),
-        checks.number(proto.max_backoff_s, f"{at}.max_backoff_s", 0.0, 86_400.0),
+        checks.number(proto.max_backoff_s, f"{at}.max_backoff_s", 0.0, 604_800.0),
         checks.number(proto.jitter, f"{at}.jitter", 0.0, 1.0),
     )
 
