@@ -80,14 +80,18 @@ class Loop:
 
     async def attach(self, event: WorkerAttached, stream: WorkerOutbox) -> None:
         """Let a worker in: from then on `stream` gets its effects; an older stream of the same process is cut."""
-        await self._room()
         await self._ask(_Letter(event, stream))
 
-    async def tell(self, events: Sequence[Event], stream: WorkerOutbox) -> None:
-        """Hand in what came by `stream`, all or, where it is no longer the worker's stream, nothing; waits for room."""
-        await self._room()
+    def tell(self, events: Sequence[Event], stream: WorkerOutbox) -> None:
+        """Hand in what came by `stream`; it is dropped where that is the worker's stream no longer. See `room`."""
         for event in events:
             self._put(_Letter(event, stream))
+
+    async def room(self) -> None:
+        """Wait while the mailbox is full: what holds a worker back. Stamp and tell right after, without an await."""
+        while len(self._mailbox) >= self._max_mailbox and not self._is_stopping:
+            self._has_room.clear()
+            await self._has_room.wait()
 
     @contextmanager
     def watching(self, constellation: ConstellationId, *, with_text: bool) -> Iterator[WatcherOutbox]:
@@ -117,7 +121,7 @@ class Loop:
         self._wake.set()
 
     async def run(self) -> None:
-        """Work until `stop`. Raises what an append raises: memory is ahead of the disk then, and must be thrown away."""
+        """Work until `stop`. Raises what an append raises: memory is ahead of the disk then and is to be dropped."""
         try:
             while True:
                 self._wake.clear()
@@ -146,20 +150,16 @@ class Loop:
         self._put(letter)
         return await letter.answer
 
-    async def _room(self) -> None:
-        # No await between the last look and the caller's put, so nobody else takes the place meanwhile.
-        while len(self._mailbox) >= self._max_mailbox and not self._is_stopping:
-            self._has_room.clear()
-            await self._has_room.wait()
-
     def _take(self) -> list[_Letter]:
-        """The next events, a deadline that has come before all others."""
+        """The next events, in the order of their times."""
         letters = list[_Letter]()
-        deadline, at = self.machine.next_deadline(), self._clock.now()
-        if deadline is not None and deadline <= at:
-            letters.append(_Letter(TimePassed(at, self._clock.chance())))
         while self._mailbox and len(letters) < MAX_BATCH:
             letters.append(self._mailbox.popleft())
+        # Last, so that a renewal which waits here still counts before the lease is found to have ended.
+        at = letters[-1].event.at if self._mailbox else self._clock.now()
+        deadline = self.machine.next_deadline()
+        if deadline is not None and deadline <= at:
+            letters.append(_Letter(TimePassed(at, self._clock.chance())))
         if len(self._mailbox) < self._max_mailbox:
             self._has_room.set()
         return letters

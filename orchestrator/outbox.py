@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import deque
-from typing import Final, Generic, TypeAlias, TypeVar
+from collections.abc import Coroutine
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from asterism.orchestrator.core.effects import Acknowledge, AnswerEdits, Assign, Broadcast, Stop
 from asterism.orchestrator.core.errors import AsterismError, Overloaded
@@ -77,11 +78,20 @@ class Outbox(Generic[T]):
         self._taken(taken)
         return taken
 
-    async def wait_cut(self) -> AsterismError:
-        """Give the reason once it is cut."""
+    async def serve(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run what reads it, and end that with the reason as soon as it is cut: it may hang in a write."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                cutting = group.create_task(self._raise_when_cut())
+                await work
+                cutting.cancel()
+        except ExceptionGroup as errors:
+            raise first_error(errors) from None
+
+    async def _raise_when_cut(self) -> None:
         await self._was_cut.wait()
-        assert self._error is not None
-        return self._error
+        if self._error is not None:
+            raise self._error
 
     def _taken(self, items: list[T]) -> None:
         """Called with what was just taken."""
@@ -118,6 +128,12 @@ class WatcherOutbox(Outbox[ForWatcher]):
 
     def _taken(self, items: list[ForWatcher]) -> None:
         self._text_chars -= sum(_chars(item) for item in items if isinstance(item, Broadcast))
+
+
+def first_error(errors: ExceptionGroup) -> Exception:
+    """The first exception in a group that is no group itself."""
+    first = errors.exceptions[0]
+    return first_error(first) if isinstance(first, ExceptionGroup) else first
 
 
 def _chars(item: Broadcast) -> int:

@@ -1,0 +1,185 @@
+"""The commands `serve`, `config` and `token`. Light at import: everything else is imported when one runs."""
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
+
+from asterism.orchestrator.core.credential import Role
+from asterism.orchestrator.core.errors import InvalidField
+from asterism.orchestrator.core.ids import is_name
+from asterism.protocol.commands.options import Output, OutputFormat
+
+if TYPE_CHECKING:
+    from asterism.orchestrator.config import Loaded
+
+
+class Synchronous(StrEnum):
+    """How much a power cut may cost."""
+
+    FULL = "FULL"
+    NORMAL = "NORMAL"
+
+
+class Tls(StrEnum):
+    """Which certificate is used."""
+
+    OFF = "off"
+    SELF_MADE = "self-made"
+    FILES = "files"
+
+
+class Asked(StrEnum):
+    """When a credential is asked for."""
+
+    AUTO = "auto"
+    REQUIRED = "required"
+
+
+class LogLevel(StrEnum):
+    """The least that is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(StrEnum):
+    """How logs are written."""
+
+    AUTO = "auto"
+    TEXT = "text"
+    JSON = "json"
+
+
+ConfigFile: TypeAlias = Annotated[Path | None, typer.Option("--config", help="TOML file; it must exist.")]
+Listen: TypeAlias = Annotated[str | None, typer.Option(help="HOST:PORT; port 0 takes a free one.")]
+DataDir: TypeAlias = Annotated[Path | None, typer.Option(help="Folder for the database and the certificate.")]
+Database: TypeAlias = Annotated[Path | None, typer.Option(help="SQLite file.")]
+TlsMode: TypeAlias = Annotated[Tls | None, typer.Option(help="off, self-made, or files with --tls-cert and --tls-key.")]
+TlsCert: TypeAlias = Annotated[Path | None, typer.Option(help="Certificate chain, PEM.")]
+TlsKey: TypeAlias = Annotated[Path | None, typer.Option(help="Private key, PEM.")]
+
+token = typer.Typer(help="Credentials of workers, clients and admins.", no_args_is_help=True)
+
+
+def serve(
+    config: ConfigFile = None,
+    listen: Listen = None,
+    data_dir: DataDir = None,
+    database: Database = None,
+    synchronous: Annotated[Synchronous | None, typer.Option(help="NORMAL: a power cut may cost moments.")] = None,
+    lease_s: Annotated[float | None, typer.Option(help="Silence after which a worker has lost its work.")] = None,
+    drain_s: Annotated[float | None, typer.Option(help="Longest time from SIGTERM to the end.")] = None,
+    max_mailbox: Annotated[int | None, typer.Option(help="Events that may wait.")] = None,
+    max_workers: Annotated[int | None, typer.Option(help="Workers attached at one time.")] = None,
+    max_watches: Annotated[int | None, typer.Option(help="Watches of one identity at one time.")] = None,
+    submits_per_s: Annotated[float | None, typer.Option(help="Of one identity, in the long run.")] = None,
+    submit_burst: Annotated[int | None, typer.Option(help="Of one identity, at once.")] = None,
+    tls: TlsMode = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    credentials: Annotated[Asked | None, typer.Option(help="auto: as soon as there is one.")] = None,
+    log_level: Annotated[LogLevel | None, typer.Option()] = None,
+    log_format: Annotated[LogFormat | None, typer.Option()] = None,
+    ready_file: Annotated[Path | None, typer.Option(help="Gets the actual address once it serves.")] = None,
+) -> None:
+    """Run the orchestrator until SIGTERM or Ctrl-C; a second one ends it at once, which is always safe."""
+    flags = {name: value for name, value in locals().items() if name not in ("config", "ready_file")}
+    from asterism.orchestrator.config import load
+    from asterism.orchestrator.logs import configure_logs
+    from asterism.orchestrator.process import run_until_signal
+
+    settings = load(flags, file=config).settings
+    configure_logs(settings)
+    run_until_signal(settings, ready_file=ready_file)
+
+
+def config(
+    config: ConfigFile = None,
+    output: OutputFormat = Output.TEXT,
+) -> None:
+    """Print every setting of `serve`, and where its value came from: default, file or environment."""
+    from asterism.orchestrator.config import load
+
+    loaded = load({}, file=config)
+    rows = _rows(loaded)
+    if output is Output.JSON:
+        typer.echo(json.dumps({name: {"value": value, "source": source} for name, value, source in rows}))
+        return
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    for name, value, source in rows:
+        typer.echo(f"{name.ljust(widths[0])}  {value.ljust(widths[1])}  {source}")
+
+
+def _rows(loaded: "Loaded") -> list[tuple[str, str, str]]:
+    """Name, value, source. None of the settings is a secret: keys are named by their file."""
+    values = loaded.settings.model_dump(mode="json")
+    values["database"] = str(loaded.settings.database_path)
+    return [(name, "" if value is None else str(value), loaded.sources[name]) for name, value in values.items()]
+
+
+@token.command("create")
+def create(
+    role: Annotated[Role, typer.Option(help="What it is for.")],
+    name: Annotated[str, typer.Option(help="Who holds it; of a worker, its name in the fleet.")],
+    days: Annotated[float, typer.Option(min=0.001, max=3650, help="Until it ends.")] = 90,
+    config: ConfigFile = None,
+    listen: Listen = None,
+    data_dir: DataDir = None,
+    database: Database = None,
+    tls: TlsMode = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    output: OutputFormat = Output.TEXT,
+) -> None:
+    """Make a credential and print it, this once; with TLS it carries the fingerprint of the certificate."""
+    from asterism.orchestrator import tokens
+    from asterism.orchestrator.config import load
+
+    if not is_name(name) or name == "local":
+        raise InvalidField("name", f"{name!r} is not a name: letters, digits, '_', '.', '~', '-', and not 'local'")
+    flags = {"listen": listen, "data_dir": data_dir, "database": database}
+    flags |= {"tls": tls, "tls_cert": tls_cert, "tls_key": tls_key}
+    made = tokens.create(load(flags, file=config).settings, role=role, name=name, days=days)
+    if output is Output.JSON:
+        typer.echo(json.dumps({"name": name, "role": role.value, "credential": made}))
+        return
+    typer.echo(made)
+    typer.echo(f"{role.value} {name!r}, for {days:g} days; it is not shown again", err=True)
+
+
+@token.command("list")
+def list_tokens(
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+    database: Database = None,
+    output: OutputFormat = Output.TEXT,
+) -> None:
+    """List the credentials, without their secrets."""
+    from asterism.orchestrator import tokens
+    from asterism.orchestrator.config import load
+
+    rows = tokens.rows(load({"data_dir": data_dir, "database": database}, file=config).settings)
+    if output is Output.JSON:
+        typer.echo(json.dumps(rows))
+        return
+    for row in rows:
+        typer.echo(f"{row['name']:<24} {row['role']:<8} {row['state']:<8} ends {row['expires_at']}")
+
+
+@token.command("revoke")
+def revoke(
+    name: Annotated[str, typer.Argument(help="As `asterism token list` shows it.")],
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+    database: Database = None,
+) -> None:
+    """Take a credential back: new calls with it are refused within seconds, streams end within half a minute."""
+    from asterism.orchestrator import tokens
+    from asterism.orchestrator.config import load
+
+    tokens.revoke(load({"data_dir": data_dir, "database": database}, file=config).settings, name)

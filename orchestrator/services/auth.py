@@ -1,0 +1,185 @@
+"""Who calls, and may they: one interceptor in front of every RPC, which also turns our errors into status codes."""
+
+import hashlib
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn, Protocol
+
+import grpc
+import structlog
+from grpc import aio
+
+from asterism.orchestrator.clock import Clock
+from asterism.orchestrator.core.credential import Role, StoredCredential
+from asterism.orchestrator.core.errors import AsterismError, Forbidden, Unauthenticated
+from asterism.protocol.credentials import parse_credential
+from asterism.protocol.roles import may_call
+from asterism.protocol.status import to_rpc_status
+
+log = structlog.get_logger(__name__)
+
+TRUST_S: Final = 5.0
+"""How long a look-up of a credential holds, and so at most how long a revoked one still works for a new call."""
+MAX_TRUSTED: Final = 10_000
+LOCAL: Final = "local"
+
+
+class Credentials(Protocol):
+    """What this needs of the store."""
+
+    async def find_credential(self, secret_sha256: bytes) -> StoredCredential | None:
+        """The credential with that secret, revoked and ended ones too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who calls."""
+
+    name: str
+    role: Role
+    secret_sha256: bytes | None
+    """None for whoever reaches the loopback address of an orchestrator without credentials: they may do all."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether no credential was asked for."""
+        return self.secret_sha256 is None
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether it sees the requests of others."""
+        return self.role is Role.ADMIN
+
+
+CALLER: ContextVar[Identity] = ContextVar("CALLER")
+"""The identity of the RPC that runs in this context."""
+
+
+class Gate:
+    """Knows credentials by their hash."""
+
+    def __init__(self, credentials: Credentials, clock: Clock, *, is_required: bool) -> None:
+        self._credentials = credentials
+        self._clock = clock
+        self._is_required = is_required
+        self._trusted: dict[bytes, tuple[StoredCredential, float]] = {}
+
+    async def identify(self, metadata: Sequence[tuple[str, str | bytes]]) -> Identity:
+        """Who presents this metadata. One who presents a credential is held to it even where none is asked for."""
+        presented = [value for key, value in metadata if key == "authorization"]
+        if not presented:
+            if self._is_required:
+                raise Unauthenticated("this orchestrator asks for a credential: pass --token or set ASTERISM_TOKEN")
+            return Identity(LOCAL, Role.ADMIN, None)
+        text = presented[0]
+        scheme, _, secret = text.partition(" ") if isinstance(text, str) else ("", "", "")
+        if len(presented) > 1 or scheme.lower() != "bearer":
+            raise Unauthenticated("the authorization metadata is not one 'Bearer CREDENTIAL'")
+        return await self._check(secret_sha256(secret.strip()))
+
+    async def recheck(self, identity: Identity) -> None:
+        """Raise Unauthenticated when the identity of a long stream has ended meanwhile."""
+        if identity.secret_sha256 is not None:
+            await self._check(identity.secret_sha256)
+
+    async def _check(self, digest: bytes) -> Identity:
+        at = self._clock.now()
+        found, until = self._trusted.get(digest, (None, 0.0))
+        if found is None or at >= until:
+            found = await self._credentials.find_credential(digest)
+            if found is not None:
+                if len(self._trusted) >= MAX_TRUSTED:
+                    self._trusted.clear()
+                self._trusted[digest] = (found, at + TRUST_S)
+        if found is None:
+            raise Unauthenticated("the credential is unknown here")
+        if not found.is_valid(at):
+            raise Unauthenticated(f"the credential {found.name!r} has ended or was revoked: ask for a new one")
+        return Identity(found.name, found.role, digest)
+
+
+class AuthInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
+    """Lets a call through when its identity's role may make it."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Identify the caller, look the right up, and wrap the handler so that our errors become statuses."""
+        handler: Any = await continuation(handler_call_details)
+        if handler is None:
+            return None  # an unknown method: gRPC answers UNIMPLEMENTED
+        method = handler_call_details.method
+        try:
+            if not may_call(method, None):
+                identity = await self._gate.identify(handler_call_details.invocation_metadata)
+                if not identity.is_local and not may_call(method, identity.role):
+                    raise Forbidden(identity.role.value, f"call {method}")
+                CALLER.set(identity)
+        except AsterismError as error:
+            return _replaced(handler, _refuse(error))
+        inner = _behaviour(handler)
+        return _replaced(handler, _guarded(method, inner)) if inspect.iscoroutinefunction(inner) else handler
+
+
+def secret_sha256(text: str) -> bytes:
+    """What is kept of a credential; the fingerprint that a join token carries is no part of the secret."""
+    try:
+        return parse_credential(text).secret_sha256
+    except AsterismError:
+        # Unknown by its form already; a digest that nobody has gives the same answer as any other unknown one.
+        return hashlib.sha256(b"malformed").digest()
+
+
+def _behaviour(handler: Any) -> Any:
+    return handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+
+
+def _replaced(handler: Any, behaviour: Any) -> Any:
+    """The same kind of handler with another behaviour. `Any`: gRPC's stubs do not type behaviours of streams."""
+    serializers = {
+        "request_deserializer": handler.request_deserializer,
+        "response_serializer": handler.response_serializer,
+    }
+    if handler.unary_unary:
+        return grpc.unary_unary_rpc_method_handler(behaviour, **serializers)
+    if handler.unary_stream:
+        return grpc.unary_stream_rpc_method_handler(behaviour, **serializers)
+    if handler.stream_unary:
+        return grpc.stream_unary_rpc_method_handler(behaviour, **serializers)
+    return grpc.stream_stream_rpc_method_handler(behaviour, **serializers)
+
+
+def _refuse(error: AsterismError) -> Any:
+    async def refuse(request: Any, context: Any) -> None:
+        await _abort(context, error)
+
+    return refuse
+
+
+def _guarded(method: str, inner: Any) -> Any:
+    async def guarded(request: Any, context: Any) -> Any:
+        try:
+            return await inner(request, context)
+        except AsterismError as error:
+            await _abort(context, error)
+        except aio.AbortError:
+            raise
+        except Exception:
+            # The supervisor of all calls: a mistake of ours costs one call, is logged, and tells the caller nothing.
+            log.exception("call failed", method=method)
+            await context.abort(grpc.StatusCode.INTERNAL, "the orchestrator made a mistake; its log says more")
+
+    return guarded
+
+
+async def _abort(context: Any, error: AsterismError) -> NoReturn:
+    status = to_rpc_status(error)
+    await context.abort(status.code, status.details, status.trailing_metadata)
+    raise AssertionError("abort raises")

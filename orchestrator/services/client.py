@@ -1,0 +1,160 @@
+"""What a client may ask: submit, look, change, cancel, retry. It sees its own requests only; an admin sees all."""
+
+import asyncio
+from typing import Any, Final
+
+from asterism.orchestrator.clock import Clock
+from asterism.orchestrator.core.constellation import TaskConstellation
+from asterism.orchestrator.core.errors import InvalidField, NotFound
+from asterism.orchestrator.core.events import CancelRequested, EditRequested, Event, RequestSubmitted, RetryRequested
+from asterism.orchestrator.core.ids import ConstellationId
+from asterism.orchestrator.core.request import Budget
+from asterism.orchestrator.loop import Loop
+from asterism.orchestrator.naming import ConstellationIds
+from asterism.orchestrator.services.auth import CALLER, Identity
+from asterism.orchestrator.services.rates import Places, TokenBuckets
+from asterism.orchestrator.services.watch import stream_to
+from asterism.orchestrator.store import Store
+from asterism.planner.check import check, plan_star
+from asterism.protocol.convert import (
+    budget_from_proto,
+    constellation_id,
+    constellation_state_from_proto,
+    constellation_to_proto,
+    edit_batch_from_proto,
+    request_from_proto,
+    request_id_from_proto,
+    summary_to_proto,
+)
+from asterism.protocol.v1 import client_pb2, client_pb2_grpc, types_pb2
+
+DEFAULT_PAGE: Final = 50
+MAX_PAGE: Final = 500
+MAX_REASON_CHARS: Final = 1000
+MAX_READING: Final = 16
+"""Requests of one identity that are being checked at one time; each takes up to a second."""
+
+
+class ClientService(client_pb2_grpc.ClientServiceServicer):
+    """Translates and checks rights; the machine decides."""
+
+    def __init__(self, loop: Loop, store: Store, clock: Clock, *, submits: TokenBuckets, watches: Places) -> None:
+        self._loop = loop
+        self._store = store
+        self._clock = clock
+        self._ids = ConstellationIds(clock)
+        self._submits = submits
+        self._watches = watches
+        self._reading = Places("submits", MAX_READING)
+        # One at a time: the check is pure Python, so that a second thread would only take turns with it and the loop.
+        self._checking = asyncio.Semaphore(1)
+
+    async def Submit(self, request: client_pb2.SubmitRequest, context: Any) -> client_pb2.SubmitResponse:
+        """Accept a request that can be planned; a repeat of a known one is answered without a second look."""
+        identity = CALLER.get()
+        self._submits.take(identity.name)
+        request_id = request_id_from_proto(request.request_id)
+        asked = request_from_proto(request.request)
+        budget = budget_from_proto(request.budget) if request.HasField("budget") else Budget()
+        known = await self._store.find_request(identity.name, request_id)
+        if known is None:
+            with self._reading.hold(identity.name):
+                async with self._checking:
+                    offered = self._loop.machine.known_capabilities
+                    await asyncio.to_thread(check, asked, known_capabilities=offered or None, budget=budget)
+        else:
+            await self._bring(known, identity)
+        reply = await self._loop.ask(
+            RequestSubmitted(
+                self._clock.now(), self._ids.new(), request_id, identity.name, asked, budget, plan_star(asked)
+            )
+        )
+        assert reply is not None, "a submit is answered with its constellation"
+        return client_pb2.SubmitResponse(constellation=reply.constellation, is_new=reply.is_new)
+
+    async def GetConstellation(
+        self, request: client_pb2.GetConstellationRequest, context: Any
+    ) -> types_pb2.Constellation:
+        """The whole graph as it is on disk, and what its stars wait for."""
+        wanted = constellation_id(request.constellation)
+        found = _visible(await self._store.find_constellation(wanted), wanted, CALLER.get())
+        return constellation_to_proto(found, self._loop.machine.waiting_for(wanted), found.seq)
+
+    async def ListConstellations(
+        self, request: client_pb2.ListConstellationsRequest, context: Any
+    ) -> client_pb2.ListConstellationsResponse:
+        """One page, newest first; a page token is the id of the last row seen."""
+        identity = CALLER.get()
+        if request.page_size > MAX_PAGE:
+            raise InvalidField("page_size", f"{request.page_size} is outside 1 to {MAX_PAGE}; 0 means {DEFAULT_PAGE}")
+        limit = request.page_size or DEFAULT_PAGE
+        rows = await self._store.list_constellations(
+            owner=None if identity.sees_all else identity.name,
+            states={
+                constellation_state_from_proto(state, f"states[{index}]") for index, state in enumerate(request.states)
+            },
+            before=constellation_id(request.page_token, "page_token") if request.page_token else None,
+            limit=limit + 1,
+        )
+        return client_pb2.ListConstellationsResponse(
+            constellations=[summary_to_proto(row) for row in rows[:limit]],
+            next_page_token=rows[limit - 1].id if len(rows) > limit else "",
+        )
+
+    async def Watch(self, request: client_pb2.WatchRequest, context: Any) -> None:  # type: ignore[override]  # writes by context
+        """Records after a sequence number without gap or repeat, until the constellation has ended."""
+        identity = CALLER.get()
+        wanted = constellation_id(request.constellation)
+        await self._find(wanted, identity)
+        with (
+            self._watches.hold(identity.name),
+            self._loop.watching(wanted, with_text=request.with_text) as outbox,
+        ):
+            await outbox.serve(stream_to(context, self._loop, self._store, outbox, request.after_seq))
+
+    async def Edit(self, request: client_pb2.EditRequest, context: Any) -> client_pb2.EditResponse:
+        """Apply a batch of edits whole, or refuse it whole."""
+        identity = CALLER.get()
+        wanted = constellation_id(request.constellation)
+        batch = edit_batch_from_proto(request.batch)
+        await self._bring(wanted, identity)
+        event = EditRequested(self._clock.now(), wanted, f"client:{identity.name}", batch)
+        return client_pb2.EditResponse(revision=await self._revision(event))
+
+    async def Cancel(self, request: client_pb2.CancelRequest, context: Any) -> client_pb2.CancelResponse:
+        """End a request; a second time is harmless."""
+        wanted = constellation_id(request.constellation)
+        if len(request.reason) > MAX_REASON_CHARS:
+            raise InvalidField("reason", f"must be at most {MAX_REASON_CHARS} characters, is {len(request.reason)}")
+        await self._bring(wanted, CALLER.get())
+        await self._loop.ask(CancelRequested(self._clock.now(), wanted, request.reason))
+        return client_pb2.CancelResponse()
+
+    async def Retry(self, request: client_pb2.RetryRequest, context: Any) -> client_pb2.RetryResponse:
+        """Run what failed or was cancelled again."""
+        identity = CALLER.get()
+        wanted = constellation_id(request.constellation)
+        await self._bring(wanted, identity)
+        event = RetryRequested(self._clock.now(), wanted, f"client:{identity.name}")
+        return client_pb2.RetryResponse(revision=await self._revision(event))
+
+    async def _revision(self, event: Event) -> int:
+        reply = await self._loop.ask(event)
+        assert reply is not None, "an edit is answered with its revision"
+        return reply.revision
+
+    async def _find(self, wanted: ConstellationId, identity: Identity) -> TaskConstellation:
+        """The constellation, from memory where it is there; only its owner and its id are sure to be on disk."""
+        found = self._loop.machine.constellations.get(wanted) or await self._store.find_constellation(wanted)
+        return _visible(found, wanted, identity)
+
+    async def _bring(self, wanted: ConstellationId, identity: Identity) -> None:
+        """Have it in memory: one that ended long ago is loaded again."""
+        self._loop.adopt(await self._find(wanted, identity))
+
+
+def _visible(found: TaskConstellation | None, wanted: ConstellationId, identity: Identity) -> TaskConstellation:
+    """What the caller may see; what belongs to others does not exist for it."""
+    if found is None or not (identity.sees_all or found.owner == identity.name):
+        raise NotFound("request", wanted)
+    return found

@@ -1,0 +1,221 @@
+"""A worker's one stream: frames in become events, effects become frames out."""
+
+import asyncio
+from typing import Any, Final, assert_never
+
+import structlog
+from grpc import aio
+
+from asterism.orchestrator.clock import Clock
+from asterism.orchestrator.core.effects import Acknowledge, AnswerEdits, Assign, Stop
+from asterism.orchestrator.core.errors import InvalidField, Overloaded, WrongState
+from asterism.orchestrator.core.events import (
+    AttemptFailed,
+    AttemptSucceeded,
+    EditsProposed,
+    Event,
+    WorkerDetached,
+    WorkerLeaving,
+    WorkerRenewed,
+)
+from asterism.orchestrator.core.ids import FencingToken, WorkerId
+from asterism.orchestrator.core.star import StarError
+from asterism.orchestrator.loop import Loop
+from asterism.orchestrator.outbox import ForWorker, WorkerOutbox, first_error
+from asterism.orchestrator.services.auth import CALLER, Gate, Identity
+from asterism.orchestrator.services.rates import Places
+from asterism.protocol.convert import (
+    answer_edits_to_proto,
+    assign_to_proto,
+    edits_proposed_from_proto,
+    finished_from_proto,
+    hello_from_proto,
+    progress_from_proto,
+    stop_to_proto,
+)
+from asterism.protocol.limits import MAX_MESSAGE_BYTES
+from asterism.protocol.v1 import worker_pb2, worker_pb2_grpc
+
+log = structlog.get_logger(__name__)
+
+EOF: Final = aio.EOF  # type: ignore[attr-defined]  # the stubs lack it
+
+HELLO_S: Final = 10.0
+"""Longest wait for a stream's first frame."""
+MAX_FRAME_ITEMS: Final = 4096
+"""Messages in one frame from a worker: as many as it can have slots."""
+RECHECK_S: Final = 30.0
+"""How long a stream outlives its revoked credential."""
+MAX_TAKE: Final = 512
+"""Effects turned into frames without a pause: some milliseconds of work."""
+MAX_FRAME_BYTES: Final = MAX_MESSAGE_BYTES - 1024
+"""Of one frame to a worker; the rest is for what surrounds it."""
+
+
+class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
+    """Translates; the machine decides."""
+
+    def __init__(self, loop: Loop, clock: Clock, gate: Gate, *, lease_s: float, max_workers: int) -> None:
+        self._loop = loop
+        self._clock = clock
+        self._gate = gate
+        self._lease_s = lease_s
+        self._places = Places("attached workers", max_workers)
+
+    async def Attach(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]  # writes by context
+        """Hold the stream until the worker leaves, or is cut."""
+        identity = CALLER.get()
+        with self._places.hold("the fleet"):
+            hello = await self._hello(context)
+            name = None if identity.is_local else WorkerId(identity.name)
+            attached = hello_from_proto(hello, self._clock.now(), name)
+            outbox = WorkerOutbox(attached.worker, attached.instance)
+            await self._loop.attach(attached, outbox)
+            log.info("worker attached", worker=attached.worker, slots=attached.profile.slots)
+            has_said_goodbye = False
+            try:
+                welcome = worker_pb2.Welcome(
+                    worker=attached.worker, lease_s=self._lease_s, max_frame_bytes=MAX_MESSAGE_BYTES
+                )
+                await context.write(worker_pb2.OrchestratorFrame(welcome=welcome))
+                has_said_goodbye = await self._converse(context, outbox, identity)
+            finally:
+                self._detach(outbox, is_goodbye=has_said_goodbye)
+
+    async def _hello(self, context: Any) -> worker_pb2.Hello:
+        try:
+            async with asyncio.timeout(HELLO_S):
+                frame = await context.read()
+        except TimeoutError:
+            raise WrongState("stream", "attach", "silent", f"no Hello came within {HELLO_S:g} s") from None
+        if frame is EOF or not frame.HasField("hello"):
+            raise InvalidField("hello", "the first frame of a stream must have one")
+        hello: worker_pb2.Hello = frame.hello
+        return hello
+
+    async def _converse(self, context: Any, outbox: WorkerOutbox, identity: Identity) -> bool:
+        """Read and write until either ends; gives whether the worker said goodbye."""
+        said_goodbye = False
+
+        async def both() -> None:
+            nonlocal said_goodbye
+            async with asyncio.TaskGroup() as group:
+                writing = group.create_task(self._write(context, outbox))
+                said_goodbye = await self._read(context, outbox, identity)
+                writing.cancel()
+
+        try:
+            await outbox.serve(both())
+        except ExceptionGroup as errors:
+            raise first_error(errors) from None
+        return said_goodbye
+
+    async def _read(self, context: Any, outbox: WorkerOutbox, identity: Identity) -> bool:
+        checked_at = self._clock.now()
+        while True:
+            frame = await context.read()
+            if frame is EOF:
+                return False
+            if self._clock.now() - checked_at > RECHECK_S:
+                await self._gate.recheck(identity)
+                checked_at = self._clock.now()
+            _check_frame(frame)
+            # Before the frame is read: a full mailbox holds the worker back, by HTTP/2's own flow control.
+            await self._loop.room()
+            self._loop.tell(self._events(frame, outbox), outbox)
+            if frame.goodbye:
+                return True
+
+    def _events(self, frame: worker_pb2.WorkerFrame, outbox: WorkerOutbox) -> list[Event]:
+        at, worker = self._clock.now(), outbox.worker
+        events: list[Event] = [
+            progress_from_proto(progress, at, worker, f"progress[{index}]")
+            for index, progress in enumerate(frame.progress)
+        ]
+        for index, proposed in enumerate(frame.proposed):
+            proposal = self._proposal(proposed, at, outbox, f"proposed[{index}]")
+            if proposal is not None:
+                events.append(proposal)
+        events += [
+            self._end(finished, at, worker, f"finished[{index}]") for index, finished in enumerate(frame.finished)
+        ]
+        if frame.draining:
+            events.append(WorkerLeaving(at, worker))
+        return events or [WorkerRenewed(at, worker)]
+
+    def _proposal(
+        self, proposed: worker_pb2.ProposedEdits, at: float, outbox: WorkerOutbox, field: str
+    ) -> EditsProposed | None:
+        """The proposal, or None after answering one that cannot be read: its star shall not wait for ever."""
+        try:
+            return edits_proposed_from_proto(proposed, at, outbox.worker, field)
+        except InvalidField as error:
+            token = FencingToken(proposed.fencing_token)
+            outbox.put(AnswerEdits(outbox.worker, token, proposed.proposal, False, (error.message,), 0))
+            return None
+
+    def _end(
+        self, finished: worker_pb2.Finished, at: float, worker: WorkerId, field: str
+    ) -> AttemptSucceeded | AttemptFailed:
+        """The report, or a failure in its place where it cannot be read: it would come again at every reconnect."""
+        chance = self._clock.chance()
+        try:
+            return finished_from_proto(finished, at, worker, chance, field)
+        except InvalidField as error:
+            token = FencingToken(finished.fencing_token)
+            return AttemptFailed(at, worker, token, StarError("invalid_result", error.message), chance=chance)
+
+    async def _write(self, context: Any, outbox: WorkerOutbox) -> None:
+        while effects := await outbox.take(MAX_TAKE):
+            frame, size = worker_pb2.OrchestratorFrame(), 0
+            for effect in effects:
+                part = _frame_of(effect)
+                part_size = part.ByteSize()
+                if isinstance(effect, Assign) and part_size > MAX_FRAME_BYTES:
+                    await self._fail_oversized(effect, part_size, outbox)
+                    continue
+                if size + part_size > MAX_FRAME_BYTES:
+                    await context.write(frame)
+                    frame, size = worker_pb2.OrchestratorFrame(), 0
+                frame.MergeFrom(part)
+                size += part_size
+            if size:
+                await context.write(frame)
+        await context.write(worker_pb2.OrchestratorFrame(going_away=True))
+
+    async def _fail_oversized(self, assign: Assign, size: int, outbox: WorkerOutbox) -> None:
+        """A star whose inputs no frame can carry fails, and says so."""
+        error = StarError("inputs_too_large", f"its inputs are {size} bytes; a frame carries {MAX_FRAME_BYTES}")
+        await self._loop.room()
+        at, chance = self._clock.now(), self._clock.chance()
+        self._loop.tell([AttemptFailed(at, assign.worker, assign.fencing_token, error, chance=chance)], outbox)
+
+    def _detach(self, outbox: WorkerOutbox, *, is_goodbye: bool) -> None:
+        log.info("worker detached", worker=outbox.worker, goodbye=is_goodbye)
+        at, chance = self._clock.now(), self._clock.chance()
+        try:
+            self._loop.tell([WorkerDetached(at, outbox.worker, outbox.instance, is_goodbye, chance)], outbox)
+        except Overloaded:
+            log.debug("the loop has stopped; after the next start the lease runs on", worker=outbox.worker)
+
+
+def _check_frame(frame: worker_pb2.WorkerFrame) -> None:
+    if frame.HasField("hello"):
+        raise InvalidField("hello", "only the first frame of a stream may have one")
+    items = len(frame.progress) + len(frame.proposed) + len(frame.finished)
+    if items > MAX_FRAME_ITEMS:
+        raise InvalidField("frame", f"{items} messages in one frame; at most {MAX_FRAME_ITEMS}")
+
+
+def _frame_of(effect: ForWorker) -> worker_pb2.OrchestratorFrame:
+    match effect:
+        case Acknowledge():
+            return worker_pb2.OrchestratorFrame(acknowledged=[effect.fencing_token])
+        case Stop():
+            return worker_pb2.OrchestratorFrame(stops=[stop_to_proto(effect)])
+        case AnswerEdits():
+            return worker_pb2.OrchestratorFrame(edits_answers=[answer_edits_to_proto(effect)])
+        case Assign():
+            return worker_pb2.OrchestratorFrame(assignments=[assign_to_proto(effect)])
+        case _:
+            assert_never(effect)

@@ -1,0 +1,75 @@
+"""Settings: file, environment, flags; what comes later wins, and each says where it came from."""
+
+from pathlib import Path
+
+import pytest
+
+from asterism.orchestrator.config import Settings, load
+from asterism.orchestrator.core.errors import Misconfigured
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"ASTERISM_{name.upper()}", raising=False)
+    monkeypatch.delenv("ASTERISM_CONFIG", raising=False)
+    monkeypatch.setenv("ASTERISM_CONFIG_HOME", str(tmp_path / "home"))
+
+
+def test_later_sources_win(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "asterism.toml"
+    file.write_text('listen = "127.0.0.1:1"\nlease_s = 3.5\nmax_workers = 7\n')
+    monkeypatch.setenv("ASTERISM_LISTEN", "127.0.0.1:2")
+    monkeypatch.setenv("ASTERISM_LEASE_S", "4.5")
+    loaded = load({"listen": "127.0.0.1:3", "drain_s": None}, file=file)
+    assert (loaded.settings.listen, loaded.settings.lease_s) == ("127.0.0.1:3", 4.5)
+    assert (loaded.settings.max_workers, loaded.settings.drain_s) == (7, 10.0)
+    sources = [loaded.sources[name] for name in ("listen", "lease_s", "max_workers", "drain_s")]
+    assert sources == ["flag", "environment", f"file {file}", "default"]
+
+
+def test_file_in_the_users_folder_is_read_when_it_is_there(tmp_path: Path) -> None:
+    assert load({}).settings.lease_s == 10.0
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "orchestrator.toml").write_text("lease_s = 2.0\n")
+    assert load({}).settings.lease_s == 2.0
+
+
+@pytest.mark.parametrize(
+    ("flags", "setting"),
+    [
+        ({"listen": "nowhere"}, "listen"),
+        ({"listen": "127.0.0.1:99999"}, "listen"),
+        ({"lease_s": 0.0}, "lease_s"),
+        ({"synchronous": "MAYBE"}, "synchronous"),
+        ({"no_such": 1}, "no_such"),
+    ],
+)
+def test_bad_value_is_named_with_its_source(flags: dict[str, object], setting: str) -> None:
+    with pytest.raises(Misconfigured, match="from: flag") as caught:
+        load(flags)
+    assert caught.value.setting == setting
+
+
+def test_named_file_must_exist_and_be_toml(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match="there is no file"):
+        load({}, file=tmp_path / "missing.toml")
+    (tmp_path / "bad.toml").write_text("listen =\n")
+    with pytest.raises(Misconfigured, match="cannot read"):
+        load({}, file=tmp_path / "bad.toml")
+
+
+@pytest.mark.parametrize(
+    ("listen", "is_loopback"),
+    [
+        ("127.0.0.1:1", True),
+        ("[::1]:1", True),
+        ("localhost:1", True),
+        ("0.0.0.0:1", False),
+        ("[::]:1", False),
+        ("example.org:1", False),
+        ("10.0.0.1:1", False),
+    ],
+)
+def test_loopback_is_told_from_everything_else(listen: str, is_loopback: bool) -> None:
+    assert Settings(listen=listen).is_loopback is is_loopback
