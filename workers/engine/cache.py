@@ -22,19 +22,23 @@ class KvCache:
             (config.num_hidden_layers, slots, 2 * config.num_key_value_heads, self.positions, config.head_dim),
             device=device,
         )
+        self.rows = tuple(layer.view(-1, config.head_dim) for layer in self.kv)
+        """For each layer, the cache as rows of head_dim, which `row_numbers` index."""
 
     def copy(self, copies: Iterable[Copy]) -> None:
         """Carries out copies between slots, in order."""
         for copy in copies:
             self.kv[:, copy.target, :, : copy.tokens] = self.kv[:, copy.source, :, : copy.tokens]
 
-    def layer(self, layer: int, first_slot: int, slots: int, length: int) -> Tensor:
-        """A view of the first `length` positions: [slots, 2 * kv_heads, length, head_dim]."""
-        return self.kv[layer, first_slot : first_slot + slots, :, :length]
+    def keys_and_values(
+        self, first_slot: int, slots: int, length: int
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """Views of the first `length` positions, one of keys and one of values per layer.
 
-    def rows(self, layer: int) -> Tensor:
-        """A view of a layer as rows of head_dim, which `row_numbers` index."""
-        return self.kv[layer].view(-1, self.kv.shape[-1])
+        Each is [slots, kv_heads, length, head_dim].
+        """
+        keys, values = self.kv[:, first_slot : first_slot + slots, :, :length].chunk(2, dim=2)
+        return keys.unbind(), values.unbind()
 
     def row_numbers(self, first_slot: int, positions: Tensor) -> Tensor:
         """Where keys and values of `positions` [slots, time] are in `rows`: [slots * time * 2 * kv_heads]."""
