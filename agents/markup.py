@@ -4,12 +4,13 @@ The marks follow ThreadWeaver (arXiv 2512.07843) as its paper describes them: `<
 `<Thread>` is decoded from one shared prefix, and the text after `</Parallel>` joins them. Every word is one token id.
 
     <Board> 3 4 6 8 -> 24 <Parallel> <Outlines> <Outline> 1 : 6 + 4 = 10 </Outline> ... </Outlines>
-    <Thread> 1 : 6 + 4 = 10 left 3 8 10 : 8 + 3 = 11 10 no 8 - 3 = 5 10 no ... none </Thread>
-    <Thread> 2 : 4 * 3 = 12 left 6 8 12 : 8 - 6 = 2 12 yes 12 * 2 = 24 </Thread>
+    <Thread> 1 : 6 + 4 = 10 left 3 8 10 : 10 needs + 14 - 34 : 8 + 3 = 11 no 8 - 3 = 5 no ... none </Thread>
+    <Thread> 2 : 4 * 3 = 12 left 6 8 12 : 12 needs + 12 - 36 * 2 : 8 + 6 = 14 no 8 - 6 = 2 yes 12 * 2 = 24 </Thread>
     </Parallel> <Answer> 2 : 4 * 3 = 12 , 8 - 6 = 2 , 12 * 2 = 24 </Answer>
 
-A thread tries each move on the numbers that its outline left, says the move and the number beside its result, and
-whether these two make the target. The sequential form says the same in one text: `<Search> try <move> left ...`.
+A thread takes each of the three numbers that its outline left in turn, from the largest: says what that number needs
+beside it to make the target, and then tries each move on the other two until one gives what is needed. So every word is
+one small sum or one look back. The sequential form says the same in one text: `<Search> try <move> left ...`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -30,6 +31,7 @@ ANSWER_CLOSES: Final = "</Answer>"
 END: Final = "<end>"
 TRY: Final = "try"
 LEFT: Final = "left"
+NEEDS: Final = "needs"
 YES: Final = "yes"
 NO: Final = "no"
 NONE: Final = "none"
@@ -38,12 +40,12 @@ MARKS: Final = (
     *("<Board>", "<Parallel>", "<Outlines>", "<Outline>", OUTLINE_CLOSES, OUTLINES_CLOSE, "<Thread>", THREAD_CLOSES),
     *(PARALLEL_CLOSES, SEARCH_OPENS, SEARCH_CLOSES, ANSWER_OPENS, ANSWER_CLOSES),
 )
-WORDS: Final = ("->", ":", ",", "=", "+", "-", "*", "/", TRY, LEFT, YES, NO, NONE)
+WORDS: Final = ("->", ":", ",", "=", "+", "-", "*", "/", TRY, LEFT, NEEDS, YES, NO, NONE)
 VOCABULARY: Final = ("<pad>", END, "<unk>", *MARKS, *WORDS, *(str(number) for number in range(MAX_INTERMEDIATE + 1)))
 
 OUTLINE_TOKENS: Final = 9
-MOVE_TOKENS: Final = 7
-"""Tokens of one tried move in a thread: the move, the number beside it, the verdict."""
+MOVE_TOKENS: Final = 6
+"""Tokens of one tried move in a thread: the move and the verdict."""
 
 _OPERATORS: Final[dict[str, Operator]] = {"+": "+", "-": "-", "*": "*", "/": "/"}
 
@@ -141,7 +143,7 @@ def read_thread(text: str) -> Claim | None:
     if YES not in words:
         return None
     at = words.index(YES)
-    second, last = find_move(words[max(0, at - 6) : at - 1]) if at >= 6 else None, find_move(words[at + 1 : at + 6])
+    second, last = find_move(words[max(0, at - 5) : at]), find_move(words[at + 1 : at + 6])
     return Claim(tuple(move for move in (second, last) if move is not None), at)
 
 

@@ -2,8 +2,8 @@
 
 The parent text lists first moves as outlines; each thread explores one; the first verified claim cancels the others,
 and the model says in the join which outline won. What the model says never counts by itself: expressions are rebuilt
-from the moves and checked over the rationals. A list without a usable outline falls back to the sequential search of
-one text.
+from the moves and checked over the rationals. First moves that a list leaves out are put at its end, so that deeper
+stars reach them all; a list without a usable outline falls back to the sequential search of one text.
 """
 
 from collections.abc import Mapping, Sequence
@@ -96,7 +96,7 @@ class _Found:
     expression: str | None
     threads: tuple[Json, ...]
     outlines: int = 0
-    """How many usable outlines the model's list held, up to those asked for."""
+    """How many outlines there were to fork, those of earlier stars among them, up to those asked for."""
 
 
 def reason_countdown(inputs: Mapping[str, Json], context: ProgramContext) -> Program:
@@ -173,11 +173,14 @@ def _parallel(board: Board, effort: Effort, accounting: Accounting) -> Asking[_F
     read = markup.read_outlines(listed.text, first_moves(board))
     accounting.malformed_outlines += read.malformed
     accounting.repeated_outlines += read.repeated
-    outlines = [Outline(number, move) for number, move in enumerate(read.usable[:wanted], start=1)]
-    chosen = outlines[effort.skip :]
-    if not outlines:
+    if not read.usable:
         accounting.fallbacks += 1
         return (yield from _sequential(board, effort, accounting))
+    forgotten = [move for move in first_moves(board) if move not in read.usable]
+    listed_moves = [*read.usable, *forgotten][:wanted]
+    accounting.added_outlines += max(0, len(listed_moves) - len(read.usable))
+    outlines = [Outline(number, move) for number, move in enumerate(listed_moves, start=1)]
+    chosen = outlines[effort.skip :]
     if not chosen:
         return _Found(None, (), len(outlines))
     yield from say("; ".join(f"{outline.number}: {outline.move}" for outline in chosen))

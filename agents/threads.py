@@ -7,7 +7,7 @@ ends the answer. A false claim is struck out and the thread goes on behind it, w
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Final, Literal, TypeAlias
 
 from asterism.agents.asking import Asking, cancel_branches, fork, join
@@ -67,6 +67,7 @@ class Accounting:
     threads_cancelled: int = 0
     malformed_outlines: int = 0
     repeated_outlines: int = 0
+    added_outlines: int = 0
     false_claims: int = 0
     fallbacks: int = 0
 
@@ -78,18 +79,7 @@ class Accounting:
             self.critical_path_tokens += generated.tokens
 
     def to_json(self) -> dict[str, Json]:
-        return {
-            "total_tokens": self.total_tokens,
-            "critical_path_tokens": self.critical_path_tokens,
-            "prefill_tokens": self.prefill_tokens,
-            "cached_tokens": self.cached_tokens,
-            "threads_forked": self.threads_forked,
-            "threads_cancelled": self.threads_cancelled,
-            "malformed_outlines": self.malformed_outlines,
-            "repeated_outlines": self.repeated_outlines,
-            "false_claims": self.false_claims,
-            "fallbacks": self.fallbacks,
-        }
+        return asdict(self)
 
 
 @dataclass(slots=True)
@@ -184,6 +174,12 @@ def _cancel(
         return
     partials = yield from cancel_branches(group, "another thread was verified")
     cut = {partial.thread: partial for partial in partials}
+    for _ in range(len(waiting) - len(cut)):
+        # Some may have ended by themselves in the meantime: their tokens count too.
+        late = yield from join(group)
+        if late is None:
+            break
+        cut.setdefault(late.thread, late)
     for one in waiting:
         partial = cut.get(one.thread.name)
         if partial is not None:

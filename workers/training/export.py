@@ -1,14 +1,18 @@
-"""The model folder that a worker loads: config.json, tokenizer.json and model.safetensors, weights in float16."""
+"""The model folder that a worker loads: config.json, tokenizer.json and model.safetensors, weights in float16.
 
-import json
+`python -m asterism.workers.training.export` writes it from a checkpoint of a run that has not ended yet.
+"""
+
+import argparse
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from asterism.agents import markup
 from asterism.workers.engine.decoder import Decoder
+from asterism.workers.engine.folder import save_folder
+from asterism.workers.training.shape import CONFIG
 from asterism.workers.training.traces import TOKEN_ID
 
 
@@ -21,13 +25,19 @@ def make_tokenizer() -> Tokenizer:
 
 
 def write_model(decoder: Decoder, folder: Path) -> None:
-    """Writes the three files; a tied head is stored once, under the embedding's name."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(decoder.config.to_json(), indent=2) + "\n", encoding="utf-8")
-    make_tokenizer().save(str(folder / "tokenizer.json"))
-    weights = {
-        name: tensor.to("cpu", torch.float16).contiguous()
-        for name, tensor in decoder.state_dict().items()
-        if not (decoder.config.tie_word_embeddings and name == "lm_head.weight")
-    }
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    """Writes the three files of the model folder."""
+    save_folder(folder, decoder, make_tokenizer())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, default=Path("checkpoints/countdown.pt"))
+    parser.add_argument("--out", type=Path, default=Path("checkpoints/countdown"))
+    options = parser.parse_args()
+    decoder = Decoder(CONFIG)
+    decoder.load_state_dict(torch.load(options.checkpoint, map_location="cpu", weights_only=True)["decoder"])
+    write_model(decoder, options.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Final
 
 from asterism.agents import markup
-from asterism.agents.countdown import Board, Move, after, first_moves, moves
+from asterism.agents.countdown import MAX_INTERMEDIATE, Board, Move, Operator, after, first_moves, moves
 from asterism.agents.markup import Outline
 
 TOKEN_ID: Final = {word: index for index, word in enumerate(markup.VOCABULARY)}
@@ -21,13 +21,15 @@ PAD_ID: Final = TOKEN_ID["<pad>"]
 
 MAX_SEQUENTIAL_TOKENS: Final = 512
 
-# Weights of the loss. Without a heavier verdict the one `yes` among a dozen `no` is not learned (REASONING: 12 x);
-# half of the threads shown are winners already, which leaves a factor of 3.
-_YES_WEIGHT: Final = 6.0
-_NO_WEIGHT: Final = 2.0
+# Weights of the loss. Without a heavier verdict the one `yes` among a dozen `no` is hardly learned; half of the threads
+# shown are winners already, which leaves a factor of 4.
+_YES_WEIGHT: Final = 4.0
+_NO_WEIGHT: Final = 1.0
 _WINNER_WEIGHT: Final = 1.5
-_REST_WEIGHT: Final = 0.5
-_DECOY_SHARE: Final = 0.5
+_DECOY_SHARE: Final = 0.25
+
+PROMOTED: Final = 4
+"""First moves that lead the list by the model's judgement; the others follow in canonical order."""
 
 
 @dataclass(slots=True)
@@ -50,29 +52,15 @@ class Trace:
         self.weights.extend([weight] * len(words))
 
 
-@lru_cache(maxsize=200_000)
-def winning_second_move(numbers: tuple[int, ...], target: int) -> tuple[Move, Move] | None:
-    """The first two moves, in canonical order, that take three numbers to the target by whole positive steps."""
-    for second in moves(numbers):
-        left = after(numbers, second)
-        if left is not None and (last := last_move(left, target)) is not None:
-            return second, last
-    return None
-
-
-def last_move(numbers: tuple[int, ...], target: int) -> Move | None:
-    return next((move for move in moves(numbers) if move.result == target), None)
-
-
 def is_winner(board: Board, move: Move) -> bool:
     left = after(board.numbers, move)
-    return left is not None and winning_second_move(left, board.target) is not None
+    return left is not None and winning_moves(left, board.target) is not None
 
 
 def teachable(board: Board) -> bool:
     """Whether a board of three or four numbers has a solution within the moves that are taught."""
     if len(board.numbers) == 3:
-        return winning_second_move(board.numbers, board.target) is not None
+        return winning_moves(board.numbers, board.target) is not None
     return any(is_winner(board, move) for move in first_moves(board))
 
 
@@ -84,21 +72,26 @@ class _Choice:
 
 
 def ordered_moves(board: Board, rng: random.Random) -> list[_Choice]:
-    """First moves as the model should list them: winners in random order, then the others in canonical order.
+    """First moves as the model should list them: `PROMOTED` winners in random order, then the others canonically.
 
-    Random order among winners makes the model put the likeliest first. In half of the lists some losers stand too early
-    and are not learned, so that the model sees lists with its own mistakes in them and goes on well.
+    Random order among winners makes the model put the likeliest first. Where a board has too few winners, and in one
+    place of four anyway, some loser stands in the lead and is not learned: so the model sees leads like its own, with
+    mistakes in them, and always gives its best guess.
     """
     options = first_moves(board)
-    winners = [_Choice(move, True, _WINNER_WEIGHT) for move in options if is_winner(board, move)]
-    losers = [_Choice(move, False, _REST_WEIGHT) for move in options if not is_winner(board, move)]
+    wins = {move: is_winner(board, move) for move in options}
+    winners = [move for move in options if wins[move]]
+    losers = [move for move in options if not wins[move]]
     rng.shuffle(winners)
-    if winners and losers and rng.random() < _DECOY_SHARE:
-        decoys = rng.sample(losers, rng.randint(1, min(6, len(losers))))
-        losers = [loser for loser in losers if loser not in decoys]
-        for decoy in decoys:
-            winners.insert(rng.randrange(len(winners) + 1), _Choice(decoy.move, False, 0.0))
-    return winners + losers
+    rng.shuffle(losers)
+    lead: list[_Choice] = []
+    while len(lead) < min(PROMOTED, len(options)):
+        if losers and (not winners or rng.random() < _DECOY_SHARE):
+            lead.append(_Choice(losers.pop(), False, 0.0))
+        else:
+            lead.append(_Choice(winners.pop(), True, _WINNER_WEIGHT))
+    promoted = {choice.move for choice in lead}
+    return lead + [_Choice(move, wins[move], 1.0) for move in options if move not in promoted]
 
 
 def _say_choice(trace: Trace, choice: _Choice) -> None:
@@ -106,20 +99,60 @@ def _say_choice(trace: Trace, choice: _Choice) -> None:
     trace.say(f"= {choice.move.result}")
 
 
+def needs(number: int, target: int) -> tuple[tuple[Operator, int], ...]:
+    """What stands beside `number` where one more operation makes `target`, each value once: + then - * /."""
+    found: dict[int, Operator] = {}
+    if target > number:
+        found.setdefault(target - number, "+")
+    if target + number <= MAX_INTERMEDIATE:
+        found.setdefault(target + number, "-")
+    if number > target:
+        found.setdefault(number - target, "-")
+    if target % number == 0:
+        found.setdefault(target // number, "*")
+    if number > 1 and target * number <= MAX_INTERMEDIATE:
+        found.setdefault(target * number, "/")
+    if number > target > 1 and number % target == 0:
+        found.setdefault(number // target, "/")
+    return tuple((operator, value) for value, operator in found.items())
+
+
+def rounds(numbers: tuple[int, ...]) -> tuple[tuple[int, tuple[Move, ...]], ...]:
+    """Each different number of three, from the largest, with the moves on the other two."""
+    found: dict[int, tuple[Move, ...]] = {}
+    for index in (2, 1, 0):
+        others = tuple(number for i, number in enumerate(numbers) if i != index)
+        found.setdefault(numbers[index], moves(others))
+    return tuple(found.items())
+
+
+@lru_cache(maxsize=200_000)
+def winning_moves(numbers: tuple[int, ...], target: int) -> tuple[Move, Move] | None:
+    """The two moves with which a thread over three numbers ends, or None when it finds nothing."""
+    for beside, options in rounds(numbers):
+        needed = {value: operator for operator, value in needs(beside, target)}
+        for move in options:
+            if move.result in needed:
+                larger, smaller = max(beside, move.result), min(beside, move.result)
+                return move, Move(larger, needed[move.result], smaller, target)
+    return None
+
+
 def _say_three(trace: Trace, numbers: tuple[int, ...], target: int, segment: int) -> None:
-    """What a thread says after `left`: the numbers, then each move with its verdict up to the first that wins."""
+    """What a thread says after `left`: round by round what is needed, and each move up to the first that wins."""
+    claim = winning_moves(numbers, target)
     trace.say(f"{' '.join(map(str, numbers))} :", segment=segment)
-    for move in moves(numbers):
-        left = after(numbers, move)
-        assert left is not None
-        beside = list(left)
-        beside.remove(move.result)
-        trace.say(f"{move} {beside[0]}", segment=segment)
-        if (last := last_move(left, target)) is not None:
-            trace.say(markup.YES, segment=segment, weight=_YES_WEIGHT)
-            trace.say(str(last), segment=segment)
-            return
-        trace.say(markup.NO, segment=segment, weight=_NO_WEIGHT)
+    for beside, options in rounds(numbers):
+        listed = " ".join(f"{operator} {value}" for operator, value in needs(beside, target))
+        trace.say(f"{beside} {markup.NEEDS} {listed} :", segment=segment)
+        needed = {value for _, value in needs(beside, target)}
+        for move in options:
+            trace.say(str(move), segment=segment)
+            if claim is not None and move.result in needed:
+                trace.say(markup.YES, segment=segment, weight=_YES_WEIGHT)
+                trace.say(str(claim[1]), segment=segment)
+                return
+            trace.say(markup.NO, segment=segment, weight=_NO_WEIGHT)
     trace.say(markup.NONE, segment=segment)
 
 
@@ -166,7 +199,7 @@ def _say_join(
 ) -> None:
     left = after(board.numbers, winner.move)
     assert left is not None
-    claim = winning_second_move(left, board.target)
+    claim = winning_moves(left, board.target)
     assert claim is not None
     beside = rng.sample(losers, rng.randint(0, min(5, len(losers))))
     ended: list[tuple[Outline, Sequence[Move]]] = [(winner, claim), *((outline, ()) for outline in beside)]

@@ -16,25 +16,13 @@ from typing import Final
 import torch
 
 from asterism.agents.countdown import MAX_INTERMEDIATE
-from asterism.workers.engine.decoder import Decoder, DecoderConfig
+from asterism.workers.engine.decoder import Decoder
 from asterism.workers.training.boards import excluded_boards
 from asterism.workers.training.export import write_model
 from asterism.workers.training.optimizer import Optimizer
 from asterism.workers.training.packed import PackedBatch, pack, packed_loss
-from asterism.workers.training.traces import END_ID, TOKEN_ID, BoardMix
-
-CONFIG: Final = DecoderConfig(
-    vocab_size=len(TOKEN_ID),
-    hidden_size=128,
-    intermediate_size=384,
-    num_hidden_layers=6,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    max_position_embeddings=1024,
-    rope_theta=10_000.0,
-    tie_word_embeddings=True,
-    eos_token_ids=(END_ID,),
-)
+from asterism.workers.training.shape import CONFIG
+from asterism.workers.training.traces import TOKEN_ID, BoardMix
 
 _BATCHES_A_DRAW: Final = 16
 _CHECKPOINT_EVERY_S: Final = 120.0

@@ -1,0 +1,63 @@
+"""Tools that are pure functions: no network, no files, the same answer for the same inputs."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from asterism.agents.asks import Json
+from asterism.agents.countdown import MAX_NUMBER, MAX_NUMBERS, Board, search
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool: `function` may raise ValueError for inputs that it cannot use; `schema` is the JSON schema of these.
+
+    `is_quick` tools take microseconds and may run where they are asked for.
+    """
+
+    function: Callable[[Mapping[str, Json]], Json]
+    summary: str
+    schema: Mapping[str, Json]
+    is_quick: bool = False
+
+
+def search_countdown(inputs: Mapping[str, Json]) -> Json:
+    """Searches the board exactly, over the rationals: `solvable` false is a proof."""
+    board = Board.from_json(inputs)
+    found = search(board)
+    return {
+        **board.to_json(),
+        "solvable": found.expression is not None,
+        "expression": found.expression,
+        "searched": found.searched,
+    }
+
+
+def noop(inputs: Mapping[str, Json]) -> Json:
+    """Its inputs, unchanged."""
+    return inputs
+
+
+_BOARD_SCHEMA: Final[Mapping[str, Json]] = {
+    "type": "object",
+    "properties": {
+        "numbers": {
+            "type": "array",
+            "items": {"type": "integer", "minimum": 1, "maximum": MAX_NUMBER},
+            "minItems": 1,
+            "maxItems": MAX_NUMBERS,
+        },
+        "target": {"type": "integer", "minimum": 1, "maximum": MAX_NUMBER, "default": 24},
+    },
+    "required": ["numbers"],
+}
+
+TOOLS: Final[Mapping[str, ToolSpec]] = MappingProxyType(
+    {
+        "countdown.search": ToolSpec(
+            search_countdown, "Solve a Countdown board by exhaustive search, or prove that it has none", _BOARD_SCHEMA
+        ),
+        "tool.noop": ToolSpec(noop, "Give the inputs back", {"type": "object"}, is_quick=True),
+    }
+)
