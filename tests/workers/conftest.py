@@ -1,0 +1,65 @@
+"""A runner over a scripted engine."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+
+import pytest
+
+from asterism.agents.asks import Json
+from asterism.workers.engine.scripted import ScriptedEngine
+from asterism.workers.runner import ProgramFunction, Runner
+from asterism.workers.step_threads import StepThreads
+from asterism.workers.tools import Toolbox
+from tests.workers.making import RecordingPort
+
+MakeRunner = Callable[[ProgramFunction], Runner]
+
+
+def double(arguments: Mapping[str, Json]) -> Json:
+    number = arguments["number"]
+    assert isinstance(number, int)
+    return number * 2
+
+
+@pytest.fixture
+def port() -> RecordingPort:
+    return RecordingPort()
+
+
+@pytest.fixture
+async def engine() -> AsyncIterator[ScriptedEngine]:
+    """Says `one two three` after any prompt, at once."""
+    scripted = ScriptedEngine(lambda request: " one two three")
+    await scripted.start()
+    yield scripted
+    await scripted.close()
+
+
+@pytest.fixture
+async def paced_engine() -> AsyncIterator[ScriptedEngine]:
+    """Says as many words as the prompt's last one asks for, one for each permit."""
+    scripted = ScriptedEngine(lambda request: " word" * int(request.prompt.split()[-1]), paced=True)
+    await scripted.start()
+    yield scripted
+    await scripted.close()
+
+
+@pytest.fixture
+async def tools() -> AsyncIterator[Toolbox]:
+    async with Toolbox({"double": double}, {"slow"}, max_processes=1) as toolbox:
+        yield toolbox
+
+
+@pytest.fixture
+def make_runner(port: RecordingPort, engine: ScriptedEngine, tools: Toolbox) -> MakeRunner:
+    """A runner that knows one program, `test.program`."""
+
+    def make(program: ProgramFunction) -> Runner:
+        return Runner(
+            programs={"test.program": program},
+            tools=tools,
+            engines={"scripted": engine},
+            port=port,
+            steps=StepThreads(),
+        )
+
+    return make

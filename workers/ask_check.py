@@ -1,0 +1,117 @@
+"""Whether what a program yields is an ask that this worker will serve: types and bounds, before any work."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from asterism.agents.asks import (
+    Ask,
+    Branch,
+    CallTool,
+    CancelBranches,
+    Emit,
+    Fork,
+    Generate,
+    Join,
+    Sampling,
+    Say,
+)
+from asterism.orchestrator.core.errors import InvalidField
+
+MAX_BRANCHES: Final = 256
+"""Reasoning threads of one attempt that decode at the same time."""
+MAX_PROMPT_CHARACTERS: Final = 1024 * 1024
+MAX_SAY_CHARACTERS: Final = 16 * 1024
+MAX_EDITS: Final = 20_000
+MAX_THREAD_NAME: Final = 64
+
+
+def check_ask(ask: object) -> Ask:
+    """The ask itself, or InvalidField with the path of what is wrong with it."""
+    match ask:
+        case Generate(prompt, sampling, thread):
+            _check_text("generate.prompt", prompt, MAX_PROMPT_CHARACTERS)
+            _check_sampling("generate.sampling", sampling)
+            _check_thread("generate.thread", thread)
+            return ask
+        case Fork(prefix, branches):
+            _check_text("fork.prefix", prefix, MAX_PROMPT_CHARACTERS)
+            _check_branches(branches)
+            return ask
+        case Join(group) | CancelBranches(group):
+            _check_integer("group", group)
+            return ask
+        case CallTool(name, arguments):
+            _check_text("call_tool.name", name, MAX_THREAD_NAME)
+            _check_arguments("call_tool.arguments", arguments)
+            return ask
+        case Emit(edits):
+            check_edits("emit.edits", edits)
+            return ask
+        case Say(text, thread):
+            _check_text("say.text", text, MAX_SAY_CHARACTERS)
+            _check_thread("say.thread", thread)
+            return ask
+        case _:
+            raise InvalidField("ask", f"is a {type(ask).__name__}, which is not an ask")
+
+
+def check_edits(field: str, edits: object) -> None:
+    """Whether these are edits as a plan file writes them, as far as their outer shape goes."""
+    if not isinstance(edits, tuple | list) or not all(isinstance(edit, Mapping) for edit in edits):
+        raise InvalidField(field, "must be a tuple of mappings")
+    if len(edits) > MAX_EDITS:
+        raise InvalidField(field, f"has {len(edits)} edits; at most {MAX_EDITS}")
+
+
+def _check_branches(branches: object) -> None:
+    if not isinstance(branches, tuple) or not all(isinstance(branch, Branch) for branch in branches):
+        raise InvalidField("fork.branches", "must be a tuple of branches")
+    if not 1 <= len(branches) <= MAX_BRANCHES:
+        raise InvalidField("fork.branches", f"has {len(branches)} branches; 1 to {MAX_BRANCHES}")
+    for index, branch in enumerate(branches):
+        _check_text(f"fork.branches[{index}].suffix", branch.suffix, MAX_PROMPT_CHARACTERS)
+        _check_sampling(f"fork.branches[{index}].sampling", branch.sampling)
+        _check_thread(f"fork.branches[{index}].thread", branch.thread)
+    if len({branch.thread for branch in branches}) < len(branches):
+        raise InvalidField("fork.branches", "two branches have the same thread name")
+
+
+def _check_sampling(field: str, sampling: object) -> None:
+    """The ranges are the engine's to check."""
+    if not isinstance(sampling, Sampling):
+        raise InvalidField(field, f"is a {type(sampling).__name__}, not a Sampling")
+    _check_integer(f"{field}.max_tokens", sampling.max_tokens)
+    _check_integer(f"{field}.seed", sampling.seed)
+    numbers: tuple[object, ...] = (sampling.temperature, sampling.top_p)
+    if not all(isinstance(number, int | float) for number in numbers):
+        raise InvalidField(field, "temperature and top_p must be numbers")
+    stops: object = sampling.stop
+    if not isinstance(stops, tuple) or not all(isinstance(stop, str) for stop in stops):
+        raise InvalidField(field, "stop must be a tuple of texts")
+
+
+def _check_arguments(field: str, arguments: object) -> None:
+    if not isinstance(arguments, Mapping) or not all(isinstance(key, str) for key in arguments):
+        raise InvalidField(field, "must be a mapping with text keys")
+
+
+def _check_integer(field: str, number: object) -> None:
+    if not isinstance(number, int):
+        raise InvalidField(field, f"is a {type(number).__name__}, not an integer")
+
+
+def _check_thread(field: str, name: object) -> None:
+    _check_text(field, name, MAX_THREAD_NAME)
+    if not name:
+        raise InvalidField(field, "is empty")
+
+
+def _check_text(field: str, text: object, limit: int) -> None:
+    if not isinstance(text, str):
+        raise InvalidField(field, f"is a {type(text).__name__}, not text")
+    if len(text) > limit:
+        raise InvalidField(field, f"has {len(text)} characters; at most {limit}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidField(field, f"cannot travel as UTF-8: {error.reason}") from None

@@ -1,0 +1,115 @@
+"""What this worker says of its machine and of what it offers."""
+
+import os
+import platform
+from collections.abc import Collection, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from asterism.orchestrator.core.errors import Misconfigured
+from asterism.orchestrator.core.profile import Gpu, WorkerProfile
+
+MAX_SLOTS: Final = 4096
+NO_MODEL: Final = "none"
+"""`--model none`: offer no model at all."""
+
+
+def describe_machine(
+    *,
+    slots: int | None = None,
+    models: Collection[str] = (),
+    tools: Collection[str] = (),
+    programs: Collection[str] = (),
+    labels: Mapping[str, str] | None = None,
+) -> WorkerProfile:
+    """The profile to announce; without `slots`, one for each core that this process may use."""
+    cores = count_cores()
+    return WorkerProfile(
+        slots=min(cores, MAX_SLOTS) if slots is None else slots,
+        os=platform.system().lower(),
+        architecture=platform.machine().lower(),
+        cores=cores,
+        memory_bytes=psutil.virtual_memory().total,
+        gpus=find_gpus(),
+        models=tuple(sorted(models)),
+        tools=tuple(sorted(tools)),
+        programs=tuple(sorted(programs)),
+        labels=dict(labels or {}),
+        version=find_version(),
+    )
+
+
+def count_cores() -> int:
+    """Cores that this process may run on, which a container or a task set may have made fewer."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS and Windows
+        return os.cpu_count() or 1
+
+
+def find_gpus() -> tuple[Gpu, ...]:
+    """The GPUs that NVML knows; none where there is no driver, or no NVML for Python."""
+    try:
+        import pynvml  # type: ignore[import-untyped]  # it has no stubs
+    except ImportError:
+        return ()
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return ()
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(index) for index in range(pynvml.nvmlDeviceGetCount())]
+        return tuple(
+            Gpu(str(pynvml.nvmlDeviceGetName(handle)), int(pynvml.nvmlDeviceGetMemoryInfo(handle).total))
+            for handle in handles
+        )
+    except pynvml.NVMLError:  # a device that fell off the bus: better no GPU than no worker
+        return ()
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def find_models(model_dir: Path | None, names: Collection[str]) -> Mapping[str, Path]:
+    """Model folders by name: those shipped, then those in `model_dir`; only `names`, where names are given.
+
+    Raises Misconfigured for a name that is not there, and for a folder of models that is none.
+    """
+    if NO_MODEL in names:
+        return {}
+    found = _list_models(_shipped_models())
+    if model_dir is not None:
+        if not model_dir.is_dir():
+            raise Misconfigured("model-dir", f"{model_dir} is no folder")
+        found |= _list_models(model_dir)
+    missing = [name for name in names if name not in found]
+    if missing:
+        there = ", ".join(sorted(found)) or "none"
+        raise Misconfigured("model", f"no model named {', '.join(missing)}; there are: {there}")
+    return {name: folder for name, folder in found.items() if not names or name in names}
+
+
+def find_version() -> str:
+    """The version of asterism that is installed; empty in a tree that is not."""
+    try:
+        return version("asterism")
+    except PackageNotFoundError:
+        return ""
+
+
+def _shipped_models() -> Path:
+    return Path(str(files("asterism.workers").joinpath("models")))
+
+
+def _list_models(folder: Path) -> dict[str, Path]:
+    """Every folder in `folder` that holds a whole model, by its name."""
+    if not folder.is_dir():
+        return {}
+    return {
+        entry.name: entry
+        for entry in sorted(folder.iterdir())
+        if (entry / "config.json").is_file() and (entry / "model.safetensors").is_file()
+    }

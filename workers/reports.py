@@ -1,0 +1,69 @@
+"""What a worker tells the orchestrator of its attempts, as plain values."""
+
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from asterism.orchestrator.core.edits import EditBatch
+from asterism.orchestrator.core.events import Chunk
+from asterism.orchestrator.core.ids import FencingToken
+from asterism.orchestrator.core.star import StarError
+
+MAX_MESSAGE: Final = 1000
+"""Characters of an error's message that travel: it is for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """A result, and the edits to be applied together with it."""
+
+    fencing_token: FencingToken
+    result_json: str
+    edits: EditBatch | None = None
+    size_bytes: int = 0
+    """About how much of a frame it takes, the edits included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The attempt ended badly."""
+
+    fencing_token: FencingToken
+    error: StarError
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The attempt was told to stop, and has; or it never ran here."""
+
+    fencing_token: FencingToken
+
+
+Report: TypeAlias = Succeeded | Failed | Stopped
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Edits that a running attempt proposes; `number` (from 1, per attempt) names the answer."""
+
+    fencing_token: FencingToken
+    number: int
+    batch: EditBatch
+    size_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """All that goes into one frame; an empty one only renews the leases."""
+
+    progress: tuple[tuple[FencingToken, tuple[Chunk, ...]], ...] = ()
+    proposals: tuple[Proposal, ...] = field(default=())
+    reports: tuple[Report, ...] = ()
+    is_draining: bool = False
+    is_goodbye: bool = False
+
+
+def describe_error(code: str, message: str, *, retryable: bool = False) -> StarError:
+    """An error that travels whatever is in it: a failure must never go unreported for how it is worded."""
+    is_word = 1 <= len(code) <= 64 and code.isprintable() and code.isascii()
+    text = message[:MAX_MESSAGE].encode(errors="replace").decode()
+    return StarError(code if is_word else "program_error", text, retryable)

@@ -1,0 +1,353 @@
+"""Runs one attempt: serves the asks of a program from an engine, the tools and the orchestrator, and reports its end.
+
+A program's own code runs in an OS thread of `steps`, so that no program can keep the event loop from renewing leases.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from typing import Final, Protocol, TypeAlias, assert_never
+
+from asterism.agents.asks import (
+    Answer,
+    Ask,
+    CallTool,
+    CancelBranches,
+    EditReply,
+    Emit,
+    Fork,
+    Forked,
+    Generate,
+    Generated,
+    Join,
+    Program,
+    ProgramContext,
+    ProgramFailed,
+    ProgramResult,
+    Sampling,
+    Say,
+    ToolError,
+    ToolResult,
+)
+from asterism.orchestrator.core.edits import EditBatch
+from asterism.orchestrator.core.effects import Assign
+from asterism.orchestrator.core.errors import AsterismError, InvalidField, Overloaded
+from asterism.orchestrator.core.events import Chunk
+from asterism.orchestrator.core.ids import FencingToken
+from asterism.orchestrator.core.star import StarKind
+from asterism.orchestrator.core.values import MAX_VALUE_BYTES, Json
+from asterism.planner.edits_json import edits_from_json
+from asterism.protocol.convert import edit_batch_to_proto, json_to_text
+from asterism.workers.ask_check import MAX_BRANCHES, check_ask, check_edits
+from asterism.workers.branches import Branches
+from asterism.workers.engine.seam import Engine, GenerationRequest
+from asterism.workers.reports import Failed, Report, Succeeded, describe_error
+
+ProgramFunction: TypeAlias = Callable[[Mapping[str, Json], ProgramContext], Program]
+
+MAX_EDITS_BYTES: Final = 1024 * 1024
+"""The edits of one ask or one result: what fits into half a frame beside a result."""
+
+
+class Tools(Protocol):
+    """What runs tools; whatever they do wrong is a `ToolError`."""
+
+    def call_quick(self, name: str, arguments: Mapping[str, Json]) -> ToolResult | ToolError | None:
+        """Run a tool that takes microseconds here and now; None when `name` is none."""
+        ...
+
+    async def call(self, name: str, arguments: Mapping[str, Json]) -> ToolResult | ToolError: ...
+
+
+class Port(Protocol):
+    """The way from an attempt to the orchestrator."""
+
+    async def stream(self, fencing_token: FencingToken, chunk: Chunk) -> None:
+        """Send text to whoever watches; waits while the stream is full."""
+        ...
+
+    async def propose(self, fencing_token: FencingToken, batch: EditBatch, size_bytes: int) -> EditReply:
+        """Propose edits and wait for the answer. Raises `AttemptFailed` when it will never come."""
+        ...
+
+
+class AttemptFailed(Exception):
+    """The attempt ends with this error."""
+
+    def __init__(self, code: str, message: str, *, retryable: bool) -> None:
+        super().__init__(f"{code}: {message}")
+        self.error = describe_error(code, message, retryable=retryable)
+
+
+class Runner:
+    """Runs assignments; holds nothing of any attempt itself."""
+
+    def __init__(
+        self,
+        *,
+        programs: Mapping[str, ProgramFunction],
+        tools: Tools,
+        engines: Mapping[str, Engine],
+        port: Port,
+        steps: Executor,
+    ) -> None:
+        self._programs = programs
+        self._tools = tools
+        self._engines = engines
+        self._port = port
+        self._steps = steps
+
+    async def run(self, assignment: Assign) -> Report:
+        """The attempt's end as it is to be reported. Raises what is no fault of the assignment, for a supervisor."""
+        try:
+            if assignment.kind is StarKind.TOOL:
+                return report_tool(assignment, await self._tools.call(assignment.program, assignment.inputs))
+            return await self._run_program(assignment)
+        except AttemptFailed as failed:
+            error = failed.error
+        except ProgramFailed as failed:
+            error = describe_error(failed.code, failed.message, retryable=failed.retryable)
+        except Overloaded as refusal:
+            error = describe_error("overloaded", refusal.message, retryable=True)
+        except InvalidField as refusal:
+            error = describe_error("invalid_ask", refusal.message)
+        except AsterismError as refusal:
+            error = describe_error("engine_error", refusal.message, retryable=True)
+        return Failed(assignment.fencing_token, error)
+
+    async def _run_program(self, assignment: Assign) -> Report:
+        function = self._programs.get(assignment.program)
+        if function is None:
+            raise AttemptFailed("unknown_program", f"no program {assignment.program!r} here", retryable=True)
+        engine = None if assignment.model is None else self._engines.get(assignment.model)
+        if assignment.model is not None and engine is None:
+            raise AttemptFailed("unknown_model", f"no model {assignment.model!r} here", retryable=True)
+        context = ProgramContext(
+            assignment.constellation, assignment.star, assignment.attempt, assignment.revision, assignment.model
+        )
+        steps = _Steps(self._steps, function, assignment.inputs, context)
+        try:
+            # The group is the parent of the tasks that collect forked branches: none outlives the program.
+            async with asyncio.TaskGroup() as group:
+                desk = _Desk(assignment, engine, self._tools, self._port, group, self._steps)
+                step = await steps.begin()
+                while not isinstance(step, ProgramResult):
+                    step = await steps.advance(await desk.serve(check_ask(step)))
+                desk.stop()
+        except ExceptionGroup as failures:
+            # The other tasks only collect branches, and keep what the engine refuses: one thing went wrong, not many.
+            raise _first_leaf(failures) from failures
+        finally:
+            steps.close()
+        # Reading 20,000 edits takes a good part of a second: not on the event loop.
+        return await asyncio.get_running_loop().run_in_executor(self._steps, report_program, assignment, step)
+
+
+class _Steps:
+    """A program's generator, one step at a time in an OS thread."""
+
+    def __init__(
+        self, executor: Executor, function: ProgramFunction, inputs: Mapping[str, Json], context: ProgramContext
+    ) -> None:
+        self._executor = executor
+        self._function = function
+        self._inputs = inputs
+        self._context = context
+        self._program: Program | None = None
+        self._last: Future[object] | None = None
+
+    async def begin(self) -> object:
+        """The first ask, or the result of a program that asks nothing."""
+        return await self._run(self._begin)
+
+    async def advance(self, answer: Answer) -> object:
+        """The next ask, or the result."""
+        return await self._run(lambda: self._send(answer))
+
+    def close(self) -> None:
+        """End the program where it stands; one that is in the midst of a step as soon as that is over."""
+        if self._last is not None:
+            self._last.add_done_callback(lambda _: None if self._program is None else self._program.close())
+
+    async def _run(self, step: Callable[[], object]) -> object:
+        self._last = self._executor.submit(step)
+        return await asyncio.wrap_future(self._last)
+
+    def _begin(self) -> object:
+        self._program = self._function(self._inputs, self._context)
+        return self._send(None)
+
+    def _send(self, answer: Answer) -> object:
+        assert self._program is not None
+        try:
+            # A generator that has not begun takes only None, and `begin` sends it that.
+            return self._program.send(answer)
+        except StopIteration as end:
+            if not isinstance(end.value, ProgramResult):
+                kind = type(end.value).__name__
+                raise AttemptFailed("invalid_result", f"the program returned a {kind}", retryable=False) from None
+            return end.value
+
+
+class _Desk:
+    """Serves the asks of one program."""
+
+    def __init__(
+        self,
+        assignment: Assign,
+        engine: Engine | None,
+        tools: Tools,
+        port: Port,
+        group: asyncio.TaskGroup,
+        executor: Executor,
+    ) -> None:
+        self._assignment = assignment
+        self._engine = engine
+        self._tools = tools
+        self._port = port
+        self._group = group
+        self._executor = executor
+        self._forks: list[tuple[Branches, asyncio.Task[None]]] = []
+        self._requests = 0
+
+    async def serve(self, ask: Ask) -> Answer:
+        """Do what is asked and give the answer to send into the program."""
+        match ask:
+            case Generate():
+                return await self._generate(ask)
+            case Fork():
+                return self._fork(ask)
+            case Join(group):
+                return await self._branches(group).join()
+            case CancelBranches(group):
+                return await self._branches(group).cancel()
+            case CallTool(name, arguments):
+                return await self._tools.call(name, arguments)
+            case Emit(edits):
+                return await self._emit(edits)
+            case Say(text, thread):
+                await self._stream(Chunk(thread, text, 0))
+                return None
+            case _:
+                assert_never(ask)
+
+    def stop(self) -> None:
+        """Cancel the branches that nobody joined."""
+        for _, task in self._forks:
+            task.cancel()
+
+    async def _generate(self, ask: Generate) -> Generated:
+        engine = self._require_engine()
+        branches = Branches(engine, [self._request(ask.prompt, ask.sampling)], [ask.thread], self._stream)
+        await branches.collect()
+        generated = await branches.join()
+        if generated is None:
+            raise AttemptFailed("engine_error", "the engine ended a request without saying how", retryable=True)
+        return generated
+
+    def _fork(self, ask: Fork) -> Forked:
+        engine = self._require_engine()
+        live = sum(branches.live for branches, _ in self._forks)
+        if live + len(ask.branches) > MAX_BRANCHES:
+            raise InvalidField("fork.branches", f"{live} branches decode already; {MAX_BRANCHES} in all")
+        requests = [self._request(ask.prefix + branch.suffix, branch.sampling) for branch in ask.branches]
+        branches = Branches(engine, requests, [branch.thread for branch in ask.branches], self._stream)
+        self._forks.append((branches, self._group.create_task(branches.collect())))
+        return Forked(group=len(self._forks) - 1, prompt_tokens=0)
+
+    async def _emit(self, edits: tuple[Mapping[str, Json], ...]) -> EditReply:
+        assignment = self._assignment
+        if not assignment.may_edit:
+            return EditReply(False, (f"star {assignment.star}: may not edit",), assignment.revision)
+        try:
+            loop = asyncio.get_running_loop()
+            batch, size = await loop.run_in_executor(self._executor, read_edits, "emit.edits", edits)
+        except InvalidField as error:
+            return EditReply(False, (error.message,), assignment.revision)
+        return await self._port.propose(assignment.fencing_token, batch, size)
+
+    async def _stream(self, chunk: Chunk) -> None:
+        await self._port.stream(self._assignment.fencing_token, chunk)
+
+    def _branches(self, group: int) -> Branches:
+        if not 0 <= group < len(self._forks):
+            raise InvalidField("group", f"{group} is not the number of a fork of this program")
+        return self._forks[group][0]
+
+    def _require_engine(self) -> Engine:
+        if self._engine is None:
+            message = "the program asks for text, but its star requires no model (requires: model:NAME)"
+            raise AttemptFailed("no_model", message, retryable=False)
+        return self._engine
+
+    def _request(self, prompt: str, sampling: Sampling) -> GenerationRequest:
+        self._requests += 1
+        return GenerationRequest(
+            id=f"{self._assignment.fencing_token}:{self._requests}",
+            prompt=prompt,
+            max_tokens=sampling.max_tokens,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            seed=sampling.seed,
+            stop=sampling.stop,
+        )
+
+
+def report_tool(assignment: Assign, outcome: ToolResult | ToolError) -> Report:
+    """The end of a tool star."""
+    token = assignment.fencing_token
+    match outcome:
+        case ToolResult(value):
+            try:
+                text = encode_result(value)
+            except AttemptFailed as failed:
+                return Failed(token, failed.error)
+            return Succeeded(token, text, size_bytes=len(text))
+        case ToolError(code, message):
+            # A tool gives the same answer to the same arguments; only what befell its process may go away.
+            retryable = code in {"tool_crashed", "unknown_tool"}
+            return Failed(token, describe_error(code, message, retryable=retryable))
+        case _:
+            assert_never(outcome)
+
+
+def report_program(assignment: Assign, result: ProgramResult) -> Report:
+    """The end of a program that returned: a result that travels, and edits that can be read."""
+    text = encode_result(result.value)
+    if not result.edits:
+        return Succeeded(assignment.fencing_token, text, size_bytes=len(text))
+    if not assignment.may_edit:
+        raise AttemptFailed("may_not_edit", "the program ends with edits, and its star may not edit", retryable=False)
+    try:
+        batch, size = read_edits("result.edits", result.edits)
+    except InvalidField as error:
+        raise AttemptFailed("invalid_edits", error.message, retryable=False) from error
+    return Succeeded(assignment.fencing_token, text, batch, size_bytes=len(text) + size)
+
+
+def encode_result(value: Json) -> str:
+    """A result as JSON text. Raises `AttemptFailed` for what is no JSON value, too deep or too large."""
+    try:
+        text = json_to_text(value, "result", limit=None)
+    except InvalidField as error:
+        raise AttemptFailed("invalid_result", error.message, retryable=False) from error
+    size = len(text.encode())
+    if size > MAX_VALUE_BYTES:
+        message = f"the result has {size} bytes as JSON; at most {MAX_VALUE_BYTES}"
+        raise AttemptFailed("result_too_large", message, retryable=False)
+    return text
+
+
+def read_edits(field: str, edits: Sequence[Mapping[str, Json]]) -> tuple[EditBatch, int]:
+    """The batch, and how many bytes it takes in a frame. Raises InvalidField."""
+    check_edits(field, edits)
+    batch = edits_from_json(edits)
+    size = edit_batch_to_proto(batch, field).ByteSize()
+    if size > MAX_EDITS_BYTES:
+        raise InvalidField(field, f"{size} bytes; at most {MAX_EDITS_BYTES} at a time")
+    return batch, size
+
+
+def _first_leaf(group: ExceptionGroup[Exception]) -> Exception:
+    first = group.exceptions[0]
+    return _first_leaf(first) if isinstance(first, ExceptionGroup) else first

@@ -1,0 +1,76 @@
+"""What `asterism work` can be told."""
+
+import re
+import socket
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from asterism.orchestrator.core.errors import Misconfigured
+from asterism.orchestrator.core.ids import WorkerId, is_name
+
+MAX_SLOTS: Final = 4096
+MAX_LABEL: Final = 64
+"""Characters of a label's key and of its value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkSettings:
+    """A worker's settings, checked."""
+
+    join: str
+    """HOST:PORT of the orchestrator."""
+    name: WorkerId
+    """Ignored where the credential names the worker."""
+    credential: str | None = field(default=None, repr=False)
+    ca_file: Path | None = None
+    slots: int | None = None
+    """Stars at once; None: one for each core."""
+    models: tuple[str, ...] = ()
+    """Names of model folders; none: all that there are; `none`: no model at all."""
+    model_dir: Path | None = None
+    """A folder of model folders beside those that are shipped."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    threads: int = 1
+    """OS threads that torch may use."""
+    drain_s: float = 30.0
+    """How long running stars may go on after SIGTERM."""
+
+    def __post_init__(self) -> None:
+        """Raises Misconfigured, naming the flag."""
+        if not is_name(self.name):
+            raise Misconfigured("name", f"{self.name!r} is no name: letters, digits and ._~-, at most 64")
+        if self.slots is not None and not 1 <= self.slots <= MAX_SLOTS:
+            raise Misconfigured("slots", f"is {self.slots}; 1 to {MAX_SLOTS}")
+        if self.threads < 1:
+            raise Misconfigured("threads", f"is {self.threads}; at least 1")
+        if not 0 <= self.drain_s <= 86_400:
+            raise Misconfigured("drain-s", f"is {self.drain_s:g}; 0 to 86400 seconds")
+
+
+def host_name() -> WorkerId:
+    """This machine's name, as far as it can be a worker's."""
+    name = re.sub(r"[^A-Za-z0-9_.~-]", "-", socket.gethostname()).strip("-._~")[:64]
+    return WorkerId(name or "worker")
+
+
+def read_labels(pairs: Iterable[str]) -> Mapping[str, str]:
+    """Labels from `key=value` texts. Raises Misconfigured."""
+    labels: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not 1 <= len(key) <= MAX_LABEL or not 1 <= len(value) <= MAX_LABEL or not pair.isprintable():
+            raise Misconfigured("label", f"{pair!r} is not key=value, each of 1 to {MAX_LABEL} printable characters")
+        labels[key] = value
+    return labels
+
+
+def read_credential(token: str | None, token_file: Path | None) -> str | None:
+    """The join token: given, or the first line of a file. Raises Misconfigured."""
+    if token is not None or token_file is None:
+        return token
+    try:
+        return token_file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misconfigured("token-file", f"cannot be read: {error}") from None
