@@ -4,11 +4,12 @@ A leaf travels with its fields (google.rpc.ErrorInfo), so that the caller gets b
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import grpc
+import grpc.aio
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
@@ -125,9 +126,9 @@ def _foreign(code: grpc.StatusCode, message: str, address: str) -> AsterismError
 
 def _error_info(error: grpc.aio.AioRpcError) -> ErrorInfo | None:
     """What the other side says that it raised. Untrusted: whatever does not parse is not there."""
-    trailers: Sequence[tuple[str, str | bytes]] = tuple(error.trailing_metadata() or ())
-    for key, value in trailers:
-        if key != DETAILS_KEY or not isinstance(value, bytes):
+    trailers = error.trailing_metadata()
+    for value in trailers.get_all(DETAILS_KEY) if isinstance(trailers, grpc.aio.Metadata) else ():
+        if not isinstance(value, bytes):
             continue
         try:
             status = Status.FromString(value)
