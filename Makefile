@@ -1,0 +1,89 @@
+# Needs make, pip and Python 3.11 or later; everything else is installed into .venv. Overrides: `make run PYTHON=python3.12`.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.SUFFIXES:
+SHELL := /bin/bash
+
+IS_RECENT := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(firstword $(foreach candidate,python3 python3.13 python3.12 python3.11 python,\
+	$(shell $(candidate) -c '$(IS_RECENT)' >/dev/null 2>&1 && echo $(candidate))))
+VENV ?= .venv
+BIN := $(VENV)/bin
+CONSTRAINTS := deploy/constraints-cpu.txt
+# Where the tests look for the wheel that ours must be able to lie beside.
+BESIDE := build/beside
+REQUEST ?= deploy/requests/boards.txt
+WORKERS ?= 3
+JOBS ?= 2
+MINUTES ?= 60
+
+.PHONY: help run test venv dev lint types imports unit format proto schema train evaluate bench mutation clean
+
+help: ## what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+run: venv ## install, start an orchestrator and three workers, solve the boards, stop everything
+	$(BIN)/asterism run $(REQUEST) --workers $(WORKERS)
+
+test: dev lint types imports unit ## install and run every check
+
+venv: $(VENV)/.installed ## install what `make run` needs
+dev: $(VENV)/.installed-dev $(BESIDE)/.fetched
+
+$(VENV)/bin/python:
+	@if [ -z "$(PYTHON)" ]; then echo 'Asterism needs Python 3.11 or later; none was found. Name one: make PYTHON=/path/to/python3' >&2; exit 2; fi
+	@if ! $(PYTHON) -c '$(IS_RECENT)'; then echo "Asterism needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) -V 2>&1)" >&2; exit 2; fi
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo 'No virtual environment could be made; Debian has it in the package python3-venv' >&2; exit 2; }
+
+# The stamps make each install happen once, and again when what it reads has changed.
+$(VENV)/.installed: $(VENV)/bin/python pyproject.toml $(CONSTRAINTS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[all]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev]'
+	@touch $@
+
+$(BESIDE)/.fetched: | $(VENV)/.installed-dev
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --dest $(BESIDE) openai-agents==0.24.0
+	@touch $@
+
+lint: dev ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: dev ## both type checkers
+	$(BIN)/mypy
+	$(BIN)/mypy tests
+	$(BIN)/basedpyright
+
+imports: dev ## the import contracts
+	$(BIN)/lint-imports
+
+unit: dev ## the tests
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
+
+format: dev ## put the sources in shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+proto: dev ## write the generated code of the protocol
+	$(BIN)/python protocol/generate.py
+
+schema: dev ## write the schema of plan files
+	$(BIN)/python -m asterism.planner.schema
+
+train: venv ## train the shipped model for MINUTES; goes on from a checkpoint
+	$(BIN)/python -m asterism.workers.training.train --minutes $(MINUTES)
+
+evaluate: venv ## measure the shipped model on held-back boards
+	$(BIN)/python -m asterism.workers.training.evaluate
+
+bench: dev ## the overhead of an empty star
+	$(BIN)/python -m tests.bench.overhead
+
+mutation: dev ## which changes of the core do its tests notice
+	$(BIN)/python -m tests.mutation
+
+clean: ## remove what was installed and built
+	rm -rf $(VENV) build dist mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
