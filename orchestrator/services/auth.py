@@ -108,7 +108,7 @@ class AuthInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # gener
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
         """Identify the caller, look the right up, and wrap the handler so that our errors become statuses."""
