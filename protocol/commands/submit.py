@@ -1,13 +1,7 @@
-"""`asterism submit`: hand a request over, and go."""
+"""`asterism submit`."""
 
-import json
-import sys
-from pathlib import Path
 from uuid import uuid4
 
-from asterism.orchestrator.core.request import Budget, Request
-from asterism.protocol.commands.connection import connected
-from asterism.protocol.commands.ending import ExitCode
 from asterism.protocol.commands.options import (
     Address,
     BudgetSeconds,
@@ -19,8 +13,6 @@ from asterism.protocol.commands.options import (
     Source,
     TokenFile,
 )
-from asterism.protocol.commands.running import run_to_exit
-from asterism.protocol.commands.source import read_request
 
 
 def submit(
@@ -34,36 +26,8 @@ def submit(
     output: OutputFormat = Output.TEXT,
 ) -> None:
     """Submit a request, print its id, and do not wait for it."""
-    request = read_request(source, form)
-    budget = budget_of(max_stars, max_seconds)
-    run_to_exit(_submit(request, request_id or uuid4().hex, budget, address, token_file, output))
+    from asterism.protocol.commands.actions import submit as action
+    from asterism.protocol.commands.actions.source import read_request
 
-
-async def _submit(
-    request: Request,
-    request_id: str,
-    budget: Budget | None,
-    address: str | None,
-    token_file: Path | None,
-    output: Output,
-) -> ExitCode:
-    async with connected(address, token_file) as client:
-        submitted = await client.submit(request, request_id=request_id, budget=budget)
-    if output is Output.JSON:
-        answer = {"id": submitted.constellation, "request_id": request_id, "is_new": submitted.is_new}
-        sys.stdout.write(json.dumps(answer) + "\n")
-    else:
-        sys.stdout.write(f"{submitted.constellation}\n")
-    return ExitCode.SUCCEEDED
-
-
-def budget_of(stars: int | None, seconds: float | None) -> Budget | None:
-    """The budget that was asked for; None leaves it to the orchestrator."""
-    if stars is None and seconds is None:
-        return None
-    usual = Budget()
-    return Budget(
-        stars=usual.stars if stars is None else stars,
-        attempts=usual.attempts,
-        seconds=usual.seconds if seconds is None else seconds,
-    )
+    budget = action.budget_of(max_stars, max_seconds)
+    action.submit(read_request(source, form), request_id or uuid4().hex, budget, address, token_file, output)

@@ -1,24 +1,10 @@
-"""`asterism watch`: follow a request that somebody submitted."""
+"""`asterism watch`."""
 
-import json
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from asterism.protocol.answers import StreamedText
-from asterism.protocol.commands.connection import connected, named_or_newest
-from asterism.protocol.commands.ending import ExitCode
-from asterism.protocol.commands.following import follow, view_of
 from asterism.protocol.commands.options import Address, NewestByDefault, Output, OutputFormat, TokenFile
-from asterism.protocol.commands.running import run_to_exit
-from asterism.protocol.view.answer import answer_text
-from asterism.protocol.view.json_lines import json_line
-from asterism.protocol.view.progress import Progress
-
-if TYPE_CHECKING:
-    from asterism.protocol.client import AsyncClient
 
 
 def watch(
@@ -31,29 +17,6 @@ def watch(
     output: OutputFormat = Output.TEXT,
 ) -> None:
     """Follow a request to its end and print its answer. With JSON: one line for each record and piece of text."""
-    run_to_exit(_watch(constellation, after, address, token_file, output))
+    from asterism.protocol.commands.actions import watch as action
 
-
-async def _watch(
-    constellation: str | None, after: int, address: str | None, token_file: Path | None, output: Output
-) -> ExitCode:
-    async with connected(address, token_file) as client:
-        followed = await named_or_newest(client, constellation)
-        progress = Progress(followed)
-        if output is Output.JSON:
-            await _print_lines(client, progress, after)
-        else:
-            with view_of(progress) as view:
-                await follow(client, followed, view)
-            picture = await client.get(followed)
-            sys.stdout.write(answer_text(picture.constellation.answer()) + "\n")
-    return ExitCode.of_state(progress.state)
-
-
-async def _print_lines(client: "AsyncClient", progress: Progress, after: int) -> None:
-    """JSON lines, each flushed: a reader behind a pipe sees what there is at once."""
-    async for item in client.watch(progress.id, after_seq=after, with_text=True):
-        if not isinstance(item, StreamedText):
-            progress.apply(item)
-        sys.stdout.write(json.dumps(json_line(item), ensure_ascii=False) + "\n")
-        sys.stdout.flush()
+    action.watch(constellation, after, address, token_file, output)

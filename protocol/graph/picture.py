@@ -10,7 +10,7 @@ from asterism.orchestrator.core.line import TaskStarLine
 from asterism.orchestrator.core.records import AttemptLeased, ConstellationRecord, EditsApplied
 from asterism.orchestrator.core.star import Attempt, StarError, StarKind, TaskStar
 from asterism.orchestrator.core.values import Json
-from asterism.protocol.view.wording import describe_edits
+from asterism.protocol.view.edits_text import describe_edits
 
 
 @dataclass(frozen=True, slots=True)

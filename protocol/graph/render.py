@@ -1,25 +1,14 @@
 """The forms in which a graph leaves the program."""
 
 import json
-from enum import StrEnum
 from pathlib import Path
 from typing import Final, assert_never
 
 from asterism.orchestrator.core.errors import InvalidField
 from asterism.protocol.answers import Picture
 from asterism.protocol.graph.figure import figure_of
+from asterism.protocol.graph.form import GraphForm
 from asterism.protocol.graph.picture import History, draw_picture
-
-
-class GraphForm(StrEnum):
-    """How to write a graph."""
-
-    TREE = "tree"
-    MERMAID = "mermaid"
-    DOT = "dot"
-    JSON = "json"
-    SVG = "svg"
-
 
 _SUFFIXES: Final = {
     ".json": GraphForm.JSON,

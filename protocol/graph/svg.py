@@ -11,15 +11,15 @@ from asterism.protocol.graph.layout import Place, place
 from asterism.protocol.graph.text import COLOURS
 
 # All in pixels.
-_BOX_WIDTH: Final = 216
+_BOX_WIDTH: Final = 264
 _BOX_HEIGHT: Final = 40
-_COLUMN: Final = 300
+_COLUMN: Final = 340
 _ROW: Final = 52
 _MARGIN: Final = 24
 _TOP: Final = 72
-_WORDS_MAX: Final = 36
+_WORDS_MAX: Final = 44
 """Characters that fit a box at 10 px: about 5.6 px each in the usual sans-serif faces."""
-_NAME_MAX: Final = 28
+_NAME_MAX: Final = 34
 
 _STYLE: Final = """
   svg { background: #ffffff; color: #1f2328; font-family: system-ui, "Segoe UI", Helvetica, Arial, sans-serif }

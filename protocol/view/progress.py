@@ -30,7 +30,8 @@ from asterism.orchestrator.core.records import (
 )
 from asterism.orchestrator.core.request import ConstellationState
 from asterism.orchestrator.core.star import StarKind, StarState
-from asterism.protocol.view.wording import describe_edits, one_line, seconds
+from asterism.protocol.view.edits_text import describe_edits
+from asterism.protocol.view.wording import one_line, seconds
 
 _CHANGES_KEPT: Final = 50
 """Lines of news kept for a view; a live one shows the last few of them."""

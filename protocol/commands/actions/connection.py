@@ -1,7 +1,8 @@
 """A client of the orchestrator that the user means."""
 
+import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,32 +25,40 @@ def settings_of(address: str | None, token_file: Path | None) -> ClientSettings:
 @asynccontextmanager
 async def connected(address: str | None, token_file: Path | None) -> AsyncIterator["AsyncClient"]:
     """A client, closed at the end."""
+    async with client_of(settings_of(address, token_file)) as client:
+        yield client
+
+
+def client_of(settings: ClientSettings) -> "AsyncClient":
+    """A client that is yet to be entered; warnings about the settings go to stderr."""
     from asterism.protocol.client import AsyncClient  # gRPC takes 150 ms to import
 
-    async with AsyncClient.from_settings(settings_of(address, token_file)) as client:
-        yield client
+    for warning in settings.warnings:
+        sys.stderr.write(f"warning: {warning}\n")
+    return AsyncClient.from_settings(settings)
 
 
 async def named_or_newest(client: "AsyncClient", constellation: str | None) -> ConstellationId:
     """The constellation that the user names; the newest one where none is named."""
     if constellation is not None:
         return ConstellationId(constellation)
-    async for summary in client.list(page_size=1):
-        return summary.id
+    async with aclosing(client.list(page_size=1)) as newest:
+        async for summary in newest:
+            return summary.id
     raise NotFound("constellation", "(the newest: there is none yet)")
 
 
 async def history_of(client: "AsyncClient", picture: Picture) -> History:
     """How a constellation came to be what the picture shows: its journal up to there."""
     records: list[ConstellationRecord] = []
-    async for item in client.watch(picture.constellation.id, with_text=False):
-        if isinstance(item, StreamedText):
-            continue
-        if item.seq > picture.constellation.seq:
-            break
-        records.append(item)
-        if item.seq == picture.constellation.seq:
-            break
+    async with aclosing(client.watch(picture.constellation.id, with_text=False)) as items:
+        async for item in items:
+            if isinstance(item, StreamedText):
+                continue
+            if item.seq <= picture.constellation.seq:
+                records.append(item)
+            if item.seq >= picture.constellation.seq:
+                break
     return read_history(records)
 
 

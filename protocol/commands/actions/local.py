@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, TextIO, TypeVar
 
 from asterism.orchestrator.core.errors import AsterismError, Misconfigured
-from asterism.protocol.commands.running import beside
+from asterism.protocol.commands.actions.running import beside
 from asterism.protocol.view.wording import one_line
 
 _READY_S: Final = 30.0

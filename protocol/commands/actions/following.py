@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from asterism.orchestrator.core.ids import ConstellationId
 from asterism.orchestrator.core.records import ConstellationRecord
 from asterism.protocol.answers import StreamedText
-from asterism.protocol.commands.running import beside
+from asterism.protocol.commands.actions.running import beside
 from asterism.protocol.view.progress import Progress
 from asterism.protocol.view.style import console, is_terminal
 

@@ -1,0 +1,116 @@
+"""How requests stand."""
+
+import json
+import sys
+import time
+from contextlib import aclosing
+from datetime import datetime
+from pathlib import Path
+
+from asterism.orchestrator.core.request import ConstellationState
+from asterism.orchestrator.core.snapshot import Summary
+from asterism.protocol.commands.actions.connection import connected, history_of, named_or_newest
+from asterism.protocol.commands.actions.running import run_to_exit
+from asterism.protocol.commands.ending import ExitCode
+from asterism.protocol.commands.options import Output
+from asterism.protocol.graph.picture import draw_picture
+from asterism.protocol.view.answer import answer_text
+from asterism.protocol.view.style import console
+from asterism.protocol.view.wording import one_line, seconds
+
+
+def get(constellation: str | None, address: str | None, token_file: Path | None, output: Output) -> None:
+    """Shows one request."""
+    run_to_exit(_get(constellation, address, token_file, output))
+
+
+def list_requests(
+    limit: int, states: tuple[ConstellationState, ...], address: str | None, token_file: Path | None, output: Output
+) -> None:
+    """Shows the newest requests, those in `states` only unless there are none."""
+    run_to_exit(_list(limit, states, address, token_file, output))
+
+
+async def _get(constellation: str | None, address: str | None, token_file: Path | None, output: Output) -> ExitCode:
+    async with connected(address, token_file) as client:
+        picture = await client.get(await named_or_newest(client, constellation))
+        if output is Output.JSON:
+            drawn = draw_picture(picture.constellation, await history_of(client, picture), picture.waiting_for)
+            json.dump({**drawn, "answer": picture.constellation.answer()}, sys.stdout, indent=2, ensure_ascii=False)
+            sys.stdout.write("\n")
+            return ExitCode.SUCCEEDED
+    from asterism.protocol.view.tables import stars_table
+
+    of = picture.constellation
+    out = console()
+    out.print(f"{of.id}  {one_line(of.request.name or of.request.form, 80)}", markup=False)
+    out.print(f"{_state(of.state, of.reason)}  revision {of.revision}, {len(of.stars)} stars", markup=False)
+    out.print(stars_table(of, picture.waiting_for, time.time()))
+    if of.state.is_terminal:
+        sys.stdout.write(answer_text(of.answer()) + "\n")
+    return ExitCode.SUCCEEDED
+
+
+async def _list(
+    limit: int, states: tuple[ConstellationState, ...], address: str | None, token_file: Path | None, output: Output
+) -> ExitCode:
+    found: list[Summary] = []
+    async with connected(address, token_file) as client:
+        async with aclosing(client.list(states=states, page_size=min(limit, 500))) as summaries:
+            async for summary in summaries:
+                found.append(summary)
+                if len(found) == limit:
+                    break
+    if output is Output.JSON:
+        json.dump({"constellations": [_summary(summary) for summary in found]}, sys.stdout, indent=2)
+        sys.stdout.write("\n")
+    else:
+        _print_summaries(found)
+    return ExitCode.SUCCEEDED
+
+
+def _summary(summary: Summary) -> dict[str, str | int | float | None]:
+    return {
+        "id": summary.id,
+        "request_id": summary.request_id,
+        "owner": summary.owner,
+        "name": summary.name,
+        "form": summary.form,
+        "created_at": summary.created_at,
+        "state": summary.state.value,
+        "reason": summary.reason,
+        "ended_at": summary.ended_at,
+        "revision": summary.revision,
+        "stars": summary.stars,
+        "stars_terminal": summary.stars_terminal,
+    }
+
+
+def _print_summaries(found: list[Summary]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from asterism.protocol.view.style import REQUEST_STYLES
+
+    if not found:
+        sys.stdout.write("no requests\n")
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("id", "name", "state", "stars", "revision", "created", "took", "owner"):
+        table.add_column(name, no_wrap=True, justify="right" if name in ("stars", "revision", "took") else "left")
+    for summary in found:
+        table.add_row(
+            Text(summary.id),
+            Text(one_line(summary.name or summary.form, 40)),
+            Text(summary.state.value, style=REQUEST_STYLES[summary.state]),
+            f"{summary.stars_terminal}/{summary.stars}",
+            str(summary.revision),
+            datetime.fromtimestamp(summary.created_at).strftime("%Y-%m-%d %H:%M:%S"),
+            "" if summary.ended_at is None else seconds(summary.ended_at - summary.created_at),
+            Text(one_line(summary.owner, 24)),
+        )
+    console().print(table)
+
+
+def _state(state: ConstellationState, reason: str) -> str:
+    return f"{state.value}: {one_line(reason, 160)}" if reason else state.value

@@ -1,0 +1,74 @@
+"""Keeps an orchestrator and workers on this machine until Ctrl-C."""
+
+import asyncio
+import json
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+from asterism.orchestrator.core.errors import Misconfigured
+from asterism.protocol.channel import is_loopback, split_address
+from asterism.protocol.commands.actions.local import (
+    LocalFleet,
+    LocalSetup,
+    claim_data_folder,
+    local_fleet,
+    missing_extras,
+)
+from asterism.protocol.commands.actions.running import Interrupts, run_to_exit
+from asterism.protocol.commands.ending import ExitCode
+from asterism.protocol.commands.options import Output
+
+_LOOK_S: Final = 0.1
+"""Time between two looks at the fleet while its workers join, in seconds."""
+
+
+def up(
+    data_dir: Path | None, listen: str, workers: int, slots: int | None, models: tuple[str, ...], output: Output
+) -> None:
+    """Runs until a signal, or until a child ends."""
+    if missing := missing_extras():
+        raise Misconfigured("up", f"it needs pip install 'asterism[{','.join(missing)}]'")
+    if not is_loopback(split_address(listen)[0]):
+        raise Misconfigured("--listen", "`up` is for this machine alone; for others there are `serve` and `work`")
+    run_to_exit(_up(data_dir, listen, workers, slots, models, output))
+
+
+async def _up(
+    data_dir: Path | None, listen: str, workers: int, slots: int | None, models: tuple[str, ...], output: Output
+) -> ExitCode:
+    with ExitStack() as stack:
+        claim = None
+        if data_dir is None:
+            claim = stack.enter_context(claim_data_folder())
+            if claim.held_by is not None:
+                raise Misconfigured("--data-dir", f"an orchestrator at {claim.held_by} uses {claim.folder} already")
+            if claim.lock is None:
+                raise Misconfigured("--data-dir", "an `asterism run` uses the data folder just now; give another one")
+        folder = data_dir if claim is None else claim.folder
+        assert folder is not None, "one of the two is there"
+        setup = LocalSetup(folder, listen=listen, workers=workers, slots=slots, worker_arguments=models)
+        async with local_fleet(setup) as fleet:
+            if claim is not None:
+                claim.publish(fleet.address)
+            await fleet.guard(_keep(fleet, workers, folder, output))
+    return ExitCode.SUCCEEDED
+
+
+async def _keep(fleet: LocalFleet, workers: int, folder: Path, output: Output) -> None:
+    """Says when all is ready, and waits for a signal."""
+    from asterism.protocol.client import AsyncClient
+
+    async with AsyncClient(fleet.address) as client:
+        while sum(worker.is_attached for worker in await client.workers()) < workers:  # noqa: ASYNC110 - no watch to wait on
+            await asyncio.sleep(_LOOK_S)
+    if output is Output.JSON:
+        ready = {"address": fleet.address, "workers": workers, "data_dir": str(folder), "pids": fleet.process_ids}
+        sys.stdout.write(json.dumps(ready) + "\n")
+    else:
+        sys.stdout.write(f"asterism is ready at {fleet.address} with {workers} workers (Ctrl-C ends it)\n")
+    sys.stdout.flush()
+    interrupts = Interrupts()
+    with interrupts.listening():
+        await interrupts.first()

@@ -1,0 +1,51 @@
+"""Follows a request that somebody submitted."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from asterism.protocol.answers import StreamedText
+from asterism.protocol.commands.actions.connection import connected, named_or_newest
+from asterism.protocol.commands.actions.following import follow, view_of
+from asterism.protocol.commands.actions.running import run_to_exit
+from asterism.protocol.commands.ending import ExitCode
+from asterism.protocol.commands.options import Output
+from asterism.protocol.view.answer import answer_text
+from asterism.protocol.view.json_lines import json_line
+from asterism.protocol.view.progress import Progress
+
+if TYPE_CHECKING:
+    from asterism.protocol.client import AsyncClient
+
+
+def watch(
+    constellation: str | None, after: int, address: str | None, token_file: Path | None, output: Output
+) -> None:
+    """Shows every record until the request has ended, then its answer."""
+    run_to_exit(_watch(constellation, after, address, token_file, output))
+
+
+async def _watch(
+    constellation: str | None, after: int, address: str | None, token_file: Path | None, output: Output
+) -> ExitCode:
+    async with connected(address, token_file) as client:
+        followed = await named_or_newest(client, constellation)
+        progress = Progress(followed)
+        if output is Output.JSON:
+            await _print_lines(client, progress, after)
+        else:
+            with view_of(progress) as view:
+                await follow(client, followed, view)
+            picture = await client.get(followed)
+            sys.stdout.write(answer_text(picture.constellation.answer()) + "\n")
+    return ExitCode.of_state(progress.state)
+
+
+async def _print_lines(client: "AsyncClient", progress: Progress, after: int) -> None:
+    """JSON lines, each flushed: a reader behind a pipe sees what there is at once."""
+    async for item in client.watch(progress.id, after_seq=after, with_text=True):
+        if not isinstance(item, StreamedText):
+            progress.apply(item)
+        sys.stdout.write(json.dumps(json_line(item), ensure_ascii=False) + "\n")
+        sys.stdout.flush()
