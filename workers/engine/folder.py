@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from tokenizers import Tokenizer
 
 from asterism.workers.engine.decoder import Decoder, DecoderConfig
@@ -49,7 +49,8 @@ def save_folder(folder: Path, decoder: Decoder, tokenizer: Tokenizer, *, dtype: 
         for name, weight in decoder.state_dict().items()
         if not (name == "lm_head.weight" and decoder.config.tie_word_embeddings)
     }
-    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    # Not save_file: it makes a file that only its owner may read.
+    (folder / WEIGHTS).write_bytes(save(weights, metadata={"format": "pt"}))
 
 
 def _load_weights(decoder: Decoder, path: Path) -> None:

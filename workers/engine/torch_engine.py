@@ -3,6 +3,7 @@
 import asyncio
 import queue
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import assert_never
@@ -35,6 +36,10 @@ MAX_LIVE_FACTOR = 64
 
 INLINE_CHARACTERS = 20_000
 """Prompts up to this length are tokenised on the event loop: it takes about 2 ms, a trip to a thread 0.1 ms."""
+
+FLUSH_S = 0.02
+"""Text waits up to this long for more of it: a chunk of several tokens costs all who pass it on a fraction, and
+nobody reads faster. An end never waits."""
 
 Mailbox = asyncio.Queue[tuple[EngineEvent, ...]]
 """Of one `generate` call. Unbounded, but never holds more than a chunk for each token its requests asked for."""
@@ -72,7 +77,17 @@ class Answer:
     detokeniser: Detokeniser
     scanner: StopScanner
     sampler: Sampler
-    unreported_tokens: int = 0
+    unsaid_text: str = ""
+    unsaid_tokens: int = 0
+    """Decoded since the last chunk; `unsaid_text` is what may be shown of them."""
+
+    def take_chunk(self) -> list[EngineEvent]:
+        """What is to be said, at most one chunk."""
+        if not self.unsaid_text:
+            return []
+        chunk = GenerationChunk(request_id=self.request.id, text=self.unsaid_text, tokens=self.unsaid_tokens)
+        self.unsaid_text, self.unsaid_tokens = "", 0
+        return [chunk]
 
 
 class TorchEngine:
@@ -201,7 +216,9 @@ class EngineThread:
             device=torch.device(profile.device),
         )
         self._answers: dict[str, Answer] = {}
-        self._outbox: dict[Mailbox, list[EngineEvent]] = {}
+        self._ended: dict[Mailbox, list[EngineEvent]] = {}
+        """Last chunks and ends that the event loop has not got yet."""
+        self._flushed_at = time.monotonic()
 
     def run(self) -> None:
         """Supervises: an error ends the live requests with its text, and the batch starts again, empty.
@@ -290,25 +307,19 @@ class EngineThread:
 
     def _report(self, batch: Batch, produced: Produced) -> None:
         answer = self._answers[produced.sequence.request_id]
-        answer.unreported_tokens += 1
+        answer.unsaid_tokens += 1
         if produced.finish == "end":
             batch.finish(answer.request.id)
             self._end(answer, "end")
             return
         scanned = answer.scanner.push(answer.detokeniser.push(produced.token_id))
-        if scanned.text:
-            self._say(answer, scanned.text)
+        answer.unsaid_text += scanned.text
         if scanned.stop is not None:
             batch.finish(answer.request.id)
             self._end(answer, "stop", stop=scanned.stop)
         elif produced.finish == "length":
             batch.finish(answer.request.id)
             self._end(answer, "length")
-
-    def _say(self, answer: Answer, text: str) -> None:
-        chunk = GenerationChunk(request_id=answer.request.id, text=text, tokens=answer.unreported_tokens)
-        answer.unreported_tokens = 0
-        self._outbox.setdefault(answer.mailbox, []).append(chunk)
 
     def _end(
         self,
@@ -321,9 +332,7 @@ class EngineThread:
         """Shows what was held back, unless a stop string or an error ended the text, and ends the request."""
         del self._answers[answer.request.id]
         if reason not in {"stop", "error"}:
-            text = answer.scanner.push(answer.detokeniser.flush()).text + answer.scanner.flush()
-            if text:
-                self._say(answer, text)
+            answer.unsaid_text += answer.scanner.push(answer.detokeniser.flush()).text + answer.scanner.flush()
         end = GenerationEnd(
             request_id=answer.request.id,
             finish_reason=reason,
@@ -333,13 +342,20 @@ class EngineThread:
             cached_tokens=answer.sequence.cached_tokens,
             error=error,
         )
-        self._outbox.setdefault(answer.mailbox, []).append(end)
+        self._ended.setdefault(answer.mailbox, []).extend((*answer.take_chunk(), end))
 
     def _flush(self) -> None:
-        """Hands everything that a step gave to the event loop with one wake-up."""
-        if not self._outbox:
+        """Hands what there is to the event loop with one wake-up, if something ended or was said long enough ago."""
+        now = time.monotonic()
+        if not self._ended and now - self._flushed_at < FLUSH_S:
             return
-        outbox, self._outbox = self._outbox, {}
+        self._flushed_at = now
+        outbox, self._ended = self._ended, {}
+        for answer in self._answers.values():
+            if chunk := answer.take_chunk():
+                outbox.setdefault(answer.mailbox, []).extend(chunk)
+        if not outbox:
+            return
         try:
             self._call_soon(_deliver, outbox)
         except RuntimeError:
