@@ -1,0 +1,91 @@
+"""How many appends a second the store takes: pairs of a lease and a finish, in batches, durable in both ways.
+
+Run it with `python -m tests.bench.store_append [FOLDER]`; FOLDER (a temporary one without it) chooses the disk.
+"""
+
+import asyncio
+import itertools
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from asterism.orchestrator.core.edits import AddStar
+from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId, WorkerId
+from asterism.orchestrator.core.profile import WorkerProfile
+from asterism.orchestrator.core.records import (
+    AttemptLeased,
+    EditsApplied,
+    Record,
+    RequestAccepted,
+    StarFinished,
+    WorkerJoined,
+)
+from asterism.orchestrator.core.request import Budget, Request
+from asterism.orchestrator.core.star import AttemptOutcome, StarKind, StarSpec, StarState
+from asterism.store.database import Synchronous
+from asterism.store.sql import SqlStore
+
+CONSTELLATION = ConstellationId("c1")
+WORKER = WorkerId("w1")
+SECONDS = 2.0
+MAX_STARS = 60_000
+
+
+def beginning() -> list[Record]:
+    """One request with more stars than the measurement ends."""
+    stars = tuple(AddStar(StarSpec(StarId(f"s{index}"), StarKind.TOOL, "noop")) for index in range(MAX_STARS))
+    return [
+        WorkerJoined(1, 1.0, WORKER, "i1", WorkerProfile(64)),
+        RequestAccepted(2, 1.0, CONSTELLATION, "r1", "ann", Request("plan", ""), Budget()),
+        EditsApplied(3, 1.0, CONSTELLATION, 1, "client:ann", stars),
+    ]
+
+
+def pairs() -> Iterator[list[Record]]:
+    """A lease and a finish for one star after the other."""
+    for index in range(MAX_STARS):
+        star, seq = StarId(f"s{index}"), 4 + 2 * index
+        outcome = AttemptOutcome.SUCCEEDED
+        yield [
+            AttemptLeased(seq, 2.0, CONSTELLATION, star, 1, WORKER, FencingToken(index + 1)),
+            StarFinished(seq + 1, 3.0, CONSTELLATION, star, StarState.SUCCEEDED, {"ok": True}, None, 1, outcome, True),
+        ]
+
+
+async def measure(folder: Path, batch: int, synchronous: Synchronous) -> None:
+    """Print one line."""
+    store = SqlStore(folder / f"{batch}-{synchronous}.db", synchronous=synchronous)
+    await store.open()
+    epoch = await store.acquire_epoch()
+    await store.append(beginning(), epoch)
+    source, appends, spent = pairs(), 0, 0.0
+    while spent < SECONDS:
+        records = [record for pair in itertools.islice(source, batch) for record in pair]
+        if len(records) < 2 * batch:
+            break
+        began = time.perf_counter()
+        await store.append(records, epoch)
+        spent += time.perf_counter() - began
+        appends += 1
+    await store.close()
+    pair_us = spent / (appends * batch) * 1e6
+    print(
+        f"{synchronous:6} batch {batch:3}: {appends / spent:8.0f} appends/s {appends * batch / spent:8.0f} pairs/s",
+        end="",
+    )
+    print(f" {spent / appends * 1e3:7.2f} ms/append {pair_us:7.1f} us/pair")
+
+
+async def measure_all(folder: Path) -> None:
+    """Each size of batch, each way."""
+    modes: tuple[Synchronous, ...] = ("FULL", "NORMAL")
+    for synchronous in modes:
+        for batch in (1, 16, 128):
+            await measure(folder, batch, synchronous)
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else None) as made:
+        asyncio.run(measure_all(Path(made)))
