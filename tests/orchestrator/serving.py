@@ -41,6 +41,7 @@ class Peer:
     """A connection, and the stubs that use it under one credential."""
 
     def __init__(self, address: str, credential: Credential | None = None) -> None:
+        self.address = address
         self.channel = aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         self.metadata = () if credential is None else credential.metadata
         self.client = client_pb2_grpc.ClientServiceStub(self.channel)
@@ -108,7 +109,8 @@ class RawWorker:
 
     async def say(self, token: int, text: str) -> None:
         """Stream text."""
-        progress = worker_pb2.Progress(fencing_token=token, chunks=[types_pb2.Chunk(thread="main", text=text, tokens=1)])
+        chunk = types_pb2.Chunk(thread="main", text=text, tokens=1)
+        progress = worker_pb2.Progress(fencing_token=token, chunks=[chunk])
         await self.call.write(worker_pb2.WorkerFrame(progress=[progress]))
 
 

@@ -171,13 +171,15 @@ async def test_clients_see_their_own_requests_only_and_an_admin_all(tmp_path: Pa
 
 
 async def test_too_many_submits_are_told_when_to_come_again(tmp_path: Path) -> None:
-    async with served(tmp_path, submits_per_s=0.01, submit_burst=2) as orchestrator:
-        async with Peer(orchestrator.address) as peer:
-            for number in range(2):
-                await peer.submit(f"r{number}")
-            code, details = await refusal(peer.submit("r2"))
-            assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
-            assert "try again in" in details
+    async with (
+        served(tmp_path, submits_per_s=0.01, submit_burst=2) as orchestrator,
+        Peer(orchestrator.address) as peer,
+    ):
+        for number in range(2):
+            await peer.submit(f"r{number}")
+        code, details = await refusal(peer.submit("r2"))
+        assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "try again in" in details
 
 
 async def test_fleet_is_listed_drained_and_labelled(peer: Peer) -> None:
