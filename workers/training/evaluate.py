@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Final, Literal, assert_never
+from typing import Any, Final, Literal, assert_never
 
 from asterism.agents.asks import (
     Answer,
@@ -66,14 +66,15 @@ class BoardRun:
         self._children = children
         self._groups: list[Branches] = []
 
-    async def run(self, inputs: dict[str, Json]) -> Json:
+    async def run(self, inputs: dict[str, Json]) -> dict[str, Any]:
+        """The program's result value."""
         program = reason_countdown(inputs, _CONTEXT)
         answer: Answer = None
         while True:
             try:
                 ask = program.send(answer)
             except StopIteration as end:
-                value: Json = end.value.value
+                value: dict[str, Any] = end.value.value
                 return value
             answer = await self._answer(ask)
 
@@ -124,7 +125,6 @@ async def _unseen(chunk: Chunk) -> None:
 async def attempt(engine: Engine, name: str, board: Board, effort: dict[str, Json]) -> Attempt:
     async with asyncio.TaskGroup() as children:
         value = await BoardRun(engine, name, children).run({**board.to_json(), **effort})
-    assert isinstance(value, dict)
     accounting, expression = value["accounting"], value["expression"]
     return Attempt(
         solved=isinstance(expression, str) and verify(board, expression).is_correct,

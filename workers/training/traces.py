@@ -130,7 +130,7 @@ def rounds(numbers: tuple[int, ...]) -> tuple[tuple[int, tuple[Move, ...]], ...]
 def winning_moves(numbers: tuple[int, ...], target: int) -> tuple[Move, Move] | None:
     """The two moves with which a thread over three numbers ends, or None when it finds nothing."""
     for beside, options in rounds(numbers):
-        needed = {value: operator for operator, value in needs(beside, target)}
+        needed: dict[int, Operator] = {value: operator for operator, value in needs(beside, target)}
         for move in options:
             if move.result in needed:
                 larger, smaller = max(beside, move.result), min(beside, move.result)

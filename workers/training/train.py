@@ -106,7 +106,7 @@ def train(plan: Plan) -> Progress:
             started = time.monotonic()
             with torch.autocast(plan.device.type, torch.bfloat16, enabled=plan.bfloat16):
                 loss = packed_loss(decoder, batch.to(plan.device))
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            torch.autograd.backward(loss)
             torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
             optimizer.step(learning_rate_factor(progress.spent_s / limit_s, progress.steps))
             progress.steps += 1
