@@ -3,7 +3,9 @@
 from typing import Final
 
 MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
-"""Largest message either side accepts: a frame of several results, or a graph of some thousand stars."""
+"""Largest message that an orchestrator takes from anybody, and largest frame it sends: several results."""
+MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
+"""Largest answer that a client or worker takes from its orchestrator: a graph of ten thousand stars with results."""
 MAX_METADATA_BYTES: Final = 16 * 1024
 """Largest headers and trailers: error details travel there."""
 PING_INTERVAL_S: Final = 10
@@ -14,8 +16,6 @@ MIN_PING_INTERVAL_S: Final = 5
 """Pings closer together than this are abuse to a server; well below what clients do, for clocks that differ."""
 
 _COMMON: Final = (
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_metadata_size", MAX_METADATA_BYTES),
     ("grpc.keepalive_time_ms", PING_INTERVAL_S * 1000),
     ("grpc.keepalive_timeout_ms", PING_TIMEOUT_S * 1000),
@@ -25,14 +25,19 @@ _COMMON: Final = (
 
 CHANNEL_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     *_COMMON,
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
     # gRPC's own waits grow to two minutes; a client that waits for a restart should see it within seconds.
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 1000),
-    ("grpc.max_reconnect_backoff_ms", 5000),
+    ("grpc.max_reconnect_backoff_ms", 2000),
+    # In spite of its name the time that one attempt to connect gets.
+    ("grpc.min_reconnect_backoff_ms", 5000),
 )
 
 SERVER_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     *_COMMON,
+    ("grpc.max_send_message_length", MAX_ANSWER_BYTES),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", MIN_PING_INTERVAL_S * 1000),
     ("grpc.http2.max_ping_strikes", 2),
     ("grpc.max_concurrent_streams", 1000),

@@ -26,28 +26,37 @@ class _Presenting:
     def __init__(self, credential: Credential) -> None:
         self._metadata = credential.metadata
 
-    async def intercept(self, continuation: Callable[..., Any], details: grpc.aio.ClientCallDetails, call: Any) -> Any:
-        """Go on, with the credential among the call's metadata. `Any`: gRPC types each kind of call apart."""
+    def presented(self, details: grpc.aio.ClientCallDetails) -> grpc.aio.ClientCallDetails:
+        """The call, with the credential among its metadata."""
         metadata = grpc.aio.Metadata(*(details.metadata or ()), *self._metadata)
-        presented = grpc.aio.ClientCallDetails(
+        return grpc.aio.ClientCallDetails(
             details.method, details.timeout, metadata, details.credentials, details.wait_for_ready
         )
-        return await continuation(presented, call)
 
 
 # gRPC files an interceptor under the first kind it is an instance of, so each kind needs an object of its own.
-class _UnaryUnary(_Presenting, grpc.aio.UnaryUnaryClientInterceptor):
-    intercept_unary_unary = _Presenting.intercept
+# `Any` throughout: messages of every type pass through.
+class _UnaryUnary(_Presenting, grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
+    async def intercept_unary_unary(
+        self, continuation: Callable[..., Any], client_call_details: grpc.aio.ClientCallDetails, request: Any
+    ) -> Any:
+        return await continuation(self.presented(client_call_details), request)
 
 
-class _UnaryStream(_Presenting, grpc.aio.UnaryStreamClientInterceptor):
-    intercept_unary_stream = _Presenting.intercept
+class _UnaryStream(_Presenting, grpc.aio.UnaryStreamClientInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
+    async def intercept_unary_stream(
+        self, continuation: Callable[..., Any], client_call_details: grpc.aio.ClientCallDetails, request: Any
+    ) -> Any:
+        return await continuation(self.presented(client_call_details), request)
 
 
-class _StreamStream(_Presenting, grpc.aio.StreamStreamClientInterceptor):
-    intercept_stream_stream = _Presenting.intercept
+class _StreamStream(_Presenting, grpc.aio.StreamStreamClientInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
+    async def intercept_stream_stream(
+        self, continuation: Callable[..., Any], client_call_details: grpc.aio.ClientCallDetails, request_iterator: Any
+    ) -> Any:
+        return await continuation(self.presented(client_call_details), request_iterator)
 
 
-def presenting_interceptors(credential: Credential) -> list[grpc.aio.ClientInterceptor]:
-    """One for each kind of call that the protocol has."""
+def presenting_interceptors(credential: Credential) -> list[Any]:
+    """One for each kind of call that the protocol has. `Any`: gRPC's stubs know no type of all interceptors."""
     return [_UnaryUnary(credential), _UnaryStream(credential), _StreamStream(credential)]

@@ -126,8 +126,11 @@ def _foreign(code: grpc.StatusCode, message: str, address: str) -> AsterismError
 
 def _error_info(error: grpc.aio.AioRpcError) -> ErrorInfo | None:
     """What the other side says that it raised. Untrusted: whatever does not parse is not there."""
-    trailers = error.trailing_metadata()
-    for value in trailers.get_all(DETAILS_KEY) if isinstance(trailers, grpc.aio.Metadata) else ():
+    # The stubs call it a tuple of something that cannot be unpacked; in grpc.aio it is a Metadata, or None.
+    trailers: object = error.trailing_metadata()
+    if not isinstance(trailers, grpc.aio.Metadata):
+        return None
+    for value in trailers.get_all(DETAILS_KEY):
         if not isinstance(value, bytes):
             continue
         try:

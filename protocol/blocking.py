@@ -1,0 +1,142 @@
+"""The client library for programs without an event loop."""
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Collection, Iterator, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from asterism.orchestrator.core.edits import EditBatch
+from asterism.orchestrator.core.ids import ConstellationId, WorkerId
+from asterism.orchestrator.core.request import Budget, ConstellationState, Request
+from asterism.orchestrator.core.snapshot import Summary
+from asterism.protocol.answers import Picture, Submitted, WorkerStatus
+from asterism.protocol.client import DEADLINE_S, PATIENCE_S, AsyncClient, Watched
+from asterism.protocol.credentials import Credential
+from asterism.protocol.settings import DEFAULT_ADDRESS, ClientSettings
+
+T = TypeVar("T")
+
+
+class Client:
+    """`AsyncClient` with blocking methods of the same names; use it as a context manager, from any thread."""
+
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        credential: Credential | str | None = None,
+        ca_file: Path | None = None,
+        *,
+        deadline_s: float = DEADLINE_S,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        """As of `AsyncClient`."""
+        self._client = AsyncClient(address, credential, ca_file, deadline_s=deadline_s, patience_s=patience_s)
+        self._opened: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+        self._thread: threading.Thread | None = None
+
+    @classmethod
+    def from_settings(cls, settings: ClientSettings) -> Self:
+        """A client of the orchestrator that the user's settings name."""
+        token = None if settings.token is None else settings.token.value
+        return cls(settings.address.value, token, settings.ca_path)
+
+    def __enter__(self) -> Self:
+        """Start the thread that the event loop runs in."""
+        self._opened = Future()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="asterism-client", daemon=True)
+        self._thread.start()
+        try:
+            self._opened.result()
+        except BaseException:
+            self._thread.join()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connection, and wait until the thread has ended."""
+        loop, closing = self._opened.result()
+        loop.call_soon_threadsafe(closing.set)
+        assert self._thread is not None
+        self._thread.join()
+
+    def submit(self, request: Request, request_id: str | None = None, budget: Budget | None = None) -> Submitted:
+        """Submit a request; when this returns it is on the orchestrator's disk."""
+        return self._wait(self._client.submit(request, request_id, budget))
+
+    def get(self, constellation: ConstellationId) -> Picture:
+        """The whole graph as it stands, and what each star that waits is waiting for."""
+        return self._wait(self._client.get(constellation))
+
+    def list(self, states: Collection[ConstellationState] = (), page_size: int = 50) -> Iterator[Summary]:
+        """Your requests, newest first; pages are fetched as they are needed."""
+        rows = self._client.list(states, page_size)
+        while (row := self._wait(anext(rows, None))) is not None:
+            yield row
+
+    def watch(
+        self, constellation: ConstellationId, after_seq: int = 0, with_text: bool = True
+    ) -> Iterator[Watched]:
+        """Every record after `after_seq` until the constellation has ended, over broken connections too."""
+        items = self._client.watch(constellation, after_seq, with_text)
+        while (item := self._wait(anext(items, None))) is not None:
+            yield item
+
+    def edit(self, constellation: ConstellationId, batch: EditBatch) -> int:
+        """Apply a batch of edits whole and give the new revision."""
+        return self._wait(self._client.edit(constellation, batch))
+
+    def cancel(self, constellation: ConstellationId, reason: str = "") -> None:
+        """End a request; harmless when it has ended already."""
+        self._wait(self._client.cancel(constellation, reason))
+
+    def retry(self, constellation: ConstellationId) -> int:
+        """Run what failed or was cancelled again, and give the new revision."""
+        return self._wait(self._client.retry(constellation))
+
+    def workers(self) -> tuple[WorkerStatus, ...]:
+        """The fleet, by name."""
+        return self._wait(self._client.workers())
+
+    def drain(self, worker: WorkerId, *, is_draining: bool = True) -> None:
+        """Give a worker no new stars, or (False) give it some again. For admins."""
+        self._wait(self._client.drain(worker, is_draining=is_draining))
+
+    def label(
+        self, worker: WorkerId, set_labels: Mapping[str, str] | None = None, remove: Collection[str] = ()
+    ) -> Mapping[str, str]:
+        """Set and take away an operator's labels of a worker, and give all that it has then. For admins."""
+        return self._wait(self._client.label(worker, set_labels, remove))
+
+    def health(self) -> bool:
+        """Whether the orchestrator says that it serves."""
+        return self._wait(self._client.health())
+
+    async def _serve(self) -> None:
+        """Hold the connection until `__exit__`; the end of the loop cancels what still waits."""
+        closing = asyncio.Event()
+        try:
+            async with self._client:
+                self._opened.set_result((asyncio.get_running_loop(), closing))
+                await closing.wait()
+        except Exception as error:
+            # The supervisor of the thread: whoever opens the client gets the error, if it is not open yet.
+            if self._opened.done():
+                raise
+            self._opened.set_exception(error)
+
+    def _wait(self, work: Awaitable[T]) -> T:
+        """Run it in the client's loop; an interrupt of the waiting thread cancels it there."""
+
+        async def run() -> T:
+            return await work
+
+        future = asyncio.run_coroutine_threadsafe(run(), self._opened.result()[0])
+        try:
+            return future.result()
+        finally:
+            future.cancel()

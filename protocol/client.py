@@ -1,0 +1,282 @@
+"""The client library: what a program needs to submit requests, watch them and change them."""
+
+import asyncio
+import random
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import aclosing
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self, TypeAlias, TypeVar
+
+import grpc
+import grpc.aio
+
+from asterism.orchestrator.core.edits import EditBatch
+from asterism.orchestrator.core.errors import AsterismError, InvalidField, Overloaded, Unreachable
+from asterism.orchestrator.core.ids import ConstellationId, WorkerId
+from asterism.orchestrator.core.records import ConstellationEnded, ConstellationRecord, EditsApplied
+from asterism.orchestrator.core.request import Budget, ConstellationState, Request
+from asterism.orchestrator.core.snapshot import Summary
+from asterism.protocol.answers import Picture, StreamedText, Submitted, WorkerStatus
+from asterism.protocol.channel import open_channel
+from asterism.protocol.convert import (
+    budget_to_proto,
+    constellation_from_proto,
+    constellation_id,
+    constellation_state_to_proto,
+    edit_batch_to_proto,
+    record_from_proto,
+    request_to_proto,
+    streamed_text_from_proto,
+    summary_from_proto,
+    worker_status_from_proto,
+)
+from asterism.protocol.credentials import Credential
+from asterism.protocol.settings import DEFAULT_ADDRESS, ClientSettings
+from asterism.protocol.status import from_rpc_error
+from asterism.protocol.v1 import client_pb2, client_pb2_grpc, fleet_pb2, fleet_pb2_grpc
+
+DEADLINE_S: Final = 10.0
+"""For every call that is answered once."""
+PATIENCE_S: Final = 60.0
+"""How long a watch goes on trying after its connection has broken."""
+STEADY_S: Final = 20.0
+"""A stream that lasted this long was connected, even if nothing came: longer than any attempt to connect."""
+FIRST_DELAY_S: Final = 0.1
+MAX_DELAY_S: Final = 2.0
+
+Watched: TypeAlias = ConstellationRecord | StreamedText
+P = TypeVar("P")
+T = TypeVar("T")
+
+
+class AsyncClient:
+    """A connection to an orchestrator; use it as an async context manager.
+
+    Every method raises leaves of AsterismError only, each of which says what to do next; `Unreachable` means that
+    nobody answered in time, and that what was asked for may or may not have been done.
+    """
+
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        credential: Credential | str | None = None,
+        ca_file: Path | None = None,
+        *,
+        deadline_s: float = DEADLINE_S,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        """`credential` is a text that `asterism token create` printed; `channel.py` says when TLS is used.
+
+        `deadline_s` bounds every call that is answered once, `patience_s` how long `watch` goes on trying to reconnect.
+        """
+        self.address = address
+        self._credential = credential
+        self._ca_file = ca_file
+        self._deadline_s = deadline_s
+        self._patience_s = patience_s
+        self._channel: grpc.aio.Channel | None = None
+
+    @classmethod
+    def from_settings(cls, settings: ClientSettings) -> Self:
+        """A client of the orchestrator that the user's settings name."""
+        token = None if settings.token is None else settings.token.value
+        return cls(settings.address.value, token, settings.ca_path)
+
+    async def __aenter__(self) -> Self:
+        """Open the channel; only where a certificate is to be compared does this speak to the server already."""
+        self._channel = await open_channel(self.address, self._credential, self._ca_file)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the channel and end what still runs on it."""
+        if self._channel is not None:
+            await self._channel.close(None)
+            self._channel = None
+
+    async def submit(self, request: Request, request_id: str | None = None, budget: Budget | None = None) -> Submitted:
+        """Submit a request; when this returns it is on the orchestrator's disk.
+
+        Choose `request_id` (1 to 128 characters) to be able to submit again after `Unreachable`: the same request
+        under the same id is accepted once. No budget means the orchestrator's default.
+        """
+        message = client_pb2.SubmitRequest(
+            request_id=uuid.uuid4().hex if request_id is None else request_id,
+            request=request_to_proto(request),
+            budget=None if budget is None else budget_to_proto(budget),
+        )
+        answer = await self._ask(self._clients.Submit(message, timeout=self._deadline_s))
+        return Submitted(self._read(constellation_id, answer.constellation), answer.is_new)
+
+    async def get(self, constellation: ConstellationId) -> Picture:
+        """The whole graph as it stands, and what each star that waits is waiting for."""
+        message = client_pb2.GetConstellationRequest(constellation=constellation)
+        answer = await self._ask(self._clients.GetConstellation(message, timeout=self._deadline_s))
+        return Picture(*self._read(constellation_from_proto, answer))
+
+    async def list(self, states: Collection[ConstellationState] = (), page_size: int = 50) -> AsyncIterator[Summary]:
+        """Your requests, newest first, in the given states (none given: all); pages are fetched as they are needed."""
+        message = client_pb2.ListConstellationsRequest(
+            page_size=page_size, states=[constellation_state_to_proto(state) for state in states]
+        )
+        while True:
+            answer = await self._ask(self._clients.ListConstellations(message, timeout=self._deadline_s))
+            for row in answer.constellations:
+                yield self._read(summary_from_proto, row)
+            if not answer.next_page_token:
+                return
+            message.page_token = answer.next_page_token
+
+    async def watch(
+        self, constellation: ConstellationId, after_seq: int = 0, with_text: bool = True
+    ) -> AsyncGenerator[Watched, None]:
+        """Every record after `after_seq`, in order, without gap or repeat, until the constellation has ended.
+
+        A broken connection is opened again, and the stream goes on after the last record that was given; after
+        `patience_s` without an orchestrator it raises Unreachable. With `with_text`, text that running stars stream
+        comes in between; what was streamed while the connection was broken is not seen.
+        """
+        clock = asyncio.get_running_loop().time
+        seq = after_seq
+        has_ended = False
+        failing_since: float | None = None
+        failures = 0
+        while True:
+            began_at = clock()
+            trouble: AsterismError
+            try:
+                async with aclosing(self._watch_once(constellation, seq, with_text)) as items:
+                    async for item in items:
+                        failing_since, failures = None, 0
+                        if not isinstance(item, StreamedText):
+                            if item.seq <= seq:
+                                continue
+                            seq = item.seq
+                            has_ended = _ends(item, has_ended)
+                        yield item
+                if has_ended or await self._has_ended(constellation, seq):
+                    return
+                trouble = Unreachable(self.address, "the stream ended before the constellation did")
+            except (Unreachable, Overloaded) as error:
+                trouble = error
+            now = clock()
+            if failing_since is None or now - began_at > STEADY_S:
+                failing_since, failures = now, 0
+            delay_s = _delay_s(failures, trouble)
+            failures += 1
+            if now + delay_s - failing_since > self._patience_s:
+                raise trouble
+            await asyncio.sleep(delay_s)
+
+    async def edit(self, constellation: ConstellationId, batch: EditBatch) -> int:
+        """Apply a batch of edits whole and give the new revision; StaleRevision or InvalidEdit say why it was not."""
+        message = client_pb2.EditRequest(constellation=constellation, batch=edit_batch_to_proto(batch))
+        return (await self._ask(self._clients.Edit(message, timeout=self._deadline_s))).revision
+
+    async def cancel(self, constellation: ConstellationId, reason: str = "") -> None:
+        """End a request; harmless when it has ended already."""
+        message = client_pb2.CancelRequest(constellation=constellation, reason=reason)
+        await self._ask(self._clients.Cancel(message, timeout=self._deadline_s))
+
+    async def retry(self, constellation: ConstellationId) -> int:
+        """Run what failed or was cancelled again, as new stars beside the old ones, and give the new revision."""
+        message = client_pb2.RetryRequest(constellation=constellation)
+        return (await self._ask(self._clients.Retry(message, timeout=self._deadline_s))).revision
+
+    async def workers(self) -> tuple[WorkerStatus, ...]:
+        """The fleet, by name."""
+        answer = await self._ask(self._fleet.ListWorkers(fleet_pb2.ListWorkersRequest(), timeout=self._deadline_s))
+        return tuple(self._read(worker_status_from_proto, worker) for worker in answer.workers)
+
+    async def drain(self, worker: WorkerId, *, is_draining: bool = True) -> None:
+        """Give a worker no new stars, or (False) give it some again; what runs there goes on. For admins."""
+        message = fleet_pb2.DrainWorkerRequest(worker=worker, is_draining=is_draining)
+        await self._ask(self._fleet.DrainWorker(message, timeout=self._deadline_s))
+
+    async def label(
+        self, worker: WorkerId, set_labels: Mapping[str, str] | None = None, remove: Collection[str] = ()
+    ) -> Mapping[str, str]:
+        """Set and take away an operator's labels of a worker, and give all that it has then. For admins."""
+        message = fleet_pb2.LabelWorkerRequest(worker=worker, set=set_labels or {}, remove=remove)
+        return dict((await self._ask(self._fleet.LabelWorker(message, timeout=self._deadline_s))).labels)
+
+    async def health(self) -> bool:
+        """Whether the orchestrator says that it serves; needs no credential."""
+        # By hand, because the health package is no dependency of a client: an empty request, and an answer of one enum.
+        check: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._opened.unary_unary(
+            "/grpc.health.v1.Health/Check", request_serializer=bytes, response_deserializer=bytes
+        )
+        return await self._ask(check(b"", timeout=self._deadline_s)) == _SERVING
+
+    @property
+    def _opened(self) -> grpc.aio.Channel:
+        assert self._channel is not None, "use AsyncClient as an async context manager"
+        return self._channel
+
+    @property
+    def _clients(self) -> "client_pb2_grpc.ClientServiceAsyncStub":
+        return client_pb2_grpc.ClientServiceStub(self._opened)
+
+    @property
+    def _fleet(self) -> "fleet_pb2_grpc.FleetServiceAsyncStub":
+        return fleet_pb2_grpc.FleetServiceStub(self._opened)
+
+    async def _ask(self, call: Awaitable[T]) -> T:
+        """The answer of a call that is answered once, or a leaf."""
+        try:
+            return await call
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error, self.address) from None
+
+    def _read(self, convert: Callable[[P], T], proto: P) -> T:
+        """What a part of an answer says. The caller cannot mend a bad field of it, so that is no InvalidField here."""
+        try:
+            return convert(proto)
+        except InvalidField as error:
+            raise Unreachable(self.address, f"its answer cannot be read: {error.message}") from error
+
+    async def _watch_once(
+        self, constellation: ConstellationId, after_seq: int, with_text: bool
+    ) -> AsyncGenerator[Watched, None]:
+        """One stream, until it ends or breaks."""
+        message = client_pb2.WatchRequest(constellation=constellation, after_seq=after_seq, with_text=with_text)
+        call = self._clients.Watch(message)
+        try:
+            async for response in call:
+                for record in response.records:
+                    yield self._read(record_from_proto, record)
+                for text in response.texts:
+                    yield self._read(streamed_text_from_proto, text)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error, self.address) from None
+        finally:
+            call.cancel()
+
+    async def _has_ended(self, constellation: ConstellationId, seq: int) -> bool:
+        """Whether it has ended and `seq` is its last record: a stream may also end because the orchestrator leaves."""
+        found = (await self.get(constellation)).constellation
+        return found.state.is_terminal and found.seq <= seq
+
+
+_SERVING: Final = b"\x08\x01"
+"""HealthCheckResponse with status SERVING."""
+
+
+def _ends(record: ConstellationRecord, had_ended: bool) -> bool:
+    """Whether the constellation has ended with this record; an edit leads back."""
+    match record:
+        case ConstellationEnded():
+            return True
+        case EditsApplied():
+            return False
+        case _:
+            return had_ended
+
+
+def _delay_s(failures: int, trouble: AsterismError) -> float:
+    """Exponential backoff, half of it by chance, so that watchers cut at one time do not come back at one time."""
+    delay_s = min(FIRST_DELAY_S * 2.0 ** min(failures, 16), MAX_DELAY_S) * random.uniform(0.5, 1.0)
+    return max(delay_s, trouble.retry_after_s) if isinstance(trouble, Overloaded) else delay_s
