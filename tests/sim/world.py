@@ -1,5 +1,5 @@
-"""A whole Asterism in one process: real core, loop, store, services and frames; a virtual clock, and streams of bytes in
-memory that a seed cuts, delays and loses."""
+"""A whole Asterism in one process: real core, loop, store, services and frames, a virtual clock, and streams of bytes
+in memory that a seed cuts, delays and loses."""
 
 import asyncio
 import random
