@@ -42,9 +42,8 @@ async def named_or_newest(client: "AsyncClient", constellation: str | None) -> C
     """The constellation that the user names; the newest one where none is named."""
     if constellation is not None:
         return ConstellationId(constellation)
-    async with aclosing(client.list(page_size=1)) as newest:
-        async for summary in newest:
-            return summary.id
+    async for summary in client.list(page_size=1):
+        return summary.id
     raise NotFound("constellation", "(the newest: there is none yet)")
 
 

@@ -3,7 +3,6 @@
 import json
 import sys
 import time
-from contextlib import aclosing
 from datetime import datetime
 from pathlib import Path
 
@@ -56,11 +55,10 @@ async def _list(
 ) -> ExitCode:
     found: list[Summary] = []
     async with connected(address, token_file) as client:
-        async with aclosing(client.list(states=states, page_size=min(limit, 500))) as summaries:
-            async for summary in summaries:
-                found.append(summary)
-                if len(found) == limit:
-                    break
+        async for summary in client.list(states=states, page_size=min(limit, 500)):
+            found.append(summary)
+            if len(found) == limit:
+                break
     if output is Output.JSON:
         json.dump({"constellations": [_summary(summary) for summary in found]}, sys.stdout, indent=2)
         sys.stdout.write("\n")
