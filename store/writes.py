@@ -7,10 +7,12 @@ import sqlalchemy as sa
 
 from asterism.orchestrator.core.edits import RemoveStar
 from asterism.orchestrator.core.errors import WrongState
+from asterism.orchestrator.core.ids import WorkerId
 from asterism.orchestrator.core.records import EditsApplied, Record
 from asterism.orchestrator.core.request import ConstellationState
 from asterism.store.changes import SPEC, Changes, Row, edit_spec
 from asterism.store.codec import encode
+from asterism.store.prepared import Prepared
 from asterism.store.schema import (
     attempts,
     constellations,
@@ -37,74 +39,82 @@ def _values(*names: str) -> dict[str, sa.BindParameter[Any]]:
     return {name: sa.bindparam(name) for name in names}
 
 
+def _insert(table: sa.Table, *names: str) -> Prepared:
+    """All the columns of a new row, or those named."""
+    return Prepared(sa.insert(table).values(**_values(*(names or table.columns.keys()))))
+
+
+def _change_constellation(**values: Any) -> Prepared:
+    return Prepared(sa.update(constellations).where(_constellation).values(**values))
+
+
+def _change_star(*names: str) -> Prepared:
+    return Prepared(sa.update(stars).where(_star).values(**_values(*names)))
+
+
+def _of_star(table: sa.Table, column: str) -> sa.ColumnElement[bool]:
+    """The rows of `table` whose `column` is the star."""
+    return sa.and_(
+        table.c.constellation == sa.bindparam("of_constellation"), table.c[column] == sa.bindparam("of_star")
+    )
+
+
 READ_EPOCH: Final = sa.select(orchestrator.c.epoch).where(orchestrator.c.id == 1)
 RAISE_EPOCH: Final = sa.update(orchestrator).where(orchestrator.c.id == 1).values(epoch=orchestrator.c.epoch + 1)
-SET_FENCING_TOKEN: Final = sa.update(orchestrator).where(orchestrator.c.id == 1).values(**_values("last_fencing_token"))
-ADD_JOURNAL: Final = sa.insert(journal)
-ADD_WORKER: Final = sa.insert(workers)
-ADD_REQUEST: Final = sa.insert(requests)
-ADD_CONSTELLATION: Final = sa.insert(constellations)
-COUNT: Final = (
-    sa.update(constellations)
-    .where(_constellation)
-    .values(
-        seq=sa.bindparam("new_seq"),
-        stars=constellations.c.stars + sa.bindparam("more_stars"),
-        stars_terminal=constellations.c.stars_terminal + sa.bindparam("more_terminal"),
-        attempts=constellations.c.attempts + sa.bindparam("more_attempts"),
-    )
+SET_FENCING_TOKEN: Final = Prepared(
+    sa.update(orchestrator).where(orchestrator.c.id == 1).values(**_values("last_fencing_token"))
 )
-COUNT_STOPPING: Final = (
-    sa.update(constellations)
-    .where(_constellation)
-    .values(stopping=constellations.c.stopping + sa.bindparam("more_stopping"))
+ADD_JOURNAL: Final = _insert(journal)
+ADD_WORKER: Final = _insert(workers)
+ADD_REQUEST: Final = _insert(requests)
+ADD_CONSTELLATION: Final = _insert(constellations)
+COUNT: Final = _change_constellation(
+    seq=sa.bindparam("new_seq"),
+    stars=constellations.c.stars + sa.bindparam("more_stars"),
+    stars_terminal=constellations.c.stars_terminal + sa.bindparam("more_terminal"),
+    attempts=constellations.c.attempts + sa.bindparam("more_attempts"),
 )
-SET_REVISION: Final = sa.update(constellations).where(_constellation).values(**_values("revision"))
-BRING_BACK: Final = (
+COUNT_STOPPING: Final = _change_constellation(stopping=constellations.c.stopping + sa.bindparam("more_stopping"))
+SET_REVISION: Final = _change_constellation(**_values("revision"))
+BRING_BACK: Final = Prepared(
     sa.update(constellations)
     .where(_constellation, constellations.c.ended_at.is_not(None))
-    .values(state=ConstellationState.RUNNING.value, reason="", ended_at=None, **_values("started_at"))
+    .values(state=ConstellationState.RUNNING.value, reason="", ended_at=sa.null(), **_values("started_at"))
 )
-END: Final = sa.update(constellations).where(_constellation).values(**_values("state", "reason", "ended_at"))
+END: Final = _change_constellation(**_values("state", "reason", "ended_at"))
 READ_SPEC: Final = sa.select(stars.c.spec).where(_star)
-SET_SPEC: Final = sa.update(stars).where(_star).values(**_values("spec"))
-SET_STAR_REVISION: Final = sa.update(stars).where(_star).values(**_values("revision"))
-PLACE: Final = sa.update(stars).where(_star).values(**_values("placed_at"))
-PLACE_CHILDREN: Final = (
+SET_SPEC: Final = _change_star("spec")
+SET_STAR_REVISION: Final = _change_star("revision")
+PLACE: Final = _change_star("placed_at")
+PLACE_CHILDREN: Final = Prepared(
     sa.update(stars)
     .where(
         stars.c.constellation == sa.bindparam("of_constellation"),
-        stars.c.star.in_(
-            sa.select(lines.c.child).where(
-                lines.c.constellation == sa.bindparam("of_constellation"), lines.c.parent == sa.bindparam("of_star")
-            )
-        ),
+        stars.c.star.in_(sa.select(lines.c.child).where(_of_star(lines, "parent"))),
     )
     .values(**_values("revision", "placed_at"))
 )
-REMOVE_LINE: Final = sa.delete(lines).where(
-    lines.c.constellation == sa.bindparam("of_constellation"),
-    lines.c.child == sa.bindparam("of_child"),
-    lines.c.parent == sa.bindparam("of_parent"),
+REMOVE_LINE: Final = Prepared(
+    sa.delete(lines).where(
+        lines.c.constellation == sa.bindparam("of_constellation"),
+        lines.c.child == sa.bindparam("of_child"),
+        lines.c.parent == sa.bindparam("of_parent"),
+    )
 )
-REMOVE_LINES_TO: Final = sa.delete(lines).where(
-    lines.c.constellation == sa.bindparam("of_constellation"), lines.c.child == sa.bindparam("of_star")
+REMOVE_LINES_TO: Final = Prepared(sa.delete(lines).where(_of_star(lines, "child")))
+REMOVE_LINES_FROM: Final = Prepared(sa.delete(lines).where(_of_star(lines, "parent")))
+REMOVE_ATTEMPTS: Final = Prepared(sa.delete(attempts).where(_of_star(attempts, "star")))
+REMOVE_STAR: Final = Prepared(sa.delete(stars).where(_star))
+ADD_STAR: Final = _insert(stars, "constellation", "star", "position", "revision", "placed_at", "spec")
+ADD_LINE: Final = _insert(lines)
+LEASE: Final = _insert(
+    attempts, "constellation", "star", "number", "worker", "fencing_token", "leased_at", "holds_slot"
 )
-REMOVE_LINES_FROM: Final = sa.delete(lines).where(
-    lines.c.constellation == sa.bindparam("of_constellation"), lines.c.parent == sa.bindparam("of_star")
-)
-REMOVE_ATTEMPTS: Final = sa.delete(attempts).where(
-    attempts.c.constellation == sa.bindparam("of_constellation"), attempts.c.star == sa.bindparam("of_star")
-)
-REMOVE_STAR: Final = sa.delete(stars).where(_star)
-ADD_STAR: Final = sa.insert(stars)
-ADD_LINE: Final = sa.insert(lines)
-LEASE: Final = sa.insert(attempts)
-END_ATTEMPT: Final = (
+END_ATTEMPT: Final = Prepared(
     sa.update(attempts).where(_attempt).values(**_values("ended_at", "outcome", "error", "retry_at", "holds_slot"))
 )
-RELEASE: Final = sa.update(attempts).where(_attempt).values(holds_slot=False)
-FINISH: Final = sa.update(stars).where(_star).values(**_values("state", "finished_at", "error", "result"))
+RELEASE: Final = Prepared(sa.update(attempts).where(_attempt).values(holds_slot=sa.false()))
+FINISH: Final = _change_star("state", "finished_at", "error", "result")
 
 
 def acquire_epoch(connection: sa.Connection) -> int:
@@ -131,9 +141,8 @@ def append_records(connection: sa.Connection, records: Sequence[Record], epoch: 
             changes.take(record)
         _write(connection, changes)
         rows = [encode(record) for record in records]
-        _run(
+        ADD_JOURNAL.run(
             connection,
-            ADD_JOURNAL,
             [
                 {"seq": row.seq, "constellation": row.constellation, "kind": row.kind, "at": row.at, "body": row.body}
                 for row in rows
@@ -146,33 +155,38 @@ def append_records(connection: sa.Connection, records: Sequence[Record], epoch: 
 
 def _write(connection: sa.Connection, changes: Changes) -> None:
     for worker, row in changes.worker_changes:
-        change = sa.update(workers).where(workers.c.worker == worker).values(**row)
-        if connection.execute(change).rowcount == 0:
-            # Only a join says all that a new row needs; anything else about an unknown worker fails here.
-            connection.execute(ADD_WORKER, {"worker": worker, "labels": "{}", "is_draining": False, **row})
-    _run(connection, ADD_REQUEST, changes.requests)
-    _run(connection, ADD_CONSTELLATION, [_first_row(row) for row in changes.requests])
+        _change_worker(connection, worker, row)
+    ADD_REQUEST.run(connection, changes.requests)
+    ADD_CONSTELLATION.run(connection, [_first_row(row) for row in changes.requests])
     _count(connection, changes)
     _edit_lines_and_stars(connection, changes)
-    _run(connection, LEASE, list(changes.leased.values()))
-    _run(connection, END_ATTEMPT, list(changes.ended.values()), must_match=True)
+    LEASE.run(connection, list(changes.leased.values()))
+    _change(connection, END_ATTEMPT, list(changes.ended.values()))
     released = [
         {"of_constellation": constellation, "of_star": star, "of_number": number}
         for (constellation, star), number in changes.released
     ]
-    _run(connection, RELEASE, released, must_match=True)
-    _run(connection, FINISH, changes.finished, must_match=True)
+    _change(connection, RELEASE, released)
+    _change(connection, FINISH, changes.finished)
     if changes.last_fencing_token is not None:
-        connection.execute(SET_FENCING_TOKEN, {"last_fencing_token": changes.last_fencing_token})
+        SET_FENCING_TOKEN.run(connection, [{"last_fencing_token": changes.last_fencing_token}])
 
 
-def _run(connection: sa.Connection, statement: sa.Executable, rows: Sequence[Row], *, must_match: bool = False) -> None:
-    """Run a statement for each row. `must_match`: each row is about one that is there, so that no change is lost."""
-    if not rows:
-        return
-    matched = connection.execute(statement, rows).rowcount
-    if must_match and matched != len(rows):
-        raise WrongState("records", str(statement), "not as the store holds them", f"{matched} of {len(rows)} matched")
+def _change(connection: sa.Connection, change: Prepared, rows: Sequence[Row]) -> None:
+    """Change as many rows as are given, or raise: no change is lost in silence."""
+    matched = change.run(connection, rows)
+    if matched != len(rows):
+        reason = f"{matched} of {len(rows)} are there"
+        raise WrongState("records", str(change.statement), "not as the store holds them", reason)
+
+
+def _change_worker(connection: sa.Connection, worker: WorkerId, row: Row) -> None:
+    """Only a join says all that a new row needs; the operator's labels and drain outlast it."""
+    change = sa.update(workers).where(workers.c.worker == worker).values(**row)
+    if connection.execute(change).rowcount == 0:
+        if "profile" not in row:
+            raise WrongState("worker", worker, "unknown", "it has not joined")
+        ADD_WORKER.run(connection, [{"worker": worker, "labels": "{}", "is_draining": False, **row}])
 
 
 def _first_row(request: Row) -> Row:
@@ -202,35 +216,35 @@ def _count(connection: sa.Connection, changes: Changes) -> None:
         }
         for constellation, totals in changes.totals.items()
     ]
-    _run(connection, COUNT, counted, must_match=True)
+    _change(connection, COUNT, counted)
     revised = [
         {"of_constellation": constellation, "revision": totals.revision}
         for constellation, totals in changes.totals.items()
         if totals.revision
     ]
-    _run(connection, SET_REVISION, revised)
+    SET_REVISION.run(connection, revised)
     # Apart, because it is in the partial index of what is live, and changes only when something is told to stop.
     stopping = [
         {"of_constellation": constellation, "more_stopping": totals.stopping}
         for constellation, totals in changes.totals.items()
         if totals.stopping
     ]
-    _run(connection, COUNT_STOPPING, stopping)
+    COUNT_STOPPING.run(connection, stopping)
     for record in changes.lifecycle:
         row: Row = {"of_constellation": record.constellation}
         if isinstance(record, EditsApplied):
-            connection.execute(BRING_BACK, {**row, "started_at": record.at})
+            BRING_BACK.run(connection, [{**row, "started_at": record.at}])
         else:
             row |= {"state": record.state.value, "reason": record.reason, "ended_at": record.at}
-            connection.execute(END, row)
+            END.run(connection, [row])
 
 
 def _edit_lines_and_stars(connection: sa.Connection, changes: Changes) -> None:
-    _run(connection, PLACE_CHILDREN, changes.removed_stars)
-    _run(connection, REMOVE_LINE, changes.removed_lines)
+    PLACE_CHILDREN.run(connection, changes.removed_stars)
+    REMOVE_LINE.run(connection, changes.removed_lines)
     gone = [{"of_constellation": row["of_constellation"], "of_star": row["of_star"]} for row in changes.removed_stars]
-    for statement in (REMOVE_LINES_TO, REMOVE_LINES_FROM, REMOVE_ATTEMPTS, REMOVE_STAR):
-        _run(connection, statement, gone)
+    for removal in (REMOVE_LINES_TO, REMOVE_LINES_FROM, REMOVE_ATTEMPTS, REMOVE_STAR):
+        removal.run(connection, gone)
     revised: list[Row] = []
     placed: list[Row] = []
     specified: list[Row] = []
@@ -244,8 +258,8 @@ def _edit_lines_and_stars(connection: sa.Connection, changes: Changes) -> None:
             for edit in edited.spec_edits:
                 spec = edit_spec(spec, edit)
             specified.append({**key, "spec": SPEC.write(spec)})
-    _run(connection, SET_STAR_REVISION, revised, must_match=True)
-    _run(connection, PLACE, placed)
-    _run(connection, SET_SPEC, specified)
-    _run(connection, ADD_STAR, [{**row, "spec": SPEC.write(spec)} for spec, row in changes.new_stars.values()])
-    _run(connection, ADD_LINE, list(changes.new_lines.values()))
+    _change(connection, SET_STAR_REVISION, revised)
+    PLACE.run(connection, placed)
+    SET_SPEC.run(connection, specified)
+    ADD_STAR.run(connection, [{**row, "spec": SPEC.write(spec)} for spec, row in changes.new_stars.values()])
+    ADD_LINE.run(connection, list(changes.new_lines.values()))

@@ -21,6 +21,7 @@ from asterism.orchestrator.core.records import (
     SlotReleased,
     StarFinished,
     WorkerJoined,
+    WorkerLeft,
 )
 from asterism.orchestrator.core.request import Budget, ConstellationState, Request
 from asterism.orchestrator.core.snapshot import Snapshot
@@ -148,15 +149,17 @@ async def test_bad_record_in_the_middle_changes_nothing(store: AnyStore) -> None
     await store.append([accepted(seq + 1, "c500")], 1)
 
 
-async def test_record_about_an_unknown_star_is_refused(store: AnyStore) -> None:
+async def test_record_about_something_unknown_is_refused(store: AnyStore) -> None:
     epoch = await store.acquire_epoch()
     await store.append([accepted(1, "c1")], epoch)
     star = StarId("ghost")
-    for bad in (
+    unknown: list[Record] = [
         StarFinished(2, 2.0, ConstellationId("c1"), star, StarState.CANCELLED, None, None, None, None, True),
         SlotReleased(2, 2.0, ConstellationId("c1"), star, 1),
         ConstellationEnded(2, 2.0, NOBODY, ConstellationState.FAILED, "x"),
-    ):
+        WorkerLeft(2, 2.0, WorkerId("ghost"), "x"),
+    ]
+    for bad in unknown:
         with pytest.raises(WrongState):
             await store.append([bad], epoch)
     assert (await store.load()).last_seq == 1
@@ -288,7 +291,7 @@ async def test_credential_is_found_by_its_secret_until_it_is_revoked(store: AnyS
     await store.revoke_credential("laptop", 5.0)
     found = await store.find_credential(b"1" * 32)
     assert found == replace(kept, revoked_at=5.0)
-    assert not found.is_valid(6.0)
+    assert not replace(kept, revoked_at=5.0).is_valid(6.0)
 
 
 async def test_live_name_is_taken_and_a_revoked_or_ended_one_is_free(store: AnyStore) -> None:

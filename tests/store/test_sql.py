@@ -22,6 +22,7 @@ from asterism.orchestrator.core.request import ConstellationState
 from asterism.store import credentials, reads, writes
 from asterism.store.credentials import SqlCredentials
 from asterism.store.database import Database
+from asterism.store.prepared import Prepared
 from asterism.store.schema import METADATA
 from asterism.store.sql import SqlStore
 from tests.store.histories import seeded_history
@@ -236,8 +237,9 @@ def statements() -> Iterator[tuple[str, sa.Executable]]:
     """Every statement of the store that looks for rows."""
     for module in (writes, credentials):
         for name, value in vars(module).items():
-            if isinstance(value, sa.Update | sa.Delete | sa.Select):
-                yield name, value
+            statement = value.statement if isinstance(value, Prepared) else value
+            if isinstance(statement, sa.Update | sa.Delete | sa.Select):
+                yield name, statement
     for name, value in vars(reads).items():
         if isinstance(value, sa.Select) and name not in {"READ_WORKERS"}:
             yield name, value
