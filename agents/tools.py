@@ -58,6 +58,6 @@ TOOLS: Final[Mapping[str, ToolSpec]] = MappingProxyType(
         "countdown.search": ToolSpec(
             search_countdown, "Solve a Countdown board by exhaustive search, or prove that it has none", _BOARD_SCHEMA
         ),
-        "tool.noop": ToolSpec(noop, "Give the inputs back", {"type": "object"}, is_quick=True),
+        "noop": ToolSpec(noop, "Give the inputs back", {"type": "object"}, is_quick=True),
     }
 )

@@ -79,8 +79,8 @@ def test_unreadable_outcomes_fail_for_good() -> None:
 
 def test_registered_names_are_those_of_plans() -> None:
     assert set(PROGRAMS) == {"gather.boards", "reason.countdown"}
-    assert set(TOOLS) == {"countdown.search", "tool.noop"}
-    assert TOOLS["tool.noop"].function({"x": 1}) == {"x": 1}
+    assert set(TOOLS) == {"countdown.search", "noop"}
+    assert TOOLS["noop"].function({"x": 1}) == {"x": 1}
 
 
 def test_search_tool_gives_a_solution_that_verifies() -> None:
