@@ -1,0 +1,119 @@
+"""Starts the real commands on loopback for benchmarks and end-to-end tests, and ends them whatever happens."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+PROGRAM: Final = Path(sys.executable).with_name("asterism")
+START_S: Final = 60.0
+
+
+class Process:
+    """One child process of ours, its output in a file."""
+
+    def __init__(self, name: str, arguments: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
+        self.name = name
+        self.log = folder / f"{name}.log"
+        # Nothing of the user's own settings, so that a run is the same everywhere.
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("ASTERISM_")}
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [str(PROGRAM), *arguments],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                cwd=folder,
+                env={**clean, "ASTERISM_CONFIG_HOME": str(folder), "OMP_NUM_THREADS": "1", **environment},
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def wait(self, timeout_s: float = START_S) -> int:
+        return self._process.wait(timeout_s)
+
+    def kill(self) -> None:
+        """SIGKILL, and wait for the end."""
+        if self.is_alive:
+            self._process.kill()
+        self._process.wait()
+
+    def read(self) -> str:
+        return self.log.read_text(errors="replace")
+
+
+class Fleet:
+    """An orchestrator and its workers, in a folder of their own."""
+
+    def __init__(self, folder: Path, *, serve: Sequence[str] = ()) -> None:
+        self.folder = folder
+        self._serve = serve
+        self.children: list[Process] = []
+        self.address = "127.0.0.1:0"
+
+    def start_orchestrator(self, name: str = "serve") -> Process:
+        """Start it, or start it again at the same address, and wait until it serves."""
+        ready = self.folder / "ready"
+        ready.unlink(missing_ok=True)
+        arguments = ["serve", "--listen", self.address, "--data-dir", str(self.folder / "data")]
+        child = self.start(name, [*arguments, "--ready-file", str(ready), *self._serve])
+        self.address = wait_for_file(ready, child)
+        return child
+
+    def start_worker(self, name: str, *options: str) -> Process:
+        """Start a worker; it attaches when it is ready."""
+        return self.start(name, ["work", "--join", self.address, "--name", name, *options])
+
+    def start(self, name: str, arguments: Sequence[str], **environment: str) -> Process:
+        """Start any of our commands."""
+        child = Process(name, arguments, self.folder, environment)
+        self.children.append(child)
+        return child
+
+    def end(self) -> None:
+        """No process of ours is left."""
+        for child in reversed(self.children):
+            if child.is_alive:
+                child.signal(signal.SIGTERM)
+        for child in self.children:
+            try:
+                child.wait(15.0)
+            except subprocess.TimeoutExpired:
+                child.kill()
+
+
+@contextmanager
+def fleet(folder: Path, *, serve: Sequence[str] = ()) -> Iterator[Fleet]:
+    """A fleet with a running orchestrator and no workers yet."""
+    made = Fleet(folder, serve=serve)
+    try:
+        made.start_orchestrator()
+        yield made
+    finally:
+        made.end()
+
+
+def wait_for_file(path: Path, child: Process) -> str:
+    """The content of a file that `child` writes when it is ready; watches the child, so that its death is seen."""
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        if path.exists() and (text := path.read_text().strip()):
+            return text
+        if not child.is_alive:
+            raise RuntimeError(f"{child.name} ended before it was ready:\n{child.read()}")
+        time.sleep(0.02)
+    raise TimeoutError(f"{child.name} was not ready within {START_S} s:\n{child.read()}")
