@@ -7,6 +7,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from asterism.orchestrator.core.errors import WrongState
+
 
 @dataclass(frozen=True, slots=True)
 class _Compiled:
@@ -19,8 +21,8 @@ class _Compiled:
 class Prepared:
     """A statement that runs once for each of many rows.
 
-    Left to itself, SQLAlchemy looks the compiled form up and sorts the values anew at each call: 70 us for each
-    statement of an append of one lease and one finish, of which there are seven (tests/bench/store_append.py).
+    It goes to the driver's cursor, inside SQLAlchemy's transaction. Executed by SQLAlchemy, an append of one lease and
+    one finish took 560 us of CPU, so 290 us; in batches of 128, 71 us and 48 us (tests/bench/store_append.py).
     """
 
     def __init__(self, statement: sa.UpdateBase) -> None:
@@ -29,15 +31,26 @@ class Prepared:
         """By the dialect's name."""
 
     def run(self, connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> int:
-        """Run it for each row, in order; gives how many rows of the table were matched in all."""
+        """Run it for each row, in order; gives how many rows of the table were matched in all.
+
+        Raises WrongState where a row is there already, or what it refers to is not.
+        """
         if not rows:
             return 0
-        compiled = self._compiled.get(connection.dialect.name)
+        dialect = connection.dialect
+        compiled = self._compiled.get(dialect.name)
         if compiled is None:
-            compiled = self._compiled[connection.dialect.name] = self._compile(connection.dialect)
+            compiled = self._compiled[dialect.name] = self._compile(dialect)
         if compiled.constants:
             rows = [{**compiled.constants, **row} for row in rows]
-        return connection.exec_driver_sql(compiled.sql, [compiled.in_order(row) for row in rows]).rowcount
+        cursor = connection.connection.cursor()
+        try:
+            cursor.executemany(compiled.sql, [compiled.in_order(row) for row in rows])
+            return cursor.rowcount
+        except dialect.loaded_dbapi.IntegrityError as error:
+            raise WrongState("records", compiled.sql, "not as the store holds them", str(error)) from error
+        finally:
+            cursor.close()
 
     def _compile(self, dialect: sa.Dialect) -> _Compiled:
         compiled = self.statement.compile(dialect=dialect)
