@@ -137,7 +137,7 @@ def _error_info(error: grpc.aio.AioRpcError) -> ErrorInfo | None:
             status = Status.FromString(value)
             for detail in status.details:
                 info = ErrorInfo()
-                if detail.Is(ErrorInfo.DESCRIPTOR) and detail.Unpack(info) and info.domain == DOMAIN:
+                if detail.Unpack(info) and info.domain == DOMAIN:
                     return info
         except DecodeError:
             return None

@@ -34,7 +34,7 @@ def leaves(root: type[AsterismError]) -> Iterator[type[AsterismError]]:
 def received(error: AsterismError) -> AioRpcError:
     """As the other side sees the status."""
     status = to_rpc_status(error)
-    return AioRpcError(status.code, Metadata(), Metadata(*status.trailing_metadata), status.details)
+    return AioRpcError(status.code, Metadata(), Metadata(*status.trailing_metadata), status.details, None)
 
 
 def test_table_has_every_leaf() -> None:
@@ -75,11 +75,11 @@ def test_long_texts_are_clipped_so_that_they_fit_into_trailers() -> None:
     ],
 )
 def test_status_that_is_not_ours_becomes_the_nearest_leaf(code: grpc.StatusCode, leaf: type[AsterismError]) -> None:
-    error = AioRpcError(code, Metadata(), Metadata(), "words")
+    error = AioRpcError(code, Metadata(), Metadata(), "words", None)
     assert type(from_rpc_error(error, "there:1")) is leaf
 
 
 @pytest.mark.parametrize("details", [b"\xff\xff", b"", to_rpc_status(EXAMPLES[0]).trailing_metadata[0][1][:-5]])
 def test_details_that_do_not_parse_are_left_out(details: bytes) -> None:
-    error = AioRpcError(grpc.StatusCode.NOT_FOUND, Metadata(), Metadata((DETAILS_KEY, details)), "words")
+    error = AioRpcError(grpc.StatusCode.NOT_FOUND, Metadata(), Metadata((DETAILS_KEY, details)), "words", None)
     assert type(from_rpc_error(error, "there:1")) is errors.NotFound
