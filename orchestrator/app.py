@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final, Protocol
 
 import grpc
+import grpc.aio
 import structlog
-from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
@@ -96,14 +96,14 @@ async def running(settings: Settings, store: OpenStore, clock: Clock) -> AsyncIt
     log.info("recovered", live=len(snapshot.constellations), workers=len(snapshot.workers), epoch=epoch)
     loop = Loop(machine=machine, store=store, clock=clock, epoch=epoch, max_mailbox=settings.max_mailbox)
     gate = Gate(store, clock, is_required=is_required)
-    server = aio.server(
+    server = grpc.aio.server(
         interceptors=[AuthInterceptor(gate)], options=SERVER_OPTIONS, maximum_concurrent_rpcs=MAX_CALLS
     )
     client_service = ClientService(
         loop,
         store,
         clock,
-        submits=TokenBuckets(clock, per_s=settings.submits_per_s, burst=settings.submit_burst),
+        changes=TokenBuckets(clock, per_s=settings.changes_per_s, burst=settings.change_burst),
         watches=Places("watches", settings.max_watches),
     )
     worker_service = WorkerService(loop, clock, gate, lease_s=settings.lease_s, max_workers=settings.max_workers)
@@ -136,7 +136,7 @@ def _send_away(loop: Loop, address: str) -> None:
         watcher.cut(Unreachable(address, "the orchestrator is leaving; resume with after_seq"))
 
 
-def _bind(server: aio.Server, settings: Settings, certificate: ServerCertificate | None) -> str:
+def _bind(server: grpc.aio.Server, settings: Settings, certificate: ServerCertificate | None) -> str:
     """The address it listens on, with the port that was chosen where the settings said 0."""
     try:
         if certificate is None:

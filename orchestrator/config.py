@@ -45,10 +45,10 @@ class Settings(BaseSettings):
     """Attached at one time."""
     max_watches: int = Field(default=64, ge=1, le=4096)
     """At one time, of one identity."""
-    submits_per_s: float = Field(default=50.0, gt=0)
-    """Of one identity, in the long run."""
-    submit_burst: int = Field(default=200, ge=1)
-    """Submits of one identity that may come at once."""
+    changes_per_s: float = Field(default=50.0, gt=0)
+    """Submits, edits and retries of one identity, in the long run."""
+    change_burst: int = Field(default=200, ge=1)
+    """As many of them as may come at once."""
     tls: Literal["off", "self-made", "files"] = "off"
     """`self-made` makes a certificate in the data folder once; `files` takes tls_cert and tls_key."""
     tls_cert: Path | None = None

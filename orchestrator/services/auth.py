@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn, Protocol
 
 import grpc
+import grpc.aio
 import structlog
-from grpc import aio
 
 from asterism.orchestrator.clock import Clock
 from asterism.orchestrator.core.credential import Role, StoredCredential
@@ -100,7 +100,7 @@ class Gate:
         return Identity(found.name, found.role, digest)
 
 
-class AuthInterceptor(aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
+class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only
     """Lets a call through when its identity's role may make it."""
 
     def __init__(self, gate: Gate) -> None:
@@ -169,7 +169,7 @@ def _guarded(method: str, inner: Any) -> Any:
             return await inner(request, context)
         except AsterismError as error:
             await _abort(context, error)
-        except aio.AbortError:
+        except grpc.aio.AbortError:
             raise
         except Exception:
             # The supervisor of all calls: a mistake of ours costs one call, is logged, and tells the caller nothing.

@@ -38,12 +38,12 @@ MAX_READING: Final = 16
 class ClientService(client_pb2_grpc.ClientServiceServicer):
     """Translates and checks rights; the machine decides."""
 
-    def __init__(self, loop: Loop, store: Store, clock: Clock, *, submits: TokenBuckets, watches: Places) -> None:
+    def __init__(self, loop: Loop, store: Store, clock: Clock, *, changes: TokenBuckets, watches: Places) -> None:
         self._loop = loop
         self._store = store
         self._clock = clock
         self._ids = ConstellationIds(clock)
-        self._submits = submits
+        self._changes = changes
         self._watches = watches
         self._reading = Places("submits", MAX_READING)
         # One at a time: the check is pure Python, so that a second thread would only take turns with it and the loop.
@@ -52,7 +52,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
     async def Submit(self, request: client_pb2.SubmitRequest, context: Any) -> client_pb2.SubmitResponse:
         """Accept a request that can be planned; a repeat of a known one is answered without a second look."""
         identity = CALLER.get()
-        self._submits.take(identity.name)
+        self._changes.take(identity.name)
         request_id = request_id_from_proto(request.request_id)
         asked = request_from_proto(request.request)
         budget = budget_from_proto(request.budget) if request.HasField("budget") else Budget()
@@ -116,6 +116,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         """Apply a batch of edits whole, or refuse it whole."""
         identity = CALLER.get()
         wanted = constellation_id(request.constellation)
+        self._changes.take(identity.name)
         batch = edit_batch_from_proto(request.batch)
         await self._bring(wanted, identity)
         event = EditRequested(self._clock.now(), wanted, f"client:{identity.name}", batch)
@@ -134,6 +135,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         """Run what failed or was cancelled again."""
         identity = CALLER.get()
         wanted = constellation_id(request.constellation)
+        self._changes.take(identity.name)
         await self._bring(wanted, identity)
         event = RetryRequested(self._clock.now(), wanted, f"client:{identity.name}")
         return client_pb2.RetryResponse(revision=await self._revision(event))

@@ -26,7 +26,7 @@ class TokenBuckets:
         at = self._clock.now()
         level = self._level(identity, at)
         if level < 1.0:
-            raise Overloaded(f"{identity} submits too fast", (1.0 - level) / self._per_s)
+            raise Overloaded(f"{identity} asks for too many changes", (1.0 - level) / self._per_s)
         self._levels[identity] = (level - 1.0, at)
         if len(self._levels) > MAX_KEYS:
             self._levels = {

@@ -3,8 +3,9 @@
 import asyncio
 from typing import Any, Final, assert_never
 
+import grpc
+import grpc.aio
 import structlog
-from grpc import aio
 
 from asterism.orchestrator.clock import Clock
 from asterism.orchestrator.core.effects import Acknowledge, AnswerEdits, Assign, Stop
@@ -38,7 +39,7 @@ from asterism.protocol.v1 import worker_pb2, worker_pb2_grpc
 
 log = structlog.get_logger(__name__)
 
-EOF: Final = aio.EOF  # type: ignore[attr-defined]  # the stubs lack it
+EOF: Final = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs lack it
 
 HELLO_S: Final = 10.0
 """Longest wait for a stream's first frame."""

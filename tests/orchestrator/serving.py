@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, Final
 
 import grpc
-from grpc import aio
+import grpc.aio
 
 from asterism.orchestrator.app import Running, running
 from asterism.orchestrator.clock import SystemClock
@@ -42,11 +42,12 @@ class Peer:
 
     def __init__(self, address: str, credential: Credential | None = None) -> None:
         self.address = address
-        self.channel = aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self.channel: Any = channel  # Any: the stubs of grpc ask for arguments that have defaults
         self.metadata = () if credential is None else credential.metadata
-        self.client = client_pb2_grpc.ClientServiceStub(self.channel)
-        self.fleet = fleet_pb2_grpc.FleetServiceStub(self.channel)
-        self.worker = worker_pb2_grpc.WorkerServiceStub(self.channel)
+        self.client = client_pb2_grpc.ClientServiceStub(channel)
+        self.fleet = fleet_pb2_grpc.FleetServiceStub(channel)
+        self.worker: Any = worker_pb2_grpc.WorkerServiceStub(channel)
 
     async def __aenter__(self) -> "Peer":
         return self
@@ -114,7 +115,7 @@ class RawWorker:
         await self.call.write(worker_pb2.WorkerFrame(progress=[progress]))
 
 
-EOF: Final = aio.EOF  # type: ignore[attr-defined]  # the stubs lack it
+EOF: Final = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs lack it
 
 
 async def code_of(call: Any) -> grpc.StatusCode:
@@ -125,7 +126,7 @@ async def code_of(call: Any) -> grpc.StatusCode:
                 pass
         else:
             await call
-    except aio.AioRpcError as error:
+    except grpc.aio.AioRpcError as error:
         return error.code()
     code = await call.code()
     assert isinstance(code, grpc.StatusCode)

@@ -2,10 +2,12 @@
 
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
+from typing import Any
 
 import grpc
+import grpc.aio
 import pytest
-from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from asterism.orchestrator.app import Running
 from asterism.orchestrator.core.credential import Role
@@ -28,7 +30,7 @@ async def peer(orchestrator: Running) -> AsyncIterator[Peer]:
 
 async def refusal(call: Awaitable[object]) -> tuple[grpc.StatusCode, str]:
     """Code and text of a call that must fail."""
-    with pytest.raises(aio.AioRpcError) as caught:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     return caught.value.code(), caught.value.details() or ""
 
@@ -172,7 +174,7 @@ async def test_clients_see_their_own_requests_only_and_an_admin_all(tmp_path: Pa
 
 async def test_too_many_submits_are_told_when_to_come_again(tmp_path: Path) -> None:
     async with (
-        served(tmp_path, submits_per_s=0.01, submit_burst=2) as orchestrator,
+        served(tmp_path, changes_per_s=0.01, change_burst=2) as orchestrator,
         Peer(orchestrator.address) as peer,
     ):
         for number in range(2):
@@ -180,6 +182,12 @@ async def test_too_many_submits_are_told_when_to_come_again(tmp_path: Path) -> N
         code, details = await refusal(peer.submit("r2"))
         assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "try again in" in details
+
+
+async def test_health_is_open_and_says_serving(peer: Peer) -> None:
+    health: Any = health_pb2_grpc.HealthStub(peer.channel)
+    answer = await health.Check(health_pb2.HealthCheckRequest())
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
 async def test_fleet_is_listed_drained_and_labelled(peer: Peer) -> None:

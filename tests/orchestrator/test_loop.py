@@ -113,11 +113,13 @@ async def test_effects_and_records_leave_after_the_append() -> None:
             at.store.may_append.clear()
             group.create_task(at.loop.ask(submitted(START)))
             await at.store.is_appending.wait()
-            reading = [group.create_task(outbox.take(9)), group.create_task(watcher.take(9))]
-            await asyncio.wait(reading, timeout=0)
-            assert not any(task.done() for task in reading)
+            working = group.create_task(outbox.take(9))
+            seeing = group.create_task(watcher.take(9))
+            await asyncio.wait([working, seeing], timeout=0)
+            assert not working.done()
+            assert not seeing.done()
             at.store.may_append.set()
-            effects, records = await reading[0], await reading[1]
+            effects, records = await working, await seeing
             assert [type(effect) for effect in effects] == [Assign]
             assert [type(record) for record in records] == [RequestAccepted, EditsApplied, AttemptLeased]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import grpc.aio
 import pytest
-from grpc import aio
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
@@ -42,6 +42,7 @@ async def guarded(tmp_path: Path, store: MemoryStore) -> AsyncIterator[Running]:
 
 async def _call(peer: Peer, method: str, streams_in: bool, streams_out: bool) -> grpc.StatusCode:
     """The status of a call with an empty request; OK once a stream has given something."""
+    call: Any
     if streams_in:
         call = peer.channel.stream_stream(method)(metadata=peer.metadata)
         await call.done_writing()
@@ -51,7 +52,7 @@ async def _call(peer: Peer, method: str, streams_in: bool, streams_out: bool) ->
         return await code_of(peer.channel.unary_unary(method)(b"", metadata=peer.metadata))
     try:
         is_answered = await call.read() is not EOF
-    except aio.AioRpcError as error:
+    except grpc.aio.AioRpcError as error:
         return error.code()
     if is_answered:
         call.cancel()

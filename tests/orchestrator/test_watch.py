@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import grpc.aio
 import pytest
-from grpc import aio
 
 from asterism.orchestrator.app import Running
 from asterism.orchestrator.core.effects import Broadcast
@@ -170,7 +170,7 @@ async def test_slow_watcher_is_cut_with_a_clear_status_and_costs_nobody_else(pee
             await worker.say(plan.fencing_token, text)
         await worker.finish(plan.fencing_token)
         assert await seqs_of(peer.watch(constellation))
-        with pytest.raises(aio.AioRpcError) as caught:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
             await seqs_of(call)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "resume with after_seq" in (caught.value.details() or "")
@@ -197,7 +197,7 @@ async def test_orchestrator_that_leaves_tells_watchers_to_resume(tmp_path: Path)
         peer = Peer(orchestrator.address)
         call = peer.watch(await peer.submit("r"))
         assert (await call.read()).records
-    with pytest.raises(aio.AioRpcError) as caught:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call.read()
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     await peer.channel.close()

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import grpc.aio
 import pytest
-from grpc import aio
 
 from asterism.orchestrator.app import Running
 from asterism.orchestrator.core.credential import Role
@@ -189,8 +189,9 @@ async def test_bad_later_frame_ends_the_stream_with_a_clear_status(
 ) -> None:
     # A channel without limits of its own, as a hostile peer would have.
     unlimited = [("grpc.max_send_message_length", -1)]
-    async with aio.insecure_channel(orchestrator.address, options=unlimited) as channel:
-        call: Any = worker_pb2_grpc.WorkerServiceStub(channel).Attach()
+    async with grpc.aio.insecure_channel(orchestrator.address, options=unlimited) as channel:
+        stub: Any = worker_pb2_grpc.WorkerServiceStub(channel)
+        call = stub.Attach()
         await call.write(worker_pb2.WorkerFrame(hello=HELLO))
         assert await call.read() is not EOF
         await call.write(frame)
