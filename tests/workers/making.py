@@ -82,4 +82,4 @@ class RecordingLedger:
 
 def add_star(star: str) -> Mapping[str, Json]:
     """An edit as a program writes it."""
-    return {"add_star": {"id": star, "kind": "tool", "program": "tool.noop"}}
+    return {"add_star": {"id": star, "kind": "tool", "program": "noop"}}

@@ -26,9 +26,10 @@ def test_report_is_sent_once_and_kept_until_acknowledged() -> None:
     session.finish(Succeeded(ONE, "1"))
     assert session.take().reports == (Succeeded(ONE, "1"),)
     assert session.take() == Outgoing()
-    assert len(session.held) == 1
+    held_before = session.held
     session.acknowledge([ONE])
-    assert len(session.held) == 0
+    assert held_before == (ONE,)
+    assert session.held == ()
     assert session.is_idle
 
 

@@ -1,0 +1,71 @@
+"""`asterism work`: light to import; what a worker needs is imported when it runs."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+DEFAULT_JOIN: Final = "127.0.0.1:7465"
+
+
+class _Level(StrEnum):
+    debug = "debug"
+    info = "info"
+    warning = "warning"
+    error = "error"
+
+
+class _Format(StrEnum):
+    auto = "auto"
+    text = "text"
+    json = "json"
+
+
+def work(
+    join: Annotated[
+        str, typer.Option(metavar="HOST:PORT", envvar="ASTERISM_ADDRESS", help="The orchestrator to work for.")
+    ] = DEFAULT_JOIN,
+    token: Annotated[str | None, typer.Option(envvar="ASTERISM_TOKEN", help="The join token.")] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(envvar="ASTERISM_TOKEN_FILE", help="A file that holds the join token.")
+    ] = None,
+    ca_file: Annotated[
+        Path | None, typer.Option(envvar="ASTERISM_CA_FILE", help="Certificates to trust, where the token names none.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="This worker's name. [default: the machine's]")] = None,
+    slots: Annotated[int | None, typer.Option(help="Stars to run at once. [default: one a core]")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="A model to offer (repeat it), or `none`. [default: all there are]")
+    ] = None,
+    model_dir: Annotated[Path | None, typer.Option(help="A folder of further model folders.")] = None,
+    label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A label (repeat it).")] = None,
+    threads: Annotated[int, typer.Option(help="OS threads for the model's arithmetic.")] = 1,
+    drain_s: Annotated[float, typer.Option(help="Seconds for running stars to end after SIGTERM.")] = 30.0,
+    log_level: Annotated[_Level, typer.Option(envvar="ASTERISM_LOG_LEVEL")] = _Level.info,
+    log_format: Annotated[
+        _Format, typer.Option(envvar="ASTERISM_LOG_FORMAT", help="`auto`: text on a terminal, else JSON.")
+    ] = _Format.auto,
+) -> None:
+    """Run stars for an orchestrator, until SIGTERM or Ctrl-C; a second one leaves at once."""
+    import asyncio
+
+    from asterism.orchestrator.core.ids import WorkerId
+    from asterism.workers.daemon import run_worker
+    from asterism.workers.logs import configure_logs
+    from asterism.workers.settings import WorkSettings, host_name, read_credential, read_labels
+
+    settings = WorkSettings(
+        join=join,
+        name=host_name() if name is None else WorkerId(name),
+        credential=read_credential(token, token_file),
+        ca_file=ca_file,
+        slots=slots,
+        models=tuple(model or ()),
+        model_dir=model_dir,
+        labels=read_labels(label or ()),
+        threads=threads,
+        drain_s=drain_s,
+    )
+    configure_logs(log_level.value, log_format.value)
+    asyncio.run(run_worker(settings))

@@ -1,0 +1,156 @@
+"""The worker as a process: its parts put together, its signals, its end."""
+
+import asyncio
+import os
+import random
+import secrets
+import signal
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+import grpc.aio
+import structlog
+
+from asterism.agents.registry import PROGRAMS
+from asterism.agents.tools import TOOLS
+from asterism.orchestrator.core.errors import AsterismError, Misconfigured
+from asterism.planner.programs import PROGRAMS as PLANNING_PROGRAMS
+from asterism.protocol.channel import open_channel
+from asterism.workers.attempts import Attempts
+from asterism.workers.engine.seam import Engine
+from asterism.workers.link import Link
+from asterism.workers.profile import NO_MODEL, describe_machine, find_models
+from asterism.workers.runner import ProgramFunction, Runner
+from asterism.workers.settings import WorkSettings
+from asterism.workers.step_threads import StepThreads
+from asterism.workers.tools import Toolbox
+
+STOP_S: Final = 2.0
+"""How long attempts that did not end within the drain may take to stop and have that acknowledged."""
+INTERRUPTED: Final = 130
+
+_log = structlog.get_logger(__name__)
+
+
+async def run_worker(settings: WorkSettings) -> None:
+    """Work until a signal. Raises AsterismError for what the user must mend."""
+    ending = _Ending()
+    async with _engines(settings) as engines:
+        programs = _find_programs(has_model=bool(engines))
+        quick = {name: spec.function for name, spec in TOOLS.items() if spec.is_quick}
+        profile = describe_machine(
+            slots=settings.slots, models=engines, tools=TOOLS, programs=programs, labels=settings.labels
+        )
+        _log.info(
+            "offering", worker=settings.name, slots=profile.slots, models=profile.models, programs=profile.programs
+        )
+        link = Link(
+            dial=lambda: _dial(settings),
+            address=settings.join,
+            worker=settings.name,
+            instance=secrets.token_hex(8),
+            profile=profile,
+            chance=random.random,
+        )
+        async with Toolbox(quick, TOOLS, max_processes=profile.slots) as tools:
+            runner = Runner(programs=programs, tools=tools, engines=engines, port=link, steps=StepThreads())
+            try:
+                await _work(settings, link, runner, tools, ending)
+            except ExceptionGroup as failures:
+                refusal = failures.subgroup(AsterismError)
+                raise (failures if refusal is None else refusal.exceptions[0]) from None
+
+
+async def _work(settings: WorkSettings, link: Link, runner: Runner, tools: Toolbox, ending: "_Ending") -> None:
+    """Everything that runs while the worker does, under one roof."""
+    async with asyncio.TaskGroup() as group:
+        attempts = Attempts(runner, tools, link, group)
+        link.serve(attempts)
+        leaving = group.create_task(_leave_when_told(settings, link, attempts, ending), name="ending")
+        await link.run()
+        leaving.cancel()
+        attempts.stop_all()
+    _log.info("left", worker=settings.name)
+
+
+async def _leave_when_told(settings: WorkSettings, link: Link, attempts: Attempts, ending: "_Ending") -> None:
+    """At the first signal: no new stars, let those that run end and be acknowledged, then say goodbye."""
+    await ending.wait()
+    _log.info("draining", worker=settings.name, at_most_s=settings.drain_s)
+    link.drain()
+    try:
+        async with asyncio.timeout(settings.drain_s):
+            await link.wait_idle()
+    except TimeoutError:
+        _log.warning("stopping what still runs", worker=settings.name)
+        attempts.stop_all()
+        try:
+            async with asyncio.timeout(STOP_S):
+                await link.wait_idle()
+        except TimeoutError:
+            _log.warning("leaving with reports that nobody acknowledged", worker=settings.name)
+    link.leave()
+
+
+class _Ending:
+    """The signals that end a worker: the first one drains it, the second one ends the process there and then."""
+
+    def __init__(self) -> None:
+        self._told = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._take)
+
+    async def wait(self) -> None:
+        """Until the first signal."""
+        await self._told.wait()
+
+    def _take(self) -> None:
+        if self._told.is_set():
+            # Tool processes end when their input does; nothing else outlives this process.
+            os._exit(INTERRUPTED)
+        self._told.set()
+
+
+async def _dial(settings: WorkSettings) -> grpc.aio.Channel:
+    return await open_channel(settings.join, settings.credential, settings.ca_file)
+
+
+def _find_programs(*, has_model: bool) -> Mapping[str, ProgramFunction]:
+    """What this worker can run: what needs a model only where there is one."""
+    registered = {**PROGRAMS, **PLANNING_PROGRAMS}
+    return {name: spec.function for name, spec in registered.items() if has_model or not spec.needs_model}
+
+
+@asynccontextmanager
+async def _engines(settings: WorkSettings) -> AsyncIterator[Mapping[str, Engine]]:
+    """An engine for each model, started; closed at the end."""
+    folders = find_models(settings.model_dir, settings.models)
+    if folders and find_spec("torch") is None:
+        if settings.models:
+            raise Misconfigured("model", "torch is not installed here: pip install 'asterism[worker]'")
+        _log.warning("no torch: tools and plans only", models=sorted(folders))
+        folders = {}
+    if not folders and NO_MODEL not in settings.models:
+        _log.warning("no model: tools and plans only")
+    engines: dict[str, Engine] = {}
+    try:
+        for name, folder in folders.items():
+            # Importing torch and reading weights takes seconds; signals are taken meanwhile.
+            engine = await asyncio.to_thread(_load_engine, folder, settings.threads)
+            await engine.start()
+            engines[name] = engine
+        yield engines
+    finally:
+        for engine in engines.values():
+            await engine.close()
+
+
+def _load_engine(folder: Path, threads: int) -> Engine:
+    from asterism.workers.engine.folder import load_folder
+    from asterism.workers.engine.torch_engine import TorchEngine
+
+    return TorchEngine(load_folder(folder), os_threads=threads)
