@@ -95,6 +95,9 @@ class Peer(client_pb2_grpc.ClientServiceServicer, fleet_pb2_grpc.FleetServiceSer
                 await asyncio.Event().wait()
             yield client_pb2.WatchResponse(records=[record_to_proto(self._story()[-1])])
 
+    async def Edit(self, request: client_pb2.EditRequest, context: Context) -> client_pb2.EditResponse:
+        await _refuse(context, InvalidField("batch", "this story is not edited"))
+
     async def Cancel(self, request: client_pb2.CancelRequest, context: Context) -> client_pb2.CancelResponse:
         self.cancelled.append(request.reason)
         self._is_cancelled.set()

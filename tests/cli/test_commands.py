@@ -2,61 +2,20 @@
 
 import asyncio
 import json
-import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from tests.cli.peer import Peer, serving
+from tests.cli.shell import Shell, ended
 from tests.cli.test_progress import PLAIN
 
 DEAD = "127.0.0.1:9"
 """The discard port, where nobody listens."""
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a process ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-@dataclass(frozen=True)
-class Shell:
-    """A user with an empty home."""
-
-    home: Path
-
-    async def start(self, *arguments: str, **variables: str) -> asyncio.subprocess.Process:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("ASTERISM_")}
-        home = {"HOME": str(self.home), "XDG_DATA_HOME": str(self.home / "data"), "XDG_CONFIG_HOME": str(self.home)}
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "asterism.protocol.cli",
-            *arguments,
-            cwd=self.home,
-            env={**kept, **home, **variables},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-
-    async def run(self, *arguments: str, **variables: str) -> Ended:
-        return await ended(await self.start(*arguments, **variables))
-
-
-async def ended(process: asyncio.subprocess.Process) -> Ended:
-    out, err = await process.communicate()
-    assert process.returncode is not None
-    return Ended(process.returncode, out.decode(), err.decode())
 
 
 @pytest.fixture

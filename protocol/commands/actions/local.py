@@ -63,11 +63,14 @@ class LocalSetup:
 
 
 @dataclass(slots=True)
-class _Child:
+class Child:
+    """A process of the fleet, in a session of its own."""
+
     name: str
     process: asyncio.subprocess.Process
     log: Path
     is_ending: bool = False
+    """Whether it was told to end."""
 
 
 @dataclass(slots=True)
@@ -75,30 +78,31 @@ class LocalFleet:
     """The running children."""
 
     address: str
-    _children: list[_Child] = field(default_factory=list)
+    children: list[Child] = field(default_factory=list)
+    """The orchestrator first, then the workers."""
 
     @property
     def process_ids(self) -> tuple[int, ...]:
         """Of the orchestrator first, then of the workers."""
-        return tuple(child.process.pid for child in self._children)
+        return tuple(child.process.pid for child in self.children)
 
     async def guard(self, work: Coroutine[object, object, T]) -> T:
         """The result of `work`, unless a child ends before it: then `ChildEnded`."""
-        return await beside(work, *(_guard(child) for child in self._children))
+        return await beside(work, *(_guard(child) for child in self.children))
 
     def kill(self) -> None:
         """Ends every child at once, with all that it started."""
-        for child in self._children:
+        for child in self.children:
             _signal_group(child, signal.SIGKILL)
 
     async def stop(self) -> None:
         """Drains the workers, then the orchestrator, and kills what does not end in time."""
         try:
-            await _end([child for child in self._children if child is not self._children[0]])
-            await _end(self._children[:1])
+            await _end([child for child in self.children if child is not self.children[0]])
+            await _end(self.children[:1])
         finally:
             self.kill()
-            for child in self._children:
+            for child in self.children:
                 await child.process.wait()
 
 
@@ -170,12 +174,12 @@ async def local_fleet(setup: LocalSetup) -> AsyncIterator[LocalFleet]:
         # On loopback, for this user: whatever the settings of a real `serve` on this machine may be.
         serve = ["serve", "--listen", setup.listen, *folders, "--tls", "off", "--credentials", "auto"]
         orchestrator = await _start("asterism serve", serve, logs / "serve.log")
-        fleet._children.append(orchestrator)
+        fleet.children.append(orchestrator)
         fleet.address = await _address_when_ready(orchestrator, ready)
         for number in range(1, setup.workers + 1):
             name = f"local-{number}"
             work = ["work", "--join", fleet.address, "--name", name, *_shares(setup), *setup.worker_arguments]
-            fleet._children.append(await _start(f"asterism work ({name})", work, logs / f"{name}.log"))
+            fleet.children.append(await _start(f"asterism work ({name})", work, logs / f"{name}.log"))
         yield fleet
     finally:
         ready.unlink(missing_ok=True)
@@ -205,7 +209,7 @@ def _shares(setup: LocalSetup) -> list[str]:
     return ["--slots", str(slots), "--threads", str(share), "--drain-s", f"{_WORKER_DRAIN_S:g}"]
 
 
-async def _start(name: str, arguments: Sequence[str], log: Path) -> _Child:
+async def _start(name: str, arguments: Sequence[str], log: Path) -> Child:
     """One child in a session of its own: the terminal's Ctrl-C reaches this process only, which then decides."""
     environment = {key: value for key, value in os.environ.items() if key not in _PRIVATE}
     with log.open("wb") as out:
@@ -221,7 +225,7 @@ async def _start(name: str, arguments: Sequence[str], log: Path) -> _Child:
             start_new_session=True,
             preexec_fn=_dies_with_parent(),
         )
-    return _Child(name, process, log)
+    return Child(name, process, log)
 
 
 def _dies_with_parent() -> Callable[[], None] | None:
@@ -239,7 +243,7 @@ def _call(function: Callable[[int, int], int], option: int, value: int) -> None:
     function(option, value)
 
 
-async def _address_when_ready(orchestrator: _Child, ready: Path) -> str:
+async def _address_when_ready(orchestrator: Child, ready: Path) -> str:
     """The address in the ready file, once the orchestrator has written it."""
     try:
         async with asyncio.timeout(_READY_S):
@@ -254,7 +258,7 @@ async def _address_when_ready(orchestrator: _Child, ready: Path) -> str:
     return address
 
 
-async def _end(children: Sequence[_Child]) -> None:
+async def _end(children: Sequence[Child]) -> None:
     """SIGTERM, and time to drain."""
     for child in children:
         child.is_ending = True
@@ -268,13 +272,13 @@ async def _end(children: Sequence[_Child]) -> None:
         return  # the caller kills what is left
 
 
-async def _guard(child: _Child) -> None:
+async def _guard(child: Child) -> None:
     code = await child.process.wait()
     if not child.is_ending:
         raise ChildEnded(child.name, code, child.log)
 
 
-def _signal_group(child: _Child, number: signal.Signals) -> None:
+def _signal_group(child: Child, number: signal.Signals) -> None:
     """To the child's whole group, which is there as long as any process of it is."""
     try:
         os.killpg(child.process.pid, number)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from asterism.orchestrator.core.errors import Misconfigured
-from asterism.protocol.channel import is_loopback, split_address
+from asterism.protocol.channel import is_loopback
 from asterism.protocol.commands.actions.local import (
     LocalFleet,
     LocalSetup,
@@ -30,7 +30,7 @@ def up(
     """Runs until a signal, or until a child ends."""
     if missing := missing_extras():
         raise Misconfigured("up", f"it needs pip install 'asterism[{','.join(missing)}]'")
-    if not is_loopback(split_address(listen)[0]):
+    if not is_loopback(listen.rpartition(":")[0].strip("[]")):  # `serve` checks the rest of it
         raise Misconfigured("--listen", "`up` is for this machine alone; for others there are `serve` and `work`")
     run_to_exit(_up(data_dir, listen, workers, slots, models, output))
 

@@ -1,0 +1,47 @@
+"""The program in processes of its own, for a user with an empty home."""
+
+import asyncio
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Shell:
+    """A user with an empty home, and no settings from outside."""
+
+    home: Path
+
+    async def start(self, *arguments: str, **variables: str) -> asyncio.subprocess.Process:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("ASTERISM_")}
+        home = {"HOME": str(self.home), "XDG_DATA_HOME": str(self.home / "data"), "XDG_CONFIG_HOME": str(self.home)}
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "asterism.protocol.cli",
+            *arguments,
+            cwd=self.home,
+            env={**kept, **home, **variables},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+
+    async def run(self, *arguments: str, **variables: str) -> Ended:
+        return await ended(await self.start(*arguments, **variables))
+
+
+async def ended(process: asyncio.subprocess.Process) -> Ended:
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return Ended(process.returncode, out.decode(), err.decode())
