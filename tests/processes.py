@@ -1,5 +1,6 @@
 """Starts the real commands on loopback for benchmarks and end-to-end tests, and ends them whatever happens."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -9,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+
+from asterism.protocol.client import AsyncClient
 
 PROGRAM: Final = Path(sys.executable).with_name("asterism")
 START_S: Final = 60.0
@@ -105,6 +108,15 @@ def fleet(folder: Path, *, serve: Sequence[str] = ()) -> Iterator[Fleet]:
         yield made
     finally:
         made.end()
+
+
+async def attached(client: AsyncClient, count: int) -> None:
+    """Return once that many workers are attached."""
+    deadline = time.monotonic() + START_S
+    while sum(worker.is_attached for worker in await client.workers()) < count:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"there are not {count} workers after {START_S} s")
+        await asyncio.sleep(0.05)
 
 
 def wait_for_file(path: Path, child: Process) -> str:

@@ -6,6 +6,7 @@ One `asterism serve` (SQLite, FULL unless told otherwise: every step on disk bef
 
 import argparse
 import asyncio
+import itertools
 import json
 import statistics
 import tempfile
@@ -19,7 +20,7 @@ from asterism.orchestrator.core.records import AttemptLeased, ConstellationEnded
 from asterism.orchestrator.core.request import Budget, ConstellationState, Request
 from asterism.protocol.answers import StreamedText
 from asterism.protocol.client import AsyncClient
-from tests.processes import Fleet, fleet
+from tests.processes import Fleet, attached, fleet
 
 
 def fan(stars: int) -> str:
@@ -42,10 +43,8 @@ async def run_plan(client: AsyncClient, plan: str) -> tuple[list[Record], float]
     """Submit a plan and watch it to its end; gives its records, and the seconds from the submit to the last."""
     began = time.perf_counter()
     submitted = await client.submit(Request("plan", plan), budget=Budget())
-    records: list[Record] = []
-    async for record in client.watch(submitted.constellation, with_text=False):
-        if not isinstance(record, StreamedText):
-            records.append(record)
+    watched = client.watch(submitted.constellation, with_text=False)
+    records: list[Record] = [record async for record in watched if not isinstance(record, StreamedText)]
     ended = records[-1]
     assert isinstance(ended, ConstellationEnded), ended
     assert ended.state is ConstellationState.SUCCEEDED, ended
@@ -62,15 +61,15 @@ async def measure(running: Fleet, *, stars: int, hops: int, rounds: int) -> dict
     """Medians over `rounds`, after one round that is not counted."""
     rates, p50s, p99s, cpu_ms = list[float](), list[float](), list[float](), list[float]()
     async with AsyncClient(running.address) as client:
-        await _wait_for_workers(client, 2)
+        await attached(client, 2)
         for number in range(rounds + 1):
             before = cpu_seconds(running)
             records, seconds = await run_plan(client, fan(stars))
             spent = cpu_seconds(running) - before
-            leases = [
-                record.at for record in (await run_plan(client, chain(hops)))[0] if isinstance(record, AttemptLeased)
-            ]
-            hop_ms = sorted(1e3 * (later - earlier) for earlier, later in zip(leases[1:], leases[2:], strict=False))
+            chained, _ = await run_plan(client, chain(hops))
+            leases = [record.at for record in chained if isinstance(record, AttemptLeased)]
+            # The first lease is the plan star's; the hops are those between the stars of the chain.
+            hop_ms = sorted(1e3 * (later - earlier) for earlier, later in itertools.pairwise(leases[1:]))
             if number:
                 rates.append((stars + 2) / seconds)
                 cpu_ms.append(1e3 * spent / (stars + 2))
@@ -85,11 +84,6 @@ async def measure(running: Fleet, *, stars: int, hops: int, rounds: int) -> dict
         "hop_ms_p50": round(statistics.median(p50s), 3),
         "hop_ms_p99": round(statistics.median(p99s), 3),
     }
-
-
-async def _wait_for_workers(client: AsyncClient, count: int) -> None:
-    while len([worker for worker in await client.workers() if worker.is_attached]) < count:
-        await asyncio.sleep(0.05)
 
 
 def main() -> None:
