@@ -91,6 +91,7 @@ PLACE_CHILDREN: Final = Prepared(
     .where(
         stars.c.constellation == sa.bindparam("of_constellation"),
         stars.c.star.in_(sa.select(lines.c.child).where(_of_star(lines, "parent"))),
+        stars.c.finished_at.is_(None),
     )
     .values(**_values("revision", "placed_at"))
 )

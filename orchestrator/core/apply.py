@@ -176,7 +176,8 @@ def _edit(state: State, constellation: TaskConstellation, record: EditsApplied) 
         touched.update(dict.fromkeys(_edit_one(state, constellation, edit)))
     for star_id in touched:
         star = constellation.stars.get(star_id)
-        if star is not None:
+        # A terminal star may lose a parent that is removed; that is no edit of it, and must not make it READY again.
+        if star is not None and not star.state.is_terminal:
             star.revision = record.revision
             _settle(state, constellation, star, record.at)
 

@@ -114,6 +114,9 @@ class _Draft:
 
     def _remove_star(self, star: StarId) -> None:
         self._need_editable(star, "removed")
+        known = self._graph.stars.get(star)
+        if known is not None and any(attempt.holds_slot for attempt in known.attempts):
+            raise InvalidEdit(star, "has an attempt that its worker has not stopped yet; remove it after that")
         for child in self._children_of(star):
             self._parents_of(child).discard(star)
         self._added.pop(star, None)
