@@ -23,6 +23,7 @@ from asterism.orchestrator.core.errors import Misconfigured, Unreachable
 from asterism.orchestrator.core.machine import Machine
 from asterism.orchestrator.identity import ServerCertificate, check_exposure, load_certificate
 from asterism.orchestrator.loop import Loop
+from asterism.orchestrator.outbox import first_error
 from asterism.orchestrator.services.auth import AuthInterceptor, Gate
 from asterism.orchestrator.services.client import ClientService
 from asterism.orchestrator.services.fleet import FleetService
@@ -114,18 +115,22 @@ async def running(settings: Settings, store: OpenStore, clock: Clock) -> AsyncIt
     health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     address = _bind(server, settings, certificate)
-    async with asyncio.TaskGroup() as group:
-        group.create_task(_run_or_die(loop))
-        await server.start()
-        for service in (health.OVERALL_HEALTH, *SERVICES):
-            await healthy.set(service, health_pb2.HealthCheckResponse.SERVING)
-        try:
-            yield Running(address, loop)
-        finally:
-            await healthy.enter_graceful_shutdown()
-            _send_away(loop, address)
-            await server.stop(settings.drain_s)
-            loop.stop()
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_run_or_die(loop))
+            await server.start()
+            for service in (health.OVERALL_HEALTH, *SERVICES):
+                await healthy.set(service, health_pb2.HealthCheckResponse.SERVING)
+            try:
+                yield Running(address, loop)
+            finally:
+                await healthy.enter_graceful_shutdown()
+                _send_away(loop, address)
+                await server.stop(settings.drain_s)
+                loop.stop()
+    except ExceptionGroup as errors:
+        # The loop's task raises nothing, so there is one error: that of the caller's block, which knows no groups.
+        raise first_error(errors) from None
 
 
 def _send_away(loop: Loop, address: str) -> None:

@@ -82,7 +82,7 @@ def serve(
     tls: TlsMode = None,
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
-    credentials: Annotated[Asked | None, typer.Option(help="auto: as soon as there is one.")] = None,
+    credentials: Annotated[Asked | None, typer.Option(help="auto: where there is one at the start.")] = None,
     log_level: Annotated[LogLevel | None, typer.Option()] = None,
     log_format: Annotated[LogFormat | None, typer.Option()] = None,
     ready_file: Annotated[Path | None, typer.Option(help="Gets the actual address once it serves.")] = None,

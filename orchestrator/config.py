@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     tls_cert: Path | None = None
     tls_key: Path | None = None
     credentials: Literal["auto", "required"] = "auto"
-    """`auto` asks for one as soon as there is one, and always on an address other than loopback."""
+    """`auto` asks for one where there is one at the start, and always on an address other than loopback."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "text", "json"] = "auto"
     """`auto` is text on a terminal and JSON elsewhere."""

@@ -71,16 +71,17 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             name = None if identity.is_local else WorkerId(identity.name)
             attached = hello_from_proto(hello, self._clock.now(), name)
             outbox = WorkerOutbox(attached.worker, attached.instance)
-            await self._loop.attach(attached, outbox)
-            log.info("worker attached", worker=attached.worker, slots=attached.profile.slots)
             has_said_goodbye = False
             try:
+                await self._loop.attach(attached, outbox)
+                log.info("worker attached", worker=attached.worker, slots=attached.profile.slots)
                 welcome = worker_pb2.Welcome(
                     worker=attached.worker, lease_s=self._lease_s, max_frame_bytes=MAX_MESSAGE_BYTES
                 )
                 await context.write(worker_pb2.OrchestratorFrame(welcome=welcome))
                 has_said_goodbye = await self._converse(context, outbox, identity)
             finally:
+                # Also when the peer has gone before it was let in; for one that was refused it means nothing.
                 self._detach(outbox, is_goodbye=has_said_goodbye)
 
     async def _hello(self, context: Any) -> worker_pb2.Hello:

@@ -1,7 +1,7 @@
 """The loop: durable before visible, one append for what waits, and an answer for everyone."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -22,7 +22,6 @@ from asterism.orchestrator.core.records import (
     AttemptLeased,
     ConstellationEnded,
     EditsApplied,
-    Record,
     RequestAccepted,
     WorkerLeft,
 )
@@ -30,36 +29,11 @@ from asterism.orchestrator.loop import Loop
 from asterism.orchestrator.outbox import WorkerOutbox
 from asterism.store.memory import MemoryStore
 from tests.orchestrator.fleet import attached, submitted, succeeded
+from tests.orchestrator.held_store import DiskFull, HeldStore
 
 START = 1_000_000.0
 LEASE_S = 10.0
 C1 = ConstellationId("c1")
-
-
-class DiskFull(Exception):
-    """What the store below raises when it is told to."""
-
-
-class HeldStore(MemoryStore):
-    """A store whose appends wait until they are let go, as on a slow disk, or fail, as on a full one."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.batches: list[list[Record]] = []
-        self.may_append = asyncio.Event()
-        self.may_append.set()
-        self.is_appending = asyncio.Event()
-        self.is_full = False
-
-    async def append(self, records: Sequence[Record], epoch: int) -> None:
-        """Wait, then append; keeps what each append held."""
-        self.is_appending.set()
-        await self.may_append.wait()
-        self.is_appending.clear()
-        if self.is_full:
-            raise DiskFull
-        self.batches.append(list(records))
-        await super().append(records, epoch)
 
 
 class Rig:

@@ -14,6 +14,7 @@ from asterism.orchestrator.core.credential import Role
 from asterism.protocol.limits import MAX_MESSAGE_BYTES
 from asterism.protocol.v1 import client_pb2, fleet_pb2, types_pb2, worker_pb2, worker_pb2_grpc
 from asterism.store.memory import MemoryStore
+from tests.orchestrator.held_store import HeldStore
 from tests.orchestrator.serving import EOF, Peer, RawWorker, code_of, granted, served
 
 
@@ -103,6 +104,20 @@ async def test_second_holder_of_a_name_is_refused_until_the_first_is_gone(peer: 
     assert await code_of(first.call) is grpc.StatusCode.OK
     third = await peer.attach("w1", "i3")
     third.call.cancel()
+
+
+async def test_peer_that_is_gone_before_it_was_let_in_leaves_its_name_free(tmp_path: Path) -> None:
+    store = HeldStore()
+    async with served(tmp_path, store) as orchestrator, Peer(orchestrator.address) as peer:
+        store.may_append.clear()
+        gone = RawWorker(peer.worker.Attach())
+        await gone.hello("w1", "i1")
+        await store.is_appending.wait()
+        gone.call.cancel()
+        await peer.fleet.ListWorkers(fleet_pb2.ListWorkersRequest())  # on the same connection: the cancel came first
+        store.may_append.set()
+        back = await peer.attach("w1", "i2")
+        back.call.cancel()
 
 
 async def test_goodbye_takes_the_worker_out_of_the_fleet(peer: Peer) -> None:
