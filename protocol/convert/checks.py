@@ -132,14 +132,18 @@ def _plain(value: object) -> Json:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
+MAX_GROWTH: Final = 5
+"""How many times longer a text can be once it has been read and written again: numbers with exponents are."""
+
+
 def json_from_text(written: str, at: str, limit: int = MAX_VALUE_BYTES) -> Json:
     """The value of JSON text; at most `limit` bytes, nested at most MAX_JSON_DEPTH deep, finite numbers only."""
     if len(written) * 4 > limit and len(written.encode()) > limit:
         raise InvalidField(at, f"must be at most {limit} bytes of JSON")
     # A callback for each integer is slow, and digits may also be text: only a suspicious text pays for it.
-    parse_int = _short_integer if _LONG_INTEGER.search(written) else None
+    decoder = _WARY if _LONG_INTEGER.search(written) else _QUICK
     try:
-        value: Json = json.loads(written, parse_int=parse_int, parse_float=_finite, parse_constant=_refuse_constant)
+        value: Json = decoder.decode(written)
         if _SURROGATE_ESCAPE.search(written):
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
@@ -148,6 +152,8 @@ def json_from_text(written: str, at: str, limit: int = MAX_VALUE_BYTES) -> Json:
         raise InvalidField(at, f"is not JSON: {error}") from None
     if written.count("[") + written.count("{") > MAX_JSON_DEPTH:
         _check_depth(value, at)
+    if len(written) * MAX_GROWTH > limit:
+        json_to_text(value, at, limit)  # 1e15 comes in as 4 characters and would have to leave as 18
     return value
 
 
@@ -166,6 +172,10 @@ def _short_integer(written: str) -> int:
 
 def _refuse_constant(written: str) -> float:
     raise ValueError(f"{written} is no JSON number")
+
+
+_QUICK = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse_constant)
+_WARY = json.JSONDecoder(parse_int=_short_integer, parse_float=_finite, parse_constant=_refuse_constant)
 
 
 def _check_depth(value: Json, at: str) -> None:

@@ -62,6 +62,8 @@ class Script:
     submitted: list[client_pb2.SubmitRequest] = field(default_factory=list)
     ids: list[str] = field(default_factory=lambda: [f"c{number}" for number in range(1, 6)])
     hangs: bool = False
+    stays_open: bool = False
+    """A watch that begins now goes on without end after the journal's."""
     has_ended: bool = True
 
 
@@ -119,11 +121,14 @@ class Peer(client_pb2_grpc.ClientServiceServicer, fleet_pb2_grpc.FleetServiceSer
         script.watched_after.append(request.after_seq)
         after = request.after_seq if script.replays_from is None else script.replays_from
         left = script.break_after.pop(0) if script.break_after else None
+        stays_open = script.stays_open
         for record in [record for record in script.journal if record.seq > after][:left]:
             texts = [streamed_text_to_proto(TEXT)] if request.with_text and isinstance(record, EditsApplied) else []
             await context.write(client_pb2.WatchResponse(records=[record_to_proto(record)], texts=texts))
         if left is not None and not script.goes_quietly:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "broken on purpose")
+        if stays_open:
+            await asyncio.Event().wait()
 
     async def Edit(self, request: client_pb2.EditRequest, context: Any) -> client_pb2.EditResponse:
         await self._begin(context)
