@@ -27,9 +27,7 @@ def mermaid(figure: Figure) -> str:
     rows += [
         f"  s{number[arrow.parent]} {_mermaid_arrow(arrow.kind)} s{number[arrow.child]}" for arrow in figure.arrows
     ]
-    rows += [
-        f"  classDef {state.value.lower()} stroke:{colour},stroke-width:2px" for state, colour in COLOURS.items()
-    ]
+    rows += [f"  classDef {state.value.lower()} stroke:{colour},stroke-width:2px" for state, colour in COLOURS.items()]
     return "\n".join(rows) + "\n"
 
 

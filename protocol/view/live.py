@@ -31,7 +31,7 @@ class LiveView:
         self._progress = progress
         self._behind_s: float | None = None
         """This machine's clock minus the orchestrator's, at most: the smallest difference seen."""
-        self._live = Live(self, console=console, auto_refresh=False, transient=True, vertical_overflow="crop")
+        self._live = Live(self, console=console, auto_refresh=False, vertical_overflow="crop")
 
     def __enter__(self) -> "LiveView":
         self._live.start()
@@ -132,8 +132,6 @@ def _says(row: StarRow, room: int) -> Text:
 
 def _rest(rows: list[StarRow]) -> Text:
     counts = ", ".join(
-        f"{number} {state.value.lower()}"
-        for state in StarState
-        if (number := sum(row.state is state for row in rows))
+        f"{number} {state.value.lower()}" for state in StarState if (number := sum(row.state is state for row in rows))
     )
     return Text(f"… and {count(len(rows), 'star')} more: {counts}", style="dim")

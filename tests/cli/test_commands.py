@@ -47,10 +47,13 @@ async def test_run_as_json_prints_one_object(shell: Shell, peer: Peer) -> None:
     assert [item["after_execution_began"] for item in picture["revisions"]] == [False, False, True]
 
 
-async def test_ctrl_c_cancels_the_request_and_waits_for_its_end(shell: Shell, peer: Peer) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_ctrl_c_cancels_the_request_and_waits_for_its_end(
+    shell: Shell, peer: Peer, number: signal.Signals
+) -> None:
     process = await shell.start("run", "slow", "--address", peer.address)
     await peer.is_watched.wait()
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     result = await ended(process)
     assert result.code == 130
     assert peer.cancelled == ["interrupted by its user"]
@@ -183,3 +186,18 @@ async def test_help_and_version_need_neither_grpc_nor_rich(shell: Shell) -> None
         )
         out, _ = await process.communicate()
         assert out.decode().splitlines()[-1] == "0 []"
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "extra"),
+    [("serve", "pydantic_settings", "orchestrator"), ("work", "structlog", "worker")],
+)
+async def test_a_command_without_its_extra_names_it(shell: Shell, command: str, module: str, extra: str) -> None:
+    code = f"import sys\nsys.modules[{module!r}] = None\nfrom asterism.protocol.cli import main\nmain([{command!r}])"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, cwd=shell.home, stderr=asyncio.subprocess.PIPE
+    )
+    _, err = await process.communicate()
+    assert process.returncode == 2
+    assert err.decode().startswith(f"error: asterism {command} needs the {extra} extra ({module} is not installed)\n")
+    assert f"hint: pip install 'asterism[{extra}]'" in err.decode()

@@ -93,6 +93,7 @@ class LocalFleet:
     def kill(self) -> None:
         """Ends every child at once, with all that it started."""
         for child in self.children:
+            child.is_ending = True
             _signal_group(child, signal.SIGKILL)
 
     async def stop(self) -> None:

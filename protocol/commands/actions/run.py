@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from asterism.protocol.client import AsyncClient
 
 
+_WORKERS: Final = 3
+"""Of a fleet of its own, where nobody says how many."""
 _OWN: Final = "run-"
 """Begins the request ids that `run` chooses: such a request ends with its `run`."""
 
@@ -83,10 +85,13 @@ def run(
         is_quiet=is_quiet,
         graph_file=graph_file,
     )
-    run_to_exit(_run(wish, workers, address, token_file))
+    interrupts = Interrupts()
+    run_to_exit(_run(interrupts, wish, workers, address, token_file), interrupts)
 
 
-async def _run(wish: _Wish, workers: int | None, address: str | None, token_file: Path | None) -> ExitCode:
+async def _run(
+    interrupts: Interrupts, wish: _Wish, workers: int | None, address: str | None, token_file: Path | None
+) -> ExitCode:
     from asterism.protocol.client import AsyncClient
 
     settings = settings_of(address, token_file)
@@ -94,14 +99,16 @@ async def _run(wish: _Wish, workers: int | None, address: str | None, token_file
         if workers is not None:
             raise Misconfigured("--workers", f"{settings.address.value} has its own workers; leave out one of the two")
         async with client_of(settings) as client:
-            return await _follow(client, wish, None)
+            return await _follow(client, interrupts, wish, None)
     with claim_data_folder() as claim:
         if claim.held_by is not None:
             async with AsyncClient(claim.held_by) as client:
-                return await _follow(client, wish, None)
-        async with _own(claim.folder, workers or 3) as fleet, AsyncClient(fleet.address) as client:
+                return await _follow(client, interrupts, wish, None)
+        if not wish.is_quiet:
+            sys.stderr.write(f"starting an orchestrator and {count(workers or _WORKERS, 'worker')} on this machine\n")
+        async with _own(claim.folder, workers or _WORKERS) as fleet, AsyncClient(fleet.address) as client:
             await fleet.guard(_cancel_orphans(client))
-            return await fleet.guard(_follow(client, wish, fleet))
+            return await fleet.guard(_follow(client, interrupts, wish, fleet))
 
 
 @asynccontextmanager
@@ -123,10 +130,9 @@ async def _cancel_orphans(client: "AsyncClient") -> None:
             await client.cancel(summary.id, "the program that ran it is gone")
 
 
-async def _follow(client: "AsyncClient", wish: _Wish, fleet: LocalFleet | None) -> ExitCode:
+async def _follow(client: "AsyncClient", interrupts: Interrupts, wish: _Wish, fleet: LocalFleet | None) -> ExitCode:
     submitted = await client.submit(wish.request, request_id=wish.request_id, budget=wish.budget)
     progress = Progress(submitted.constellation)
-    interrupts = Interrupts()
     view = view_of(progress, is_live=wish.output is Output.TEXT, is_quiet=wish.is_quiet)
     try:
         with interrupts.listening(), view:

@@ -13,9 +13,12 @@ from asterism.protocol.commands.ending import ExitCode
 T = TypeVar("T")
 
 
-def run_to_exit(work: Coroutine[object, object, ExitCode]) -> None:
-    """Runs a command. SIGTERM and SIGHUP end it like Ctrl-C does: everything is closed, and the code is 130."""
-    code = asyncio.run(_until_signalled(work))
+def run_to_exit(work: Coroutine[object, object, ExitCode], interrupts: "Interrupts | None" = None) -> None:
+    """Runs a command. SIGTERM and SIGHUP end it like Ctrl-C does: everything is closed, and the code is 130.
+
+    While `interrupts` listen, SIGTERM and Ctrl-C are counted there.
+    """
+    code = asyncio.run(_until_signalled(work, interrupts))
     if code is not ExitCode.SUCCEEDED:
         raise typer.Exit(code)
 
@@ -47,6 +50,7 @@ class Interrupts:
     def __init__(self) -> None:
         self._first = asyncio.Event()
         self._second = asyncio.Event()
+        self._is_listening = False
 
     @property
     def has_come(self) -> bool:
@@ -65,25 +69,30 @@ class Interrupts:
     def listening(self) -> Iterator[None]:
         """Takes the signals over; afterwards they end the program as before."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._count)
+        loop.add_signal_handler(signal.SIGINT, self.count)
+        self._is_listening = True
         try:
             yield
         finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(number)
+            self._is_listening = False
+            loop.remove_signal_handler(signal.SIGINT)
 
-    def _count(self) -> None:
-        (self._second if self._first.is_set() else self._first).set()
+    def count(self) -> bool:
+        """Counts one, if they are listened to; says whether they are."""
+        if self._is_listening:
+            (self._second if self._first.is_set() else self._first).set()
+        return self._is_listening
 
 
-async def _until_signalled(work: Coroutine[object, object, ExitCode]) -> ExitCode:
+async def _until_signalled(work: Coroutine[object, object, ExitCode], interrupts: Interrupts | None) -> ExitCode:
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     assert task is not None, "a coroutine that runs has a task"
     told: list[signal.Signals] = []
 
     def stop(number: signal.Signals) -> None:
+        if number is signal.SIGTERM and interrupts is not None and interrupts.count():
+            return
         told.append(number)
         task.cancel()
 

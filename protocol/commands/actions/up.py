@@ -32,11 +32,18 @@ def up(
         raise Misconfigured("up", f"it needs pip install 'asterism[{','.join(missing)}]'")
     if not is_loopback(listen.rpartition(":")[0].strip("[]")):  # `serve` checks the rest of it
         raise Misconfigured("--listen", "`up` is for this machine alone; for others there are `serve` and `work`")
-    run_to_exit(_up(data_dir, listen, workers, slots, models, output))
+    interrupts = Interrupts()
+    run_to_exit(_up(interrupts, data_dir, listen, workers, slots, models, output), interrupts)
 
 
 async def _up(
-    data_dir: Path | None, listen: str, workers: int, slots: int | None, models: tuple[str, ...], output: Output
+    interrupts: Interrupts,
+    data_dir: Path | None,
+    listen: str,
+    workers: int,
+    slots: int | None,
+    models: tuple[str, ...],
+    output: Output,
 ) -> ExitCode:
     with ExitStack() as stack:
         claim = None
@@ -52,11 +59,11 @@ async def _up(
         async with local_fleet(setup) as fleet:
             if claim is not None:
                 claim.publish(fleet.address)
-            await fleet.guard(_keep(fleet, workers, folder, output))
+            await fleet.guard(_keep(interrupts, fleet, workers, folder, output))
     return ExitCode.SUCCEEDED
 
 
-async def _keep(fleet: LocalFleet, workers: int, folder: Path, output: Output) -> None:
+async def _keep(interrupts: Interrupts, fleet: LocalFleet, workers: int, folder: Path, output: Output) -> None:
     """Says when all is ready, and waits for a signal."""
     from asterism.protocol.client import AsyncClient
 
@@ -69,6 +76,5 @@ async def _keep(fleet: LocalFleet, workers: int, folder: Path, output: Output) -
     else:
         sys.stdout.write(f"asterism is ready at {fleet.address} with {workers} workers (Ctrl-C ends it)\n")
     sys.stdout.flush()
-    interrupts = Interrupts()
     with interrupts.listening():
         await interrupts.first()

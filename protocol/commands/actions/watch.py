@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from asterism.protocol.client import AsyncClient
 
 
-def watch(
-    constellation: str | None, after: int, address: str | None, token_file: Path | None, output: Output
-) -> None:
+def watch(constellation: str | None, after: int, address: str | None, token_file: Path | None, output: Output) -> None:
     """Shows every record until the request has ended, then its answer."""
     run_to_exit(_watch(constellation, after, address, token_file, output))
 

@@ -27,9 +27,7 @@ def drain(worker: WorkerId, is_draining: bool, address: str | None, token_file: 
     run_to_exit(_drain(worker, is_draining, address, token_file))
 
 
-def label(
-    worker: WorkerId, words: Sequence[str], address: str | None, token_file: Path | None, output: Output
-) -> None:
+def label(worker: WorkerId, words: Sequence[str], address: str | None, token_file: Path | None, output: Output) -> None:
     """Sets and removes labels."""
     added, removed = read_labels(words)
     run_to_exit(_label(worker, added, removed, address, token_file, output))
