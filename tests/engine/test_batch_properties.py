@@ -1,7 +1,7 @@
 """The scheduler against a cache that is a list of tokens per slot: what it reads must have been written there."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
@@ -114,6 +114,7 @@ class Scheduling(RuleBasedStateMachine):
 
 
 TestScheduling = Scheduling.TestCase
+TestScheduling.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
 
 
 def run_to_end(batch: Batch, cache: ModelCache) -> int:
@@ -127,6 +128,7 @@ def run_to_end(batch: Batch, cache: ModelCache) -> int:
     return computed
 
 
+@settings(deadline=None)
 @given(first=prompts, second=prompts)
 def test_a_prompt_takes_over_the_longest_beginning_that_any_slot_holds(first: list[int], second: list[int]) -> None:
     batch = Batch(slots=SLOTS, context_tokens=CONTEXT, prefill_tokens=PREFILL, end_ids=frozenset())
@@ -148,9 +150,34 @@ def test_the_prefix_of_a_fork_is_computed_once(branches: int) -> None:
     assert run_to_end(batch, ModelCache(9)) == 16 + branches
 
 
+@settings(deadline=None)
 @given(first=prompts, second=prompts)
 def test_shared_prefix_counts_pairs(first: list[int], second: list[int]) -> None:
     pairs = 0
     while pairs < min(len(first), len(second)) and first[pairs] == second[pairs]:
         pairs += 1
     assert shared_prefix(first, second) == pairs
+
+
+def test_the_slot_that_was_not_used_for_longest_gives_way() -> None:
+    batch = Batch(slots=3, context_tokens=CONTEXT, prefill_tokens=PREFILL, end_ids=frozenset())
+    cache = ModelCache(4)
+    for number, prompt in enumerate(([1] * 6, [2] * 6, [3] * 6, [1] * 7, [4] * 6)):
+        batch.submit([BatchSequence(f"{number}", prompt, 1)])
+        run_to_end(batch, cache)
+    assert sorted(batch.holds(slot) for slot in range(3)) == [[1] * 7, [3] * 6, [4] * 6]
+
+
+def test_all_that_decode_share_each_step() -> None:
+    batch = Batch(slots=8, context_tokens=CONTEXT, prefill_tokens=PREFILL, end_ids=frozenset())
+    cache = ModelCache(9)
+    batch.submit([BatchSequence(f"{number}", [number] * (1 + number), 12) for number in range(8)])
+    rows = []
+    while (step := batch.next_step()) is not None:
+        rows.append(len(step.tokens))
+        for produced in batch.advance(step, cache.compute(step)):
+            if produced.finish is not None:
+                batch.finish(produced.sequence.request_id)
+    # 36 prompt tokens at most 6 a step, with a decode step between two of them; then nothing but decode steps of all.
+    assert len(rows) <= 2 * 36 // PREFILL + 12
+    assert rows.count(8) >= 5

@@ -43,7 +43,7 @@ def _draw(logits: Tensor, sampler: Sampler) -> int:
     ordered, token_ids = probabilities.sort(dim=-1, descending=True, stable=True)
     cumulated = ordered.cumsum(dim=-1)
     # The token that crosses top_p is the last of the nucleus.
-    nucleus = cumulated[: _pick(cumulated, torch.tensor(sampler.top_p, device=cumulated.device)) + 1]
+    nucleus = cumulated[: _pick(cumulated, cumulated.new_tensor(sampler.top_p)) + 1]
     return int(token_ids[_pick(nucleus, sampler.draw() * nucleus[-1])])
 
 

@@ -126,10 +126,12 @@ class TorchEngine:
         return self._profile
 
     async def start(self) -> None:
-        if self._thread is not None:
+        if self._loop is not None or self._thread is not None:
             raise EngineClosed("an engine starts once")
         self._loop = loop = asyncio.get_running_loop()
-        worker = EngineThread(self._model, self._profile, self._os_threads, self._inbox, loop.call_soon_threadsafe)
+        worker = await asyncio.to_thread(
+            EngineThread, self._model, self._profile, self._os_threads, self._inbox, loop.call_soon_threadsafe
+        )
         # A daemon: a process that is ending for another reason does not wait for the model.
         self._thread = threading.Thread(target=worker.run, name=f"engine-{self._profile.model}", daemon=True)
         self._thread.start()
@@ -193,7 +195,7 @@ class TorchEngine:
 
 
 class EngineThread:
-    """The OS thread's side: made by `start`, then only that thread touches it."""
+    """The OS thread's side: `start` makes it, then only that thread touches it."""
 
     def __init__(
         self,
@@ -208,7 +210,7 @@ class EngineThread:
         self._os_threads = os_threads
         self._inbox = inbox
         self._call_soon = call_soon_threadsafe
-        # Built here, on the caller's side, so that a model that does not fit fails `start` and nothing else.
+        # Built before the thread runs, so that a model that does not fit the memory fails `start` and nothing else.
         self._decoder = CachedDecoder(
             model.decoder,
             slots=profile.max_sequences + 1,
