@@ -151,7 +151,7 @@ def _leaf(info: ErrorInfo) -> AsterismError | None:
         return None
     try:
         values = [json.loads(info.metadata[name]) for name in CODES[leaf][1]]
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     match leaf.__name__, values:
         case "StaleRevision", [int(base), int(current), list(stars)]:
