@@ -23,6 +23,7 @@ class ModelCache:
         self.slots = [[UNWRITTEN] * CONTEXT for _ in range(slots)]
 
     def compute(self, step: Step) -> list[int]:
+        assert step.tokens
         for copy in step.copies:
             assert copy.source != copy.target
             assert UNWRITTEN not in self.slots[copy.source][: copy.tokens]
@@ -114,7 +115,7 @@ class Scheduling(RuleBasedStateMachine):
 
 
 TestScheduling = Scheduling.TestCase
-TestScheduling.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestScheduling.settings = settings(max_examples=60, stateful_step_count=25)
 
 
 def run_to_end(batch: Batch, cache: ModelCache) -> int:
@@ -128,7 +129,6 @@ def run_to_end(batch: Batch, cache: ModelCache) -> int:
     return computed
 
 
-@settings(deadline=None)
 @given(first=prompts, second=prompts)
 def test_a_prompt_takes_over_the_longest_beginning_that_any_slot_holds(first: list[int], second: list[int]) -> None:
     batch = Batch(slots=SLOTS, context_tokens=CONTEXT, prefill_tokens=PREFILL, end_ids=frozenset())
@@ -150,7 +150,6 @@ def test_the_prefix_of_a_fork_is_computed_once(branches: int) -> None:
     assert run_to_end(batch, ModelCache(9)) == 16 + branches
 
 
-@settings(deadline=None)
 @given(first=prompts, second=prompts)
 def test_shared_prefix_counts_pairs(first: list[int], second: list[int]) -> None:
     pairs = 0

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from asterism.workers.engine.stops import Detokeniser, StopScanner
@@ -27,7 +27,6 @@ def expected(text: str, stops: Sequence[str]) -> tuple[str, str | None]:
     return text, None
 
 
-@settings(deadline=None)
 @given(text=letters, stops=stop_lists, cuts=st.lists(st.integers(0, 1000)))
 def test_every_split_gives_the_same_text(text: str, stops: list[str], cuts: list[int]) -> None:
     scanner = StopScanner(stops)
@@ -43,7 +42,6 @@ def test_every_split_gives_the_same_text(text: str, stops: list[str], cuts: list
     assert (shown, stop) == expected(text, stops)
 
 
-@settings(deadline=None)
 @given(text=letters, stops=stop_lists)
 def test_text_waits_only_while_it_may_become_a_stop_string(text: str, stops: list[str]) -> None:
     scanner = StopScanner(stops)
@@ -61,7 +59,6 @@ def decode_bytes(token_ids: Sequence[int]) -> str:
     return bytes(token_ids).decode(errors="replace")
 
 
-@settings(deadline=None)
 @given(prompt=st.text(max_size=10), text=st.text(max_size=20).filter(lambda text: "\ufffd" not in text))
 def test_pieces_of_characters_are_never_shown(prompt: str, text: str) -> None:
     detokeniser = Detokeniser(decode_bytes, prompt.encode())
