@@ -104,6 +104,7 @@ async def running(settings: Settings, store: OpenStore, clock: Clock) -> AsyncIt
         loop,
         store,
         clock,
+        gate,
         changes=TokenBuckets(clock, per_s=settings.changes_per_s, burst=settings.change_burst),
         watches=Places("watches", settings.max_watches),
     )

@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 TRUST_S: Final = 5.0
 """How long a look-up of a credential holds, and so at most how long a revoked one still works for a new call."""
+RECHECK_S: Final = 20.0
+"""How long a stream goes on under a credential before somebody looks again."""
 MAX_TRUSTED: Final = 10_000
 LOCAL: Final = "local"
 
@@ -77,14 +79,14 @@ class Gate:
         scheme, _, secret = text.partition(" ") if isinstance(text, str) else ("", "", "")
         if len(presented) > 1 or scheme.lower() != "bearer":
             raise Unauthenticated("the authorization metadata is not one 'Bearer CREDENTIAL'")
-        return await self._check(secret_sha256(secret.strip()))
+        return await self.check(secret_sha256(secret.strip()))
 
-    async def recheck(self, identity: Identity) -> None:
-        """Raise Unauthenticated when the identity of a long stream has ended meanwhile."""
-        if identity.secret_sha256 is not None:
-            await self._check(identity.secret_sha256)
+    def renewal(self, identity: Identity) -> "Renewal":
+        """For a long stream: see `Renewal`."""
+        return Renewal(self, identity, self._clock)
 
-    async def _check(self, digest: bytes) -> Identity:
+    async def check(self, digest: bytes) -> Identity:
+        """The identity that holds the secret; raises Unauthenticated where there is none, or its time is over."""
         at = self._clock.now()
         found, until = self._trusted.get(digest, (None, 0.0))
         if found is None or at >= until:
@@ -98,6 +100,23 @@ class Gate:
         if not found.is_valid(at):
             raise Unauthenticated(f"the credential {found.name!r} has ended or was revoked: ask for a new one")
         return Identity(found.name, found.role, digest)
+
+
+class Renewal:
+    """Looks again, now and then, whether the credential of a long stream still holds."""
+
+    def __init__(self, gate: Gate, identity: Identity, clock: Clock) -> None:
+        self._gate = gate
+        self._identity = identity
+        self._clock = clock
+        self._checked_at = clock.now()
+
+    async def check(self) -> None:
+        """Raise Unauthenticated when it does not; to be called at every message, and cheap at most of them."""
+        digest, at = self._identity.secret_sha256, self._clock.now()
+        if digest is not None and at - self._checked_at > RECHECK_S:
+            await self._gate.check(digest)
+            self._checked_at = at
 
 
 class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # generic in the stubs only

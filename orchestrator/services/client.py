@@ -11,7 +11,7 @@ from asterism.orchestrator.core.ids import ConstellationId
 from asterism.orchestrator.core.request import Budget
 from asterism.orchestrator.loop import Loop
 from asterism.orchestrator.naming import ConstellationIds
-from asterism.orchestrator.services.auth import CALLER, Identity
+from asterism.orchestrator.services.auth import CALLER, Gate, Identity
 from asterism.orchestrator.services.rates import Places, TokenBuckets
 from asterism.orchestrator.services.watch import stream_to
 from asterism.orchestrator.store import Store
@@ -38,10 +38,13 @@ MAX_READING: Final = 16
 class ClientService(client_pb2_grpc.ClientServiceServicer):
     """Translates and checks rights; the machine decides."""
 
-    def __init__(self, loop: Loop, store: Store, clock: Clock, *, changes: TokenBuckets, watches: Places) -> None:
+    def __init__(
+        self, loop: Loop, store: Store, clock: Clock, gate: Gate, *, changes: TokenBuckets, watches: Places
+    ) -> None:
         self._loop = loop
         self._store = store
         self._clock = clock
+        self._gate = gate
         self._ids = ConstellationIds(clock)
         self._changes = changes
         self._watches = watches
@@ -106,11 +109,12 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         identity = CALLER.get()
         wanted = constellation_id(request.constellation)
         await self._find(wanted, identity)
+        renewal = self._gate.renewal(identity)
         with (
             self._watches.hold(identity.name),
             self._loop.watching(wanted, with_text=request.with_text) as outbox,
         ):
-            await outbox.serve(stream_to(context, self._loop, self._store, outbox, request.after_seq))
+            await outbox.serve(stream_to(context, self._loop, self._store, outbox, request.after_seq, renewal))
 
     async def Edit(self, request: client_pb2.EditRequest, context: Any) -> client_pb2.EditResponse:
         """Apply a batch of edits whole, or refuse it whole."""

@@ -8,6 +8,7 @@ from asterism.orchestrator.core.effects import Broadcast
 from asterism.orchestrator.core.records import ConstellationEnded, ConstellationRecord, EditsApplied
 from asterism.orchestrator.loop import Loop
 from asterism.orchestrator.outbox import ForWatcher, WatcherOutbox
+from asterism.orchestrator.services.auth import Renewal
 from asterism.orchestrator.store import Store
 from asterism.protocol.convert import record_to_proto, streamed_text_to_proto
 from asterism.protocol.limits import MAX_MESSAGE_BYTES
@@ -18,7 +19,9 @@ PAGE: Final = 256
 MAX_FRAME_BYTES: Final = MAX_MESSAGE_BYTES - 1024
 
 
-async def stream_to(context: Any, loop: Loop, store: Store, outbox: WatcherOutbox, after_seq: int) -> None:
+async def stream_to(
+    context: Any, loop: Loop, store: Store, outbox: WatcherOutbox, after_seq: int, renewal: Renewal
+) -> None:
     """Write until the constellation has ended. `outbox` must have been open before: it bridges journal and presence."""
     seq = after_seq
     while True:
@@ -36,6 +39,7 @@ async def stream_to(context: Any, loop: Loop, store: Store, outbox: WatcherOutbo
         taken = await outbox.take(PAGE)
         if not taken:
             return
+        await renewal.check()
         items = [item for item in taken if isinstance(item, Broadcast) or item.seq > seq]
         for item in items:
             if isinstance(item, Broadcast):

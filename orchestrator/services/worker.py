@@ -45,8 +45,6 @@ HELLO_S: Final = 10.0
 """Longest wait for a stream's first frame."""
 MAX_FRAME_ITEMS: Final = 4096
 """Messages in one frame from a worker: as many as it can have slots."""
-RECHECK_S: Final = 30.0
-"""How long a stream outlives its revoked credential."""
 MAX_TAKE: Final = 512
 """Effects turned into frames without a pause: some milliseconds of work."""
 MAX_FRAME_BYTES: Final = MAX_MESSAGE_BYTES - 1024
@@ -113,14 +111,12 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         return said_goodbye
 
     async def _read(self, context: Any, outbox: WorkerOutbox, identity: Identity) -> bool:
-        checked_at = self._clock.now()
+        renewal = self._gate.renewal(identity)
         while True:
             frame = await context.read()
             if frame is EOF:
                 return False
-            if self._clock.now() - checked_at > RECHECK_S:
-                await self._gate.recheck(identity)
-                checked_at = self._clock.now()
+            await renewal.check()
             _check_frame(frame)
             # Before the frame is read: a full mailbox holds the worker back, by HTTP/2's own flow control.
             await self._loop.room()

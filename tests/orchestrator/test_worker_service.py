@@ -84,6 +84,20 @@ async def test_result_that_cannot_be_read_fails_its_attempt_and_is_acknowledged(
     worker.call.cancel()
 
 
+async def test_result_that_is_too_long_once_written_again_is_refused_and_the_request_stays_readable(
+    peer: Peer,
+) -> None:
+    worker = await peer.attach()
+    constellation = await peer.submit("r")
+    plan = await worker.assignment()
+    await worker.finish(plan.fencing_token, result="[" + ",".join(["1e15"] * 40_000) + "]")
+    assert list((await worker.read()).acknowledged) == [plan.fencing_token]
+    found = await state_of(peer, constellation)
+    assert found.stars[0].attempts[0].error.code == "invalid_result"
+    assert await code_of(peer.watch(constellation)) is grpc.StatusCode.OK
+    worker.call.cancel()
+
+
 async def test_result_with_a_token_of_nobody_is_acknowledged_and_changes_nothing(peer: Peer) -> None:
     worker = await peer.attach()
     constellation = await peer.submit("r")
