@@ -3,6 +3,7 @@
 import os
 import platform
 from collections.abc import Collection, Mapping
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
@@ -54,7 +55,7 @@ def count_cores() -> int:
 def find_gpus() -> tuple[Gpu, ...]:
     """The GPUs that NVML knows; none where there is no driver, or no NVML for Python."""
     try:
-        import pynvml  # type: ignore[import-untyped]  # it has no stubs
+        pynvml = import_module("pynvml")  # it has no stubs
     except ImportError:
         return ()
     try:

@@ -204,7 +204,8 @@ class Backoff:
     first_s: float = 0.1
     """Small, because a worker that is back within half a second should lose nothing."""
     multiplier: float = 2.0
-    max_s: float = 5.0
+    max_s: float = 2.0
+    """Well within a lease, so that a restarted orchestrator finds its workers before it gives their stars away."""
 
     def delay_s(self, failures: int, chance: float) -> float:
         """Seconds to wait after that many failures in a row (from 1); `chance` is uniform in [0, 1)."""

@@ -1,6 +1,7 @@
 """What a worker says of its machine, and its settings."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,9 +55,9 @@ def test_model_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) 
 @pytest.mark.parametrize(
     "changes", [{"name": "a/b"}, {"slots": 0}, {"slots": 5000}, {"threads": 0}, {"drain_s": float("nan")}]
 )
-def test_wrong_settings_are_named(changes: dict[str, object]) -> None:
+def test_wrong_settings_are_named(changes: dict[str, Any]) -> None:
     with pytest.raises(Misconfigured, match=next(iter(changes)).replace("_", "-")):
-        WorkSettings(**{"join": "127.0.0.1:1", "name": WorkerId("w"), **changes})  # type: ignore[arg-type]
+        WorkSettings(**{"join": "127.0.0.1:1", "name": WorkerId("w"), **changes})
 
 
 def test_credential_is_not_printed(tmp_path: Path) -> None:

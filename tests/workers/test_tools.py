@@ -48,6 +48,9 @@ async def test_tool_that_runs_away_is_killed_when_its_time_is_up(tools: Toolbox,
 
 async def test_leaving_ends_the_processes() -> None:
     async with Toolbox({}, TOOLS, max_processes=2, place="tests.workers.tools_for_tests:TOOLS") as toolbox:
-        await toolbox.call("noisy", {})
-        (process,) = toolbox._idle
-    assert process.returncode is not None
+        outcome = await toolbox.call("own_pid", {})
+        assert isinstance(outcome, ToolResult)
+        assert isinstance(outcome.value, int)
+        os.kill(outcome.value, 0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(outcome.value, 0)

@@ -37,4 +37,8 @@ def complain(arguments: Mapping[str, Any]) -> object:
     raise ValueError("not with these")
 
 
-TOOLS = {tool.__name__: Tool(tool) for tool in (noisy, crash, run_away, no_json, complain)}
+def own_pid(arguments: Mapping[str, Any]) -> object:
+    return os.getpid()
+
+
+TOOLS = {tool.__name__: Tool(tool) for tool in (noisy, crash, run_away, no_json, complain, own_pid)}
