@@ -71,8 +71,9 @@ def fork_prefix(board: Board, outlines: Iterable[Outline]) -> str:
     return " ".join((board_text(board), PARALLEL_OPENS, *map(outline_text, outlines), OUTLINES_CLOSE))
 
 
-def thread_opening(outline: Outline) -> str:
-    return f"<Thread> {outline.number} : {outline.move} {LEFT}"
+def thread_opening(outline: Outline, left: Iterable[int]) -> str:
+    """How the program opens a thread: its outline, and the numbers that it leaves, so that the model cannot misread."""
+    return f"<Thread> {outline.number} : {outline.move} {LEFT} {' '.join(map(str, left))} :"
 
 
 def join_opening(ended: Iterable[tuple[Outline, Sequence[Move]]]) -> str:

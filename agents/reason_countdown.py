@@ -27,6 +27,7 @@ from asterism.agents.countdown import (
     Board,
     InvalidBoard,
     Move,
+    after,
     expression_of,
     first_moves,
     verify,
@@ -202,9 +203,10 @@ def _parallel(board: Board, effort: Effort, accounting: Accounting) -> Asking[_F
         return Judgement(outcome, markup.struck_out(generated.text, claim))
 
     prefix = markup.fork_prefix(board, outlines)
+    openings = {name: markup.thread_opening(one, after(board.numbers, one.move) or ()) for name, one in by_name.items()}
     reports = yield from run_threads(
         prefix,
-        [ReasoningThread(name, " " + markup.thread_opening(outline)) for name, outline in by_name.items()],
+        [ReasoningThread(name, f" {opening}") for name, opening in openings.items()],
         sampling=effort.sampling(effort.tokens, markup.THREAD_CLOSES),
         policy="first-verified",
         judge=judge,

@@ -11,7 +11,7 @@ words = st.sampled_from([*markup.VOCABULARY[3:30], "2", "3", "4", "6", "8", "12"
 
 def test_every_word_of_a_prompt_is_in_the_vocabulary() -> None:
     outlines = [Outline(number, move) for number, move in enumerate(first_moves(BOARD), start=1)]
-    prompt = f"{markup.fork_prefix(BOARD, outlines)} {markup.thread_opening(outlines[0])}"
+    prompt = f"{markup.fork_prefix(BOARD, outlines)} {markup.thread_opening(outlines[0], (6, 7, 8))}"
     joined = markup.join_opening([(outlines[0], (outlines[1].move,)), (outlines[2], ())])
     assert {*prompt.split(), *joined.split()} <= set(markup.VOCABULARY)
 

@@ -16,8 +16,8 @@ OUTLINES = (
     "<Outline> 1 : 8 + 6 = 14 </Outline> <Outline> 2 : 4 * 3 = 12 </Outline> <Outline> 3 : 8 - 3 = 5 </Outline> "
     "</Outlines>"
 )
-WINNER = "6 8 12 : 12 needs + 12 - 36 * 2 : 8 - 6 = 2 yes 12 * 2 = 24 </Thread>"
-LOSER = "3 4 14 : 14 needs + 10 - 38 : 4 + 3 = 7 no none </Thread>"
+WINNER = "12 needs + 12 - 36 * 2 : 8 - 6 = 2 yes 12 * 2 = 24 </Thread>"
+LOSER = "14 needs + 10 - 38 : 4 + 3 = 7 no none </Thread>"
 ANSWER = "2 : 4 * 3 = 12 , 8 - 6 = 2 , 12 * 2 = 24 </Answer> <end>"
 
 
@@ -26,7 +26,7 @@ def good_model(prompt: str, sampling: Sampling) -> str:
         return OUTLINES
     if prompt.endswith("<Answer>"):
         return ANSWER
-    return WINNER if prompt.endswith("4 * 3 = 12 left") else LOSER
+    return WINNER if prompt.endswith("4 * 3 = 12 left 6 8 12 :") else LOSER
 
 
 def run(write: Writer, **inputs: Json) -> tuple[dict[str, Any], ScriptedWriter]:
@@ -44,7 +44,7 @@ def test_board_is_solved_by_the_thread_that_won() -> None:
     assert (value["numbers"], value["target"]) == ([3, 4, 6, 8], 24)
     fork = next(ask for ask in writer.asks if isinstance(ask, Fork))
     assert fork.prefix.endswith("</Outlines>")
-    assert [branch.suffix for branch in fork.branches][1] == " <Thread> 2 : 4 * 3 = 12 left"
+    assert [branch.suffix for branch in fork.branches][1] == " <Thread> 2 : 4 * 3 = 12 left 6 8 12 :"
 
 
 def test_join_tells_the_model_which_threads_ended_how() -> None:
@@ -82,12 +82,12 @@ def test_skip_beyond_every_first_move_is_a_success_without_a_solution() -> None:
 
 
 def test_false_claim_is_struck_out_and_the_thread_goes_on() -> None:
-    lie = "6 8 12 : 8 + 6 = 14 yes 14 + 12 = 24 </Thread>"
+    lie = "8 + 6 = 14 yes 14 + 12 = 24 </Thread>"
 
     def write(prompt: str, sampling: Sampling) -> str:
         if "8 + 6 = 14 no" in prompt:
             return "8 - 6 = 2 yes 12 * 2 = 24 </Thread>"
-        return lie if prompt.endswith("4 * 3 = 12 left") else good_model(prompt, sampling)
+        return lie if prompt.endswith("4 * 3 = 12 left 6 8 12 :") else good_model(prompt, sampling)
 
     value, _ = run(write, threads=3)
     assert value["solved"]

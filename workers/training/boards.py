@@ -31,20 +31,23 @@ def excluded_boards() -> frozenset[Board]:
     return frozenset((*read_boards(HELD_BACK), *read_boards(RESERVED)))
 
 
-def make_held_back(reserved: Sequence[Board], seed: int = HELD_BACK_SEED) -> tuple[Board, ...]:
+def make_held_back(
+    reserved: Sequence[Board],
+    seed: int = HELD_BACK_SEED,
+    count_24: int = HELD_BACK_24,
+    count_countdown: int = HELD_BACK_COUNTDOWN,
+) -> tuple[Board, ...]:
     """Distinct random boards that have a solution, fractions included: the Game of 24, then Countdown to 100."""
     rng = random.Random(seed)
     found: dict[Board, None] = {}
     taken = set(reserved)
-    for wanted in (HELD_BACK_24, HELD_BACK_24 + HELD_BACK_COUNTDOWN):
-        while len(found) < wanted:
-            board = (
-                Board(tuple(rng.choices(range(1, 14), k=4)), 24)
-                if wanted == HELD_BACK_24
-                else Board(tuple(rng.choices(range(1, 21), k=4)), rng.randint(10, 100))
-            )
-            if board not in taken and solve(board) is not None:
-                found.setdefault(board)
+    while len(found) < count_24 + count_countdown:
+        if len(found) < count_24:
+            board = Board(tuple(rng.choices(range(1, 14), k=4)), 24)
+        else:
+            board = Board(tuple(rng.choices(range(1, 21), k=4)), rng.randint(10, 100))
+        if board not in taken and solve(board) is not None:
+            found.setdefault(board)
     return tuple(found)
 
 

@@ -139,9 +139,14 @@ def winning_moves(numbers: tuple[int, ...], target: int) -> tuple[Move, Move] | 
 
 
 def _say_three(trace: Trace, numbers: tuple[int, ...], target: int, segment: int) -> None:
-    """What a thread says after `left`: round by round what is needed, and each move up to the first that wins."""
-    claim = winning_moves(numbers, target)
+    """What a search says after `left`: the numbers, and the rounds on them."""
     trace.say(f"{' '.join(map(str, numbers))} :", segment=segment)
+    _say_rounds(trace, numbers, target, segment)
+
+
+def _say_rounds(trace: Trace, numbers: tuple[int, ...], target: int, segment: int) -> None:
+    """Round by round what is needed, and each move up to the first that wins."""
+    claim = winning_moves(numbers, target)
     for beside, options in rounds(numbers):
         listed = " ".join(f"{operator} {value}" for operator, value in needs(beside, target))
         trace.say(f"{beside} {markup.NEEDS} {listed} :", segment=segment)
@@ -177,11 +182,11 @@ def parallel_trace(board: Board, rng: random.Random, threads: int = 4) -> Trace:
     shown = rng.sample(winners, min(len(winners), threads // 2))
     shown += rng.sample(losers, min(len(losers), threads - len(shown)))
     for segment, outline in enumerate(shown, start=1):
-        opening = markup.thread_opening(outline)
-        trace.say(opening, segment=segment, position=fork_position, weight=0.0)
         left = after(board.numbers, outline.move)
         assert left is not None
-        _say_three(trace, left, board.target, segment)
+        opening = markup.thread_opening(outline, left)
+        trace.say(opening, segment=segment, position=fork_position, weight=0.0)
+        _say_rounds(trace, left, board.target, segment)
         trace.say(markup.THREAD_CLOSES, segment=segment)
     if winners:
         _say_join(trace, board, winners[0], losers, fork_position, len(shown) + 1, rng)

@@ -1,0 +1,63 @@
+import random
+
+import torch
+
+from asterism.agents.countdown import Board
+from asterism.workers.engine.decoder import Decoder, DecoderConfig
+from asterism.workers.training.packed import pack, packed_logits, packed_loss
+from asterism.workers.training.traces import TOKEN_ID, Trace, parallel_trace, sequential_trace
+
+CONFIG = DecoderConfig(
+    vocab_size=len(TOKEN_ID),
+    hidden_size=32,
+    intermediate_size=48,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=640,
+)
+
+
+def decoder() -> Decoder:
+    torch.manual_seed(0)
+    return Decoder(CONFIG).eval()
+
+
+def traces() -> list[Trace]:
+    rng = random.Random(3)
+    return [parallel_trace(Board((3, 4, 6, 8), 24), rng), sequential_trace(Board((3, 8, 10), 24), rng)]
+
+
+def test_packed_threads_are_computed_as_if_each_stood_alone_behind_the_prefix() -> None:
+    model, both = decoder(), traces()
+    with torch.no_grad():
+        packed = packed_logits(model, pack(both))
+        for row, trace in enumerate(both):
+            prefix = [index for index, segment in enumerate(trace.segments) if segment == 0]
+            for wanted in set(trace.segments):
+                own = [index for index, segment in enumerate(trace.segments) if segment == wanted]
+                alone = prefix if wanted == 0 else prefix + own
+                logits = model(torch.tensor([[trace.token_ids[index] for index in alone]]))[0]
+                torch.testing.assert_close(packed[row, own], logits[-len(own) :], atol=1e-4, rtol=1e-4)
+
+
+def test_first_word_of_a_thread_is_not_predicted_from_its_neighbour() -> None:
+    trace = traces()[0]
+    batch = pack([trace])
+    starts = [index for index, (a, b) in enumerate(zip(trace.segments, trace.segments[1:], strict=False)) if a != b]
+    assert starts
+    assert batch.weights[0, starts].sum() == 0
+
+
+def test_padding_changes_nothing() -> None:
+    model, both = decoder(), traces()
+    alone = pack(both[1:])
+    with torch.no_grad():
+        padded = packed_logits(model, pack(both))[1, : alone.token_ids.shape[1]]
+        torch.testing.assert_close(padded, packed_logits(model, alone)[0], atol=1e-4, rtol=1e-4)
+
+
+def test_loss_is_finite_and_has_gradients_everywhere() -> None:
+    model = decoder()
+    torch.autograd.backward(packed_loss(model, pack(traces())))
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in model.parameters())

@@ -1,0 +1,85 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from asterism.workers.engine.decoder import Decoder
+from asterism.workers.engine.folder import load_folder
+from asterism.workers.training.optimizer import Optimizer, orthogonalised
+from asterism.workers.training.shape import CONFIG
+from asterism.workers.training.traces import TOKEN_ID
+from asterism.workers.training.train import Plan, embed_values, learning_rate_factor, train
+
+
+def plan(folder: Path, minutes: float) -> Plan:
+    return Plan(
+        minutes=minutes,
+        batch=1,
+        seed=3,
+        device=torch.device("cpu"),
+        bfloat16=False,
+        checkpoint=folder / "checkpoint.pt",
+        out=folder / "model",
+    )
+
+
+def test_training_goes_on_from_its_checkpoint_and_writes_a_model(tmp_path: Path) -> None:
+    first = train(plan(tmp_path, 0.005))
+    second = train(plan(tmp_path, first.spent_s / 60 + 0.001))
+    assert second.steps > first.steps
+    assert second.spent_s > first.spent_s
+    model = load_folder(tmp_path / "model")
+    assert model.decoder.config == CONFIG
+    ids = model.tokenizer.encode("<Board> 3 4 6 8 -> 24").ids
+    assert ids == [TOKEN_ID[word] for word in ("<Board>", "3", "4", "6", "8", "->", "24")]
+    assert json.loads((tmp_path / "model" / "config.json").read_text())["model_type"] == "llama"
+
+
+def test_text_survives_the_tokenizer(tmp_path: Path) -> None:
+    train(plan(tmp_path, 0.0))
+    tokenizer = load_folder(tmp_path / "model").tokenizer
+    text = "<Outline> 1 : 6 + 4 = 10 </Outline>"
+    assert tokenizer.decode(tokenizer.encode(text).ids) == text
+
+
+@pytest.mark.parametrize(
+    ("used", "steps", "factor"),
+    [(0.0, 0, 0.02), (0.0, 1000, 1.0), (0.5, 1000, 1.0), (0.75, 1000, 0.5), (1.0, 1000, 0.0)],
+)
+def test_learning_rate_warms_up_stays_and_decays_to_nothing(used: float, steps: int, factor: float) -> None:
+    assert learning_rate_factor(used, steps) == pytest.approx(factor)
+
+
+def test_near_numbers_start_with_like_embeddings() -> None:
+    torch.manual_seed(0)
+    decoder = Decoder(CONFIG)
+    embed_values(decoder, seed=0)
+    table = decoder.model.embed_tokens.weight
+    similar = torch.nn.functional.cosine_similarity
+    near = similar(table[TOKEN_ID["100"]], table[TOKEN_ID["120"]], dim=0)
+    assert near > similar(table[TOKEN_ID["100"]], table[TOKEN_ID["7"]], dim=0)
+
+
+def test_muon_updates_are_nearly_orthogonal() -> None:
+    torch.manual_seed(0)
+    for shape in ((3, 32, 16), (3, 16, 32)):
+        values = torch.linalg.svdvals(orthogonalised(torch.randn(*shape)))
+        assert values.min() > 0.5
+        assert values.max() < 1.5
+
+
+def test_one_step_lowers_the_loss_it_was_taken_on() -> None:
+    torch.manual_seed(0)
+    decoder = Decoder(CONFIG)
+    optimizer = Optimizer(decoder)
+    ids = torch.randint(0, len(TOKEN_ID), (2, 24))
+
+    def loss() -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(decoder(ids)[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+
+    before = loss()
+    for _ in range(3):
+        torch.autograd.backward(loss())
+        optimizer.step(1.0)
+    assert loss() < before
