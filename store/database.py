@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import ArgumentError, DatabaseError
 
 from asterism.orchestrator.core.errors import Misconfigured
 from asterism.store.lock import FileLock
@@ -57,7 +59,7 @@ class Database:
 
     def __init__(self, location: str | Path, *, synchronous: Synchronous = "FULL") -> None:
         self._path = _path(location)
-        self._synchronous = synchronous
+        self._synchronous: Synchronous = synchronous
         self._lock = None if self._path is None else FileLock(self._path.with_name(self._path.name + ".lock"))
         self._writer: Connected | None = None
         self._reader: Connected | None = None
@@ -72,7 +74,7 @@ class Database:
             raise Misconfigured("store", f"{self._path} is in use by process {holder}; stop that one, or take another")
         try:
             await self._connect(migrate if holder is None else need_newest)
-        except sa.exc.DatabaseError as error:
+        except DatabaseError as error:
             await self.close()
             raise Misconfigured("store", f"{self._path} cannot be opened: {error.orig}") from error
         except Misconfigured:
@@ -116,7 +118,7 @@ def _path(location: str | Path) -> Path | None:
     if "://" in text:
         try:
             url = sa.make_url(text)
-        except sa.exc.ArgumentError as error:
+        except ArgumentError as error:
             raise Misconfigured("store", f"{text} is no URL of a database") from error
         if url.get_backend_name() != "sqlite":
             raise Misconfigured("store", f"{url.get_backend_name()} is not supported; give a path or sqlite:///PATH")
@@ -142,6 +144,6 @@ def _engine(path: Path | None, synchronous: Synchronous, begin: str) -> sa.Engin
     def on_begin(connection: sa.Connection) -> None:
         connection.exec_driver_sql(begin)
 
-    sa.event.listen(engine, "connect", on_connect)
-    sa.event.listen(engine, "begin", on_begin)
+    event.listen(engine, "connect", on_connect)
+    event.listen(engine, "begin", on_begin)
     return engine

@@ -54,6 +54,20 @@ def _graph_queries(chosen: sa.ColumnElement[bool] | sa.TextClause) -> tuple[sa.S
 
 LIVE_GRAPHS: Final = _graph_queries(_IS_LIVE)
 ONE_GRAPH: Final = _graph_queries(_IS_NAMED)
+_SUMMARY: Final[list[sa.Column[Any]]] = [
+    requests.c.constellation,
+    requests.c.request_id,
+    requests.c.owner,
+    requests.c.name,
+    requests.c.form,
+    requests.c.created_at,
+    constellations.c.state,
+    constellations.c.reason,
+    constellations.c.ended_at,
+    constellations.c.revision,
+    constellations.c.stars,
+    constellations.c.stars_terminal,
+]
 READ_WORKERS: Final = sa.select(workers).order_by(workers.c.worker)
 READ_ORCHESTRATOR: Final = sa.select(orchestrator).where(orchestrator.c.id == 1)
 LAST_SEQ: Final = sa.select(sa.func.max(journal.c.seq))
@@ -107,20 +121,7 @@ def summaries_query(
 ) -> sa.Select[Any]:
     """Newest first: along the key of `requests`, or along its index by owner."""
     query = (
-        sa.select(
-            requests.c.constellation,
-            requests.c.request_id,
-            requests.c.owner,
-            requests.c.name,
-            requests.c.form,
-            requests.c.created_at,
-            constellations.c.state,
-            constellations.c.reason,
-            constellations.c.ended_at,
-            constellations.c.revision,
-            constellations.c.stars,
-            constellations.c.stars_terminal,
-        )
+        sa.select(*_SUMMARY)
         .join(constellations, constellations.c.constellation == requests.c.constellation)
         .order_by(requests.c.constellation.desc())
         .limit(limit)

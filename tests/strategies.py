@@ -364,6 +364,7 @@ events: SearchStrategy[ev.Event] = st.one_of(
     st.builds(ev.WorkerAttached, times, worker_ids, names, profiles, st.lists(held_attempts, max_size=3).map(tuple)),
     st.builds(ev.WorkerDetached, times, worker_ids, names, st.booleans(), chances),
     st.builds(ev.WorkerRenewed, times, worker_ids),
+    st.builds(ev.WorkerLeaving, times, worker_ids),
     st.builds(ev.DrainRequested, times, worker_ids, st.booleans()),
     st.builds(ev.LabelRequested, times, worker_ids, st.dictionaries(names, st.none() | names, max_size=3)),
     st.builds(ev.AttemptProgressed, times, worker_ids, fencing_tokens, st.lists(chunks, max_size=3).map(tuple)),

@@ -257,11 +257,9 @@ def test_statement_finds_its_rows_by_a_key(name: str, statement: sa.ClauseElemen
     )
     engine = sa.create_engine("sqlite://")
     METADATA.create_all(engine)
-    values = {key: 1 for key in compiled.params}
+    values = dict.fromkeys(compiled.params or {}, 1)
     with engine.connect() as connection:
-        raw = connection.connection.dbapi_connection
-        assert raw is not None
-        plan = [row[3] for row in raw.cursor().execute(f"EXPLAIN QUERY PLAN {compiled}", values)]
+        plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", values)]
     engine.dispose()
     assert plan or name == "LAST_SEQ"
     # A scan of the partial index of what is live reads just what is asked for.
