@@ -13,11 +13,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final, TextIO, TypeVar
+from typing import TYPE_CHECKING, Final, TextIO, TypeVar
 
 from asterism.orchestrator.core.errors import AsterismError, Misconfigured
 from asterism.protocol.commands.actions.running import beside
 from asterism.protocol.view.wording import one_line
+
+if TYPE_CHECKING:
+    from asterism.protocol.client import AsyncClient
 
 _READY_S: Final = 30.0
 """Longest start of an orchestrator, in seconds: recovery of a large journal on a slow disk included."""
@@ -27,6 +30,8 @@ _WORKER_DRAIN_S: Final = 8.0
 """How long a worker lets its stars go on, in seconds: less than `_DRAIN_S`, so that it says goodbye."""
 _LOOK_S: Final = 0.02
 """Time between two looks for the ready file: a file that another process writes has no event to wait for."""
+_LOOK_AT_FLEET_S: Final = 0.1
+"""Time between two looks at the fleet while its workers join, in seconds: the fleet service has no watch."""
 _LOG_TAIL: Final = 5
 """Lines of a dead child's log that the error repeats."""
 _PRIVATE: Final = ("ASTERISM_ADDRESS", "ASTERISM_TOKEN", "ASTERISM_TOKEN_FILE", "ASTERISM_CA_FILE", "ASTERISM_LISTEN")
@@ -185,6 +190,12 @@ async def local_fleet(setup: LocalSetup) -> AsyncIterator[LocalFleet]:
     finally:
         ready.unlink(missing_ok=True)
         await fleet.stop()
+
+
+async def all_joined(client: "AsyncClient", workers: int) -> None:
+    """Waits until so many workers are attached; a child that dies in the meantime is the guard's business."""
+    while sum(worker.is_attached for worker in await client.workers()) < workers:  # noqa: ASYNC110 - nothing to wait on
+        await asyncio.sleep(_LOOK_AT_FLEET_S)
 
 
 def data_folder() -> Path:

@@ -21,6 +21,7 @@ from asterism.protocol.commands.actions.graph import write
 from asterism.protocol.commands.actions.local import (
     LocalFleet,
     LocalSetup,
+    all_joined,
     claim_data_folder,
     local_fleet,
     missing_extras,
@@ -108,6 +109,8 @@ async def _run(
             sys.stderr.write(f"starting an orchestrator and {count(workers or _WORKERS, 'worker')} on this machine\n")
         async with _own(claim.folder, workers or _WORKERS) as fleet, AsyncClient(fleet.address) as client:
             await fleet.guard(_cancel_orphans(client))
+            # Else the door would judge the request by the workers of an earlier time.
+            await fleet.guard(all_joined(client, workers or _WORKERS))
             return await fleet.guard(_follow(client, interrupts, wish, fleet))
 
 

@@ -1,17 +1,16 @@
 """Keeps an orchestrator and workers on this machine until Ctrl-C."""
 
-import asyncio
 import json
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
 
 from asterism.orchestrator.core.errors import Misconfigured
 from asterism.protocol.channel import is_loopback
 from asterism.protocol.commands.actions.local import (
     LocalFleet,
     LocalSetup,
+    all_joined,
     claim_data_folder,
     local_fleet,
     missing_extras,
@@ -19,9 +18,6 @@ from asterism.protocol.commands.actions.local import (
 from asterism.protocol.commands.actions.running import Interrupts, run_to_exit
 from asterism.protocol.commands.ending import ExitCode
 from asterism.protocol.commands.options import Output
-
-_LOOK_S: Final = 0.1
-"""Time between two looks at the fleet while its workers join, in seconds."""
 
 
 def up(
@@ -68,8 +64,7 @@ async def _keep(interrupts: Interrupts, fleet: LocalFleet, workers: int, folder:
     from asterism.protocol.client import AsyncClient
 
     async with AsyncClient(fleet.address) as client:
-        while sum(worker.is_attached for worker in await client.workers()) < workers:  # noqa: ASYNC110 - no watch to wait on
-            await asyncio.sleep(_LOOK_S)
+        await all_joined(client, workers)
     if output is Output.JSON:
         ready = {"address": fleet.address, "workers": workers, "data_dir": str(folder), "pids": fleet.process_ids}
         sys.stdout.write(json.dumps(ready) + "\n")
