@@ -1,6 +1,7 @@
 """The commands `serve`, `config` and `token`. Light at import: everything else is imported when one runs."""
 
 import json
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
@@ -99,13 +100,14 @@ def serve(
 
 
 def config(
+    flags: Annotated[list[str] | None, typer.Argument(help="After `--`: flags as `serve` takes them.")] = None,
     config: ConfigFile = None,
     output: OutputFormat = Output.TEXT,
 ) -> None:
-    """Print every setting of `serve`, and where its value came from: default, file or environment."""
+    """Print every setting of `serve`, and where its value came from: default, file, environment or flag."""
     from asterism.orchestrator.config import load
 
-    loaded = load({}, file=config)
+    loaded = load(read_flags(flags or []), file=config)
     rows = _rows(loaded)
     if output is Output.JSON:
         typer.echo(json.dumps({name: {"value": value, "source": source} for name, value, source in rows}))
@@ -113,6 +115,17 @@ def config(
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     for name, value, source in rows:
         typer.echo(f"{name.ljust(widths[0])}  {value.ljust(widths[1])}  {source}")
+
+
+def read_flags(words: Sequence[str]) -> dict[str, object]:
+    """The settings that `--some-name value` pairs give; raises InvalidField for what is no such pair."""
+    names, values = words[::2], words[1::2]
+    for name in names:
+        if not name.startswith("--"):
+            raise InvalidField("flags", f"{name!r} is no flag: write --name value")
+    if len(names) > len(values):
+        raise InvalidField("flags", f"{names[-1]} has no value")
+    return {name[2:].replace("-", "_"): value for name, value in zip(names, values, strict=True)}
 
 
 def _rows(loaded: "Loaded") -> list[tuple[str, str, str]]:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from asterism.orchestrator.cli import read_flags
 from asterism.orchestrator.config import Settings, load
-from asterism.orchestrator.core.errors import Misconfigured
+from asterism.orchestrator.core.errors import InvalidField, Misconfigured
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +50,12 @@ def test_bad_value_is_named_with_its_source(flags: dict[str, object], setting: s
     with pytest.raises(Misconfigured, match="from: flag") as caught:
         load(flags)
     assert caught.value.setting == setting
+
+
+@pytest.mark.parametrize("words", [["lease-s", "3"], ["--lease-s"], ["--lease-s", "3", "--listen"]])
+def test_words_that_are_no_flags_are_refused(words: list[str]) -> None:
+    with pytest.raises(InvalidField):
+        read_flags(words)
 
 
 def test_named_file_must_exist_and_be_toml(tmp_path: Path) -> None:

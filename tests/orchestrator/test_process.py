@@ -154,9 +154,10 @@ async def test_join_token_is_all_that_a_peer_needs_to_trust_and_be_trusted(tmp_p
 
 async def test_config_prints_every_value_with_its_source(tmp_path: Path) -> None:
     (tmp_path / "orchestrator.toml").write_text("lease_s = 3.0\n")
-    process = await start(tmp_path, "config", "--output", "json", ASTERISM_DRAIN_S="4")
+    process = await start(tmp_path, "config", "--output", "json", "--", "--listen", "127.0.0.1:1", ASTERISM_DRAIN_S="4")
     out, _ = await process.communicate()
     printed = json.loads(out)
     assert printed["lease_s"] == {"value": "3.0", "source": f"file {tmp_path / 'orchestrator.toml'}"}
     assert printed["drain_s"] == {"value": "4.0", "source": "environment"}
-    assert printed["listen"] == {"value": "127.0.0.1:7465", "source": "default"}
+    assert printed["listen"] == {"value": "127.0.0.1:1", "source": "flag"}
+    assert printed["max_watches"] == {"value": "64", "source": "default"}
