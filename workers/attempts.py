@@ -4,11 +4,15 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import structlog
+
 from asterism.orchestrator.core.effects import Assign
 from asterism.orchestrator.core.ids import FencingToken
 from asterism.orchestrator.core.star import StarKind
 from asterism.workers.reports import Failed, Report, Stopped, describe_error
 from asterism.workers.runner import Runner, Tools, report_tool
+
+_log = structlog.get_logger(__name__)
 
 
 class Ledger(Protocol):
@@ -94,5 +98,6 @@ def _report_timeout(assignment: Assign) -> Report:
 
 
 def _report_fault(assignment: Assign, error: Exception) -> Report:
+    _log.error("program at fault", star=assignment.star, program=assignment.program, exc_info=error)
     message = f"{type(error).__name__}: {error}"
     return Failed(assignment.fencing_token, describe_error("program_error", message, retryable=True))

@@ -140,7 +140,7 @@ async def _engines(settings: WorkSettings) -> AsyncIterator[Mapping[str, Engine]
     try:
         for name, folder in folders.items():
             # Importing torch and reading weights takes seconds; signals are taken meanwhile.
-            engine = await asyncio.to_thread(_load_engine, folder, settings.threads)
+            engine = await asyncio.to_thread(_load_engine, folder, settings)
             await engine.start()
             engines[name] = engine
         yield engines
@@ -149,8 +149,12 @@ async def _engines(settings: WorkSettings) -> AsyncIterator[Mapping[str, Engine]
             await engine.close()
 
 
-def _load_engine(folder: Path, threads: int) -> Engine:
+def _load_engine(folder: Path, settings: WorkSettings) -> Engine:
+    import torch
+
     from asterism.workers.engine.folder import load_folder
     from asterism.workers.engine.torch_engine import TorchEngine
 
-    return TorchEngine(load_folder(folder), os_threads=threads)
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise Misconfigured("device", "torch finds no NVIDIA GPU here; take cpu")
+    return TorchEngine(load_folder(folder), os_threads=settings.threads, device=settings.device)

@@ -11,6 +11,7 @@ from asterism.orchestrator.core.errors import Misconfigured
 from asterism.orchestrator.core.ids import WorkerId, is_name
 
 MAX_SLOTS: Final = 4096
+DEVICES: Final = ("cpu", "cuda")
 MAX_LABEL: Final = 64
 """Characters of a label's key and of its value."""
 
@@ -34,6 +35,8 @@ class WorkSettings:
     labels: Mapping[str, str] = field(default_factory=dict)
     threads: int = 1
     """OS threads that torch may use."""
+    device: str = "cpu"
+    """Where torch computes: `cpu`, or `cuda` for an NVIDIA GPU."""
     drain_s: float = 30.0
     """How long running stars may go on after SIGTERM."""
 
@@ -45,6 +48,8 @@ class WorkSettings:
             raise Misconfigured("slots", f"is {self.slots}; 1 to {MAX_SLOTS}")
         if self.threads < 1:
             raise Misconfigured("threads", f"is {self.threads}; at least 1")
+        if self.device not in DEVICES:
+            raise Misconfigured("device", f"is {self.device!r}; one of {', '.join(DEVICES)}")
         if not 0 <= self.drain_s <= 86_400:
             raise Misconfigured("drain-s", f"is {self.drain_s:g}; 0 to 86400 seconds")
 

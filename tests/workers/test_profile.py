@@ -53,7 +53,8 @@ def test_model_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "changes", [{"name": "a/b"}, {"slots": 0}, {"slots": 5000}, {"threads": 0}, {"drain_s": float("nan")}]
+    "changes",
+    [{"name": "a/b"}, {"slots": 0}, {"slots": 5000}, {"threads": 0}, {"device": "tpu"}, {"drain_s": float("nan")}],
 )
 def test_wrong_settings_are_named(changes: dict[str, Any]) -> None:
     with pytest.raises(Misconfigured, match=next(iter(changes)).replace("_", "-")):
