@@ -65,11 +65,11 @@ async def _keep(interrupts: Interrupts, fleet: LocalFleet, workers: int, folder:
 
     async with AsyncClient(fleet.address) as client:
         await all_joined(client, workers)
-    if output is Output.JSON:
-        ready = {"address": fleet.address, "workers": workers, "data_dir": str(folder), "pids": fleet.process_ids}
-        sys.stdout.write(json.dumps(ready) + "\n")
-    else:
-        sys.stdout.write(f"asterism is ready at {fleet.address} with {workers} workers (Ctrl-C ends it)\n")
-    sys.stdout.flush()
-    with interrupts.listening():
+    with interrupts.listening():  # before the ready line: who reads it may end this at once
+        if output is Output.JSON:
+            ready = {"address": fleet.address, "workers": workers, "data_dir": str(folder), "pids": fleet.process_ids}
+            sys.stdout.write(json.dumps(ready) + "\n")
+        else:
+            sys.stdout.write(f"asterism is ready at {fleet.address} with {workers} workers (Ctrl-C ends it)\n")
+        sys.stdout.flush()
         await interrupts.first()
