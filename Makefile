@@ -55,7 +55,7 @@ lint: dev ## style
 types: dev ## both type checkers
 	$(BIN)/mypy
 	$(BIN)/mypy tests
-	$(BIN)/basedpyright
+	$(BIN)/basedpyright --pythonpath $(BIN)/python --level error
 
 imports: dev ## the import contracts
 	$(BIN)/lint-imports
