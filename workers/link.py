@@ -95,6 +95,7 @@ class Link:
         self._settled = asyncio.Event()
         self._attached = asyncio.Event()
         self._leaving = asyncio.Event()
+        self._is_streaming = False
         self._numbers = itertools.count(1)
         self._answers: dict[tuple[FencingToken, int], asyncio.Future[EditReply]] = {}
         self._lease_end: asyncio.TimerHandle | None = None
@@ -200,6 +201,7 @@ class Link:
         self._welcomed(incoming.welcome)
         self._take(incoming)
         failure: Exception | None = None
+        self._is_streaming = True
         async with asyncio.timeout(None) as patience, asyncio.TaskGroup() as group:
             writer = group.create_task(self._write_all(call, patience))
             try:
@@ -209,6 +211,8 @@ class Link:
                         break
             except (grpc.aio.AioRpcError, InvalidField) as error:
                 failure = error
+            # The flag too: a cancellation that meets the end of a write is lost in gRPC.
+            self._is_streaming = False
             writer.cancel()
         if failure is not None:
             raise failure
@@ -225,8 +229,7 @@ class Link:
 
         After our goodbye the orchestrator ends the stream; `patience` is bounded then.
         """
-        is_open = True
-        while is_open:
+        while self._is_streaming:
             if not self._session.has_something_to_send:
                 self._wake.clear()
                 try:
@@ -236,7 +239,8 @@ class Link:
                     pass
             outgoing = self._session.take()
             self._room.set()
-            is_open = await _write(call, frame_to_proto(outgoing))
+            if not await _write(call, frame_to_proto(outgoing)):
+                return
             if outgoing.is_goodbye:
                 patience.reschedule(asyncio.get_running_loop().time() + GOODBYE_TIMEOUT_S)
                 return

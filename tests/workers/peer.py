@@ -100,7 +100,8 @@ class Peer(worker_pb2_grpc.WorkerServiceServicer):
 
     async def _read(self, context: Any, stream: Stream) -> None:
         try:
-            while isinstance(frame := await context.read(), worker_pb2.WorkerFrame):
+            # A cancellation that meets an arriving frame is lost in gRPC's read: the flag is what ends the loop.
+            while not stream.end.is_set() and isinstance(frame := await context.read(), worker_pb2.WorkerFrame):
                 stream.take(frame)
         finally:
             stream.take(None)
