@@ -9,7 +9,7 @@ from asterism.orchestrator.core.errors import AsterismError, InvalidEdit
 from asterism.orchestrator.core.events import AttemptFailed, AttemptProgressed, AttemptSucceeded, EditsProposed
 from asterism.orchestrator.core.ids import FencingToken, WorkerId
 from asterism.orchestrator.core.records import AttemptEnded, EditsApplied, EditsRefused, SlotReleased
-from asterism.orchestrator.core.retry import retry_at
+from asterism.orchestrator.core.retry import retry_at, to_latest
 from asterism.orchestrator.core.star import AttemptOutcome, StarError, StarState, TaskStar
 from asterism.orchestrator.core.state import Lease
 from asterism.orchestrator.core.turn import Turn
@@ -135,6 +135,7 @@ def edit_for_star(turn: Turn, constellation: TaskConstellation, star: TaskStar, 
             batch = without_repeats(constellation, batch)
             if not batch.edits:
                 return None
+        batch = to_latest(constellation, batch)
         check_batch(constellation, batch, turn.state.known_capabilities(), by=star.spec.id)
     except AsterismError as refusal:
         turn.record(EditsRefused(turn.seq, turn.at, constellation.id, by, (refusal.message,)))

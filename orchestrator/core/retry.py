@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Final
 
 from asterism.orchestrator.core.constellation import TaskConstellation
-from asterism.orchestrator.core.edits import AddLine, AddStar, Edit, EditBatch
+from asterism.orchestrator.core.edits import AddLine, AddStar, CancelStar, Edit, EditBatch
 from asterism.orchestrator.core.errors import WrongState
 from asterism.orchestrator.core.ids import StarId
 from asterism.orchestrator.core.star import AttemptOutcome, OutputOf, RetryPolicy, StarInput, StarState, TaskStar
@@ -81,6 +81,36 @@ def successor(star: StarId) -> StarId:
 def has_successor(constellation: TaskConstellation, star: StarId) -> bool:
     """Whether `star` has been retried already."""
     return successor(star) in constellation.stars
+
+
+def to_latest(constellation: TaskConstellation, batch: EditBatch) -> EditBatch:
+    """The batch of a star, with the latest successor of each star that it names in lines, inputs or to cancel.
+
+    A plan names stars as it knew them: when some were retried meanwhile, it means what runs in their place.
+    """
+    return EditBatch(tuple(_edit_to_latest(constellation, edit) for edit in batch.edits), batch.base_revision)
+
+
+def _edit_to_latest(constellation: TaskConstellation, edit: Edit) -> Edit:
+    match edit:
+        case AddLine(line):
+            parent, child = _latest(constellation, line.parent), _latest(constellation, line.child)
+            return AddLine(replace(line, parent=parent, child=child))
+        case CancelStar(star):
+            return CancelStar(_latest(constellation, star))
+        case AddStar(spec):
+            named = {source.star for source in spec.inputs.values() if isinstance(source, OutputOf)}
+            latest = {star: _latest(constellation, star) for star in named}
+            inputs = {name: _redirect(source, latest) for name, source in spec.inputs.items()}
+            return AddStar(replace(spec, inputs=inputs))
+        case _:
+            return edit
+
+
+def _latest(constellation: TaskConstellation, star: StarId) -> StarId:
+    while has_successor(constellation, star):
+        star = successor(star)
+    return star
 
 
 def _redirect(source: StarInput, successors: dict[StarId, StarId]) -> StarInput:

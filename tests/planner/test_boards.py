@@ -13,13 +13,14 @@ from asterism.agents.countdown import Board, solve
 from asterism.agents.report import gather_boards
 from asterism.orchestrator.core.effects import Assign
 from asterism.orchestrator.core.errors import InvalidField
+from asterism.orchestrator.core.events import CancelRequested, RetryRequested
 from asterism.orchestrator.core.ids import StarId
 from asterism.orchestrator.core.request import ConstellationState, Request
 from asterism.orchestrator.core.star import StarState
 from asterism.orchestrator.core.values import Json
 from asterism.planner.boards import BoardOptions, first_level, most_stars, next_level, read_boards, read_options
 from asterism.planner.programs import plan, plan_next
-from tests.planner.fleet import Ended, Fleet
+from tests.planner.fleet import ID, Ended, Fleet
 
 End: TypeAlias = Literal["solved", "unsolved", "failed"]
 
@@ -106,9 +107,11 @@ def _end_of(assign: Assign, end: End) -> Ended:
     )
 
 
-def _play(fleet: Fleet, data: st.DataObject, ends: st.SearchStrategy[End]) -> None:
-    """Run the request to its end; who ends next, and how, is drawn, and a plan may be overtaken by what it added."""
-    while fleet.constellation.state is ConstellationState.RUNNING:
+def _play(fleet: Fleet, data: st.DataObject, ends: st.SearchStrategy[End], steps: int = 10_000) -> None:
+    """Run the request to its end or for so many ends of stars; who ends next, and how, is drawn."""
+    for _ in range(steps):
+        if fleet.constellation.state is not ConstellationState.RUNNING:
+            return
         token = data.draw(st.sampled_from(sorted(fleet.running)), label="who ends next")
         assign = fleet.running[token]
         match assign.program:
@@ -125,7 +128,7 @@ def _play(fleet: Fleet, data: st.DataObject, ends: st.SearchStrategy[End]) -> No
         fleet.end(token, ended)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.data(),
     st.lists(st.sampled_from([SOLVABLE, UNSOLVABLE, "1 2 3 4 5"]), min_size=1, max_size=3),
@@ -145,18 +148,38 @@ def test_every_order_of_ends_leads_to_the_truth_about_every_board(
     assert fleet.refusals == []
     assert constellation.state is ConstellationState.SUCCEEDED, constellation.reason
     assert len(constellation.stars) <= most_stars(len(lines), read_options(options))
-    (report,) = constellation.answer().values()
-    assert isinstance(report, Mapping)
-    answers = report["boards"]
-    assert isinstance(answers, list | tuple)
-    for line, answer in zip(lines, answers, strict=True):
-        assert isinstance(answer, Mapping)
-        is_solvable = line != UNSOLVABLE
+    for line, answer in zip(lines, _answers(fleet), strict=True):
         if search:
-            assert answer["answer"] == ("solution" if is_solvable else "none exists")
+            assert answer == ("none exists" if line == UNSOLVABLE else "solution")
         else:
-            assert answer["answer"] in ("solution", "not found within the budget")
+            assert answer in ("solution", "not found within the budget")
     assert all(star.state.is_terminal for star in constellation.stars.values())
+
+
+def _answers(fleet: Fleet) -> list[Json]:
+    """What the report says of each board."""
+    (report,) = fleet.constellation.answer().values()
+    assert isinstance(report, Mapping)
+    boards = report["boards"]
+    assert isinstance(boards, list | tuple)
+    return [board["answer"] for board in boards if isinstance(board, Mapping)]
+
+
+@settings(max_examples=40)
+@given(st.data(), st.integers(0, 14))
+def test_a_request_cancelled_at_any_moment_is_retried_to_the_truth(data: st.DataObject, steps: int) -> None:
+    fleet = Fleet(Request("boards", f"{SOLVABLE}\n{UNSOLVABLE}", options={"threads": 2}))
+    ends: st.SearchStrategy[End] = st.sampled_from(["solved", "unsolved"])
+    _play(fleet, data, ends, steps)
+    if fleet.constellation.state is ConstellationState.RUNNING:
+        fleet.step(lambda at: CancelRequested(at, ID, "changed my mind"))
+        fleet.step(lambda at: RetryRequested(at, ID, "me"))
+
+    _play(fleet, data, ends)
+
+    assert fleet.refusals == []
+    assert fleet.constellation.state is ConstellationState.SUCCEEDED, fleet.constellation.reason
+    assert _answers(fleet) == ["solution", "none exists"]
 
 
 def test_a_solved_board_cancels_its_sibling_and_its_follower() -> None:
