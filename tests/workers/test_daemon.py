@@ -83,6 +83,7 @@ async def test_second_signal_leaves_at_once(peer: Peer) -> None:
 async def test_refused_identity_ends_the_worker_with_its_reason(peer: Peer) -> None:
     async with worker(peer) as process:
         stream = await peer.next_stream()
+        await stream.hear()  # a peer that ends in the midst of its first read may never end
         stream.close(Unauthenticated("this credential has ended"))
         assert process.stderr is not None
         said = (await process.stderr.read()).decode()
