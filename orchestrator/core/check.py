@@ -105,7 +105,8 @@ class _Draft:
                 assert_never(edit)
 
     def _add_star(self, spec: StarSpec) -> None:
-        if spec.id in self._graph.stars or spec.id in self._added:
+        # A name is not free again in the batch that removes it: what the draft knows of the old star would stick to it.
+        if spec.id in self._graph.stars or spec.id in self._added or spec.id in self._removed:
             raise InvalidEdit(spec.id, "there is a star of this name already")
         if len(self._graph.stars) + len(self._added) >= self._graph.budget.stars:
             raise InvalidEdit(spec.id, f"the request's budget of {self._graph.budget.stars} stars is used up")
