@@ -1,4 +1,4 @@
-"""Measures a model folder on the held-back boards: `python -m asterism.workers.training.evaluate FOLDER`.
+"""Measures a model folder on the held-back boards: `python -m asterism.workers.training.evaluate`.
 
 It runs the shipped program on the shipped engine, many boards at a time, greedy: k reasoning threads for k = 1, 4, 16,
 and sequential search with as many token ids for every board as the costliest board took with k threads. A board counts
@@ -44,6 +44,7 @@ from asterism.workers.training.boards import HELD_BACK, HELD_BACK_24, read_board
 
 THREAD_COUNTS: Final = (1, 4, 16)
 TOKENS_A_THREAD: Final = 150
+SHIPPED: Final = Path(__file__).parents[1] / "models" / "countdown"
 _CONTEXT: Final = ProgramContext(constellation="evaluation", star="board", attempt=1, revision=0)
 
 
@@ -213,7 +214,7 @@ async def evaluate(folder: Path, boards: Sequence[Board], at_once: int) -> list[
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?", default=SHIPPED)
     parser.add_argument("--boards", type=int, default=0, help="so many of the held-back boards, spread evenly; 0: all")
     parser.add_argument("--at-once", type=int, default=8)
     parser.add_argument("--out", type=Path)
