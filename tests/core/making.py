@@ -42,6 +42,7 @@ LEASE_S = 1000.0
 C = ConstellationId("c")
 ADA, BOB = WorkerId("ada"), WorkerId("bob")
 PLAN, X, Y, Z = StarId("plan"), StarId("x"), StarId("y"), StarId("z")
+ENDLESS = Budget(seconds=None)
 BOOM = StarError("boom", "it broke", retryable=True)
 FATAL = StarError("fatal", "it broke for good")
 
@@ -96,7 +97,7 @@ class Scene:
         attempts = tuple(HeldAttempt(FencingToken(token)) for token in held)
         return self.tell(WorkerAttached(self.at, worker, instance, profile(slots, **changes), attempts))
 
-    def submit(self, name: str = "c", budget: Budget = Budget(seconds=None), plan: StarSpec | None = None) -> Outcome:
+    def submit(self, name: str = "c", budget: Budget = ENDLESS, plan: StarSpec | None = None) -> Outcome:
         spec = plan_star() if plan is None else plan
         request = Request("boards", "1 2 3 4")
         return self.tell(RequestSubmitted(self.at, ConstellationId(name), name, "me", request, budget, spec))
@@ -146,7 +147,7 @@ class Scene:
         return set(self.machine.workers[worker].running)
 
 
-def graph(*edits: Edit, slots: int = 8, budget: Budget = Budget(seconds=None)) -> Scene:
+def graph(*edits: Edit, slots: int = 8, budget: Budget = ENDLESS) -> Scene:
     """A request whose plan star runs on `ada` since 0 s, and what else a client has put into it then."""
     scene = Scene(slots)
     scene.submit(budget=budget)

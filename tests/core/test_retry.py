@@ -1,0 +1,221 @@
+"""When an attempt is repeated, and what repeats a whole request."""
+
+import pytest
+
+from asterism.orchestrator.core.edits import AddLine, AddStar
+from asterism.orchestrator.core.errors import WrongState
+from asterism.orchestrator.core.events import CancelRequested, RetryRequested, WorkerDetached
+from asterism.orchestrator.core.ids import FencingToken, StarId
+from asterism.orchestrator.core.line import LineKind
+from asterism.orchestrator.core.records import AttemptEnded, EditsApplied
+from asterism.orchestrator.core.request import ConstellationState
+from asterism.orchestrator.core.retry import backoff_s, retry_at, successor
+from asterism.orchestrator.core.star import (
+    Attempt,
+    AttemptOutcome,
+    Constant,
+    OutputOf,
+    RetryPolicy,
+    StarError,
+    StarState,
+    TaskStar,
+)
+from tests.core.making import ADA, FATAL, C, Scene, X, add, graph, join, tool
+
+
+@pytest.mark.parametrize(
+    ("policy", "failures", "chance", "seconds"),
+    [
+        (RetryPolicy(9, 0.5, 2.0, 30.0, 0.0), 1, 0.9, 0.5),
+        (RetryPolicy(9, 0.5, 2.0, 30.0, 0.0), 2, 0.9, 1.0),
+        (RetryPolicy(9, 0.5, 2.0, 30.0, 0.0), 4, 0.9, 4.0),
+        (RetryPolicy(9, 0.5, 2.0, 30.0, 0.0), 9, 0.9, 30.0),
+        (RetryPolicy(9, 2.0, 3.0, 99.0, 0.0), 3, 0.0, 18.0),
+        (RetryPolicy(9, 8.0, 2.0, 30.0, 0.5), 1, 0.0, 8.0),
+        (RetryPolicy(9, 8.0, 2.0, 30.0, 0.5), 1, 0.5, 6.0),
+        (RetryPolicy(9, 8.0, 2.0, 30.0, 1.0), 2, 0.75, 4.0),
+        (RetryPolicy(9, 0.0, 2.0, 30.0, 1.0), 5, 0.5, 0.0),
+        (RetryPolicy(100, 1.0, 1e300, 30.0, 0.0), 2, 0.0, 30.0),
+        (RetryPolicy(100, 2.0**-64, 2.0, 30.0, 0.0), 65, 0.0, 1.0),
+        (RetryPolicy(100, 2.0**-64, 2.0, 30.0, 0.0), 66, 0.0, 1.0),
+        (RetryPolicy(100, 2.0**-64, 2.0, 30.0, 0.0), 99, 0.0, 1.0),
+    ],
+)
+def test_backoff_grows_up_to_its_bound_less_the_share_of_chance(
+    policy: RetryPolicy, failures: int, chance: float, seconds: float
+) -> None:
+    assert backoff_s(policy, failures, chance) == pytest.approx(seconds)
+
+
+LOST, FAILED, TIMED_OUT = AttemptOutcome.LOST, AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT
+
+
+@pytest.mark.parametrize(
+    ("before", "outcome", "retryable", "again_at"),
+    [
+        ([], FAILED, True, 101.0),
+        ([], TIMED_OUT, True, 101.0),
+        ([], FAILED, False, None),
+        ([FAILED], FAILED, True, 102.0),
+        ([FAILED, TIMED_OUT], FAILED, True, None),
+        ([LOST, FAILED, LOST], FAILED, True, 102.0),
+        ([LOST] * 7, FAILED, True, 101.0),
+        ([], LOST, True, 100.0),
+        ([], LOST, False, 100.0),
+        ([FAILED, FAILED], LOST, True, 100.0),
+        ([LOST] * 7, LOST, True, 100.0),
+        ([LOST] * 8, LOST, True, None),
+        ([LOST] * 7 + [FAILED], LOST, True, 100.0),
+    ],
+)
+def test_failures_and_lost_workers_are_counted_apart(
+    before: list[AttemptOutcome], outcome: AttemptOutcome, retryable: bool, again_at: float | None
+) -> None:
+    star = TaskStar(tool("x", retry=RetryPolicy(3, 1.0, jitter=0.0)), StarState.RUNNING, 1)
+    for number, ended in enumerate([*before, None], start=1):
+        star.attempts.append(Attempt(number, ADA, FencingToken(number), 0.0, outcome=ended))
+    assert retry_at(star, outcome, retryable, at=100.0, chance=0.5) == again_at
+
+
+def test_chance_of_the_event_draws_the_jitter() -> None:
+    scene = graph(add("x", retry=RetryPolicy(3, 10.0, jitter=0.5)))
+    scene.fail("x", chance=0.5)
+    assert scene.star("x").retry_at == 7.5
+
+
+def test_failed_attempt_waits_for_its_backoff_and_then_runs_again() -> None:
+    scene = graph(add("x"))
+    scene.time(5.0)
+    outcome = scene.fail("x")
+    (ended,) = outcome.records
+    assert isinstance(ended, AttemptEnded)
+    assert (ended.attempt, ended.retry_at, ended.releases_slot) == (1, 15.0, True)
+    star = scene.star("x")
+    assert (star.state, star.retry_at, star.ready_at, star.live_attempt) == (StarState.WAITING, 15.0, 5.0, None)
+    first = star.attempts[0]
+    assert (first.ended_at, first.outcome, first.holds_slot) == (5.0, FAILED, False)
+    assert first.error == ended.error == StarError("boom", "it broke", True)
+    assert scene.machine.next_deadline() == 15.0
+    assert scene.time(14.9).records == []
+    scene.time(15.0)
+    assert (star.state, star.retry_at, scene.live("x").number) == (StarState.RUNNING, None, 2)
+    scene.fail("x")
+    assert (star.state, star.error) == (StarState.FAILED, StarError("boom", "it broke", True))
+
+
+def test_attempt_that_its_worker_stops_unasked_is_lost_and_runs_again_at_once() -> None:
+    scene = graph(add("x", retry=RetryPolicy(1)))
+    scene.fail("x", is_stopped=True)
+    star = scene.star("x")
+    assert [attempt.outcome for attempt in star.attempts] == [LOST, None]
+
+
+def test_error_that_is_not_retryable_fails_the_star_at_once() -> None:
+    scene = graph(add("x"))
+    scene.fail("x", FATAL)
+    assert (scene.star("x").state, scene.star("x").error) == (StarState.FAILED, FATAL)
+
+
+@pytest.mark.parametrize(
+    ("name", "next_name"),
+    [("b", "b~2"), ("b~2", "b~3"), ("b~9", "b~10"), ("b~c", "b~c~2"), ("b~", "b~~2"), ("7", "7~2"), ("a~1~2", "a~1~3")],
+)
+def test_successor_counts_on(name: str, next_name: str) -> None:
+    assert successor(StarId(name)) == next_name
+
+
+def failed_scene() -> Scene:
+    """plan and `fine` succeeded, x failed; so did y, which reads it, and z, which needs y, go with it."""
+    scene = graph(
+        add("fine"),
+        add("x", retry=RetryPolicy(1), inputs={"k": Constant(1), "f": OutputOf(StarId("fine"))}),
+        add("y", inputs={"i": OutputOf(X)}),
+        add("z", inputs={}),
+        join("fine", "x"),
+        join("x", "y"),
+        join("y", "z"),
+        join("fine", "z", LineKind.COMPLETION),
+    )
+    scene.succeed("plan")
+    scene.succeed("fine", 3)
+    scene.fail("x")
+    return scene
+
+
+def test_retry_repeats_what_failed_and_what_depends_on_it_as_new_stars() -> None:
+    scene = failed_scene()
+    assert scene.machine.constellations[C].state is ConstellationState.FAILED
+    scene.at = 9.0
+    outcome = scene.tell(RetryRequested(9.0, C, "client:me"))
+    (edit,) = [record for record in outcome.records if isinstance(record, EditsApplied)]
+    x, y, z = (scene.star(name).spec for name in "xyz")
+    assert edit.edits[:3] == (
+        AddStar(tool("x~2", inputs=x.inputs, retry=x.retry)),
+        AddStar(tool("y~2", inputs={"i": OutputOf(StarId("x~2"))})),
+        AddStar(tool("z~2", inputs=z.inputs)),
+    )
+    assert set(edit.edits[3:]) == {
+        join("fine", "x~2"),
+        join("x~2", "y~2"),
+        join("y~2", "z~2"),
+        join("fine", "z~2", LineKind.COMPLETION),
+    }
+    assert all(isinstance(line, AddLine) for line in edit.edits[3:])
+    assert y.inputs == {"i": OutputOf(X)}
+    assert outcome.reply is not None
+    assert outcome.reply.revision == 3
+    assert scene.machine.constellations[C].state is ConstellationState.RUNNING
+
+
+def test_second_retry_repeats_the_successors_only() -> None:
+    scene = failed_scene()
+    scene.tell(RetryRequested(9.0, C, "client:me"))
+    scene.fail("x~2")
+    scene.tell(RetryRequested(9.0, C, "client:me"))
+    names = {"plan", "fine", "x", "y", "z", "x~2", "y~2", "z~2", "x~3", "y~3", "z~3"}
+    assert set(scene.states()) == names
+    scene.succeed("x~3", 1)
+    scene.succeed("y~3", 1)
+    scene.succeed("z~3", 1)
+    assert scene.machine.constellations[C].state is ConstellationState.SUCCEEDED
+
+
+def test_retry_repeats_a_star_that_ran_on_the_failure_of_its_parent() -> None:
+    scene = graph(add("x", retry=RetryPolicy(1)), add("z"), join("x", "z", LineKind.COMPLETION), add("w"))
+    scene.succeed("plan")
+    scene.fail("x")
+    scene.succeed("z", "report")
+    scene.fail("w", FATAL)
+    scene.tell(RetryRequested(2.0, C, "client:me"))
+    assert set(scene.states()) == {"plan", "x", "z", "w", "x~2", "z~2", "w~2"}
+
+
+def test_retry_of_a_cancelled_request_repeats_what_was_cancelled() -> None:
+    scene = graph(add("x"))
+    scene.succeed("x")
+    scene.tell(CancelRequested(1.0, C, ""))
+    scene.tell(RetryRequested(2.0, C, "client:me"))
+    assert set(scene.states()) == {"plan", "x", "plan~2"}
+
+
+@pytest.mark.parametrize("has_ended", [False, True])
+def test_only_what_failed_or_was_cancelled_can_be_retried(has_ended: bool) -> None:
+    scene = graph()
+    if has_ended:
+        scene.succeed("plan")
+    with pytest.raises(WrongState, match="only what failed or was cancelled can be retried") as refusal:
+        scene.tell(RetryRequested(1.0, C, "client:me"))
+    assert refusal.value.state == ("SUCCEEDED" if has_ended else "RUNNING")
+
+
+def test_star_that_loses_its_worker_again_and_again_fails() -> None:
+    scene = graph(add("x"))
+    scene.succeed("plan")
+    for number in range(1, 10):
+        assert scene.live("x").number == number
+        scene.tell(WorkerDetached(0.0, ADA, "one", is_goodbye=True))
+        scene.attach()
+    assert scene.star("x").state is StarState.FAILED
+    error = scene.star("x").error
+    assert error is not None
+    assert (error.code, error.message) == ("worker_lost", "its worker ada left: it said goodbye")
