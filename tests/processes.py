@@ -119,6 +119,17 @@ async def attached(client: AsyncClient, count: int) -> None:
         await asyncio.sleep(0.05)
 
 
+def wait_for_line(child: Process, text: str) -> None:
+    """Return once the child has written `text`; its death before that is an error."""
+    deadline = time.monotonic() + 2 * START_S
+    while text not in child.read():
+        if not child.is_alive:
+            raise RuntimeError(f"{child.name} ended before it wrote {text!r}:\n{child.read()}")
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{child.name} has not written {text!r}:\n{child.read()}")
+        time.sleep(0.02)
+
+
 def wait_for_file(path: Path, child: Process) -> str:
     """The content of a file that `child` writes when it is ready; watches the child, so that its death is seen."""
     deadline = time.monotonic() + START_S
