@@ -147,7 +147,7 @@ def test_ctrl_c_cancels_the_request_and_leaves_nothing_behind(tmp_path: Path) ->
         (
             "cycle.yaml",
             "stars:\n  a: {kind: tool, program: noop, after: [b]}\n  b: {kind: tool, program: noop, after: [a]}\n",
-            "cycle",
+            "a -> b -> a",
         ),
         ("twice.yaml", "stars:\n  - {id: a, kind: tool, program: noop}\n  - {id: a, kind: tool, program: noop}\n", "a"),
         ("ref.yaml", "stars:\n  a: {kind: tool, program: noop, after: [ghost]}\n", "ghost"),
