@@ -16,7 +16,6 @@ def picture(state: State) -> dict[str, Any]:
             "workers": {
                 worker.id: (worker.instance, worker.profile, worker.labels, worker.has_left, worker.is_draining)
                 for worker in state.workers.values()
-                if worker.profile is not None
             },
             "held": {worker.id: set(worker.running) for worker in state.workers.values()},
             "last_seq": state.last_seq,

@@ -171,7 +171,8 @@ class Incarnation:
         gate = Gate(self._store, self._clock, is_required=False)
         self.workers = WorkerService(loop, self._clock, gate, lease_s=LEASE_S, max_workers=10)
         buckets = TokenBuckets(self._clock, per_s=1000.0, burst=1000)
-        self.clients = ClientService(loop, self._store, self._clock, submits=buckets, watches=Places("watches", 99))
+        places = Places("watches", 99)
+        self.clients = ClientService(loop, self._store, self._clock, gate, changes=buckets, watches=places)
         self.loop = loop
         try:
             async with asyncio.TaskGroup() as group:
