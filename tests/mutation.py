@@ -207,7 +207,7 @@ def survivors(chosen: Sequence[Mutant], tests: Sequence[str], jobs: int) -> Iter
 def main() -> int:
     """Prints each surviving mutant and the score; ends with 1 below the bar, with 2 when nothing can be told."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--tests", nargs="+", default=["tests/core"])
+    parser.add_argument("--tests", nargs="+", default=["tests/core", "tests/golden"])
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--bar", type=float, default=90.0, help="per cent that must be noticed")
     parser.add_argument("--sample", type=int, help="so many mutants, drawn with --seed, instead of all")

@@ -128,6 +128,13 @@ class Scene:
         error = StarError("stopped", "as told")
         return self.tell(AttemptFailed(self.at, attempt.worker, attempt.fencing_token, error, is_stopped=True))
 
+    def whole_request(self, name: str) -> None:
+        """A request that is submitted and ends at once by the success of its plan star."""
+        self.submit(name)
+        attempt = self.machine.constellations[ConstellationId(name)].stars[PLAN].live_attempt
+        assert attempt is not None
+        self.tell(AttemptSucceeded(self.at, attempt.worker, attempt.fencing_token, None))
+
     def time(self, at: float, chance: float = 0.0) -> Outcome:
         self.at = at
         return self.tell(TimePassed(at, chance))

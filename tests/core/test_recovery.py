@@ -1,0 +1,184 @@
+"""A machine that starts from what is on disk goes on as the one before it would have."""
+
+import copy
+
+from asterism.orchestrator.core.edits import CancelStar
+from asterism.orchestrator.core.effects import Assign
+from asterism.orchestrator.core.events import (
+    CancelRequested,
+    DrainRequested,
+    HeldAttempt,
+    LabelRequested,
+    TimePassed,
+    WorkerAttached,
+    WorkerDetached,
+)
+from asterism.orchestrator.core.ids import ConstellationId, FencingToken
+from asterism.orchestrator.core.machine import Machine
+from asterism.orchestrator.core.request import Budget, ConstellationState
+from asterism.orchestrator.core.snapshot import Snapshot, StoredWorker
+from asterism.orchestrator.core.star import AttemptOutcome, StarState, Timeouts
+from tests.core.making import ADA, BOB, C, Scene, X, add, graph, join, profile
+
+
+def recovered(scene: Scene, at: float) -> Scene:
+    """The scene as it is found after a crash, with leases of 10 s."""
+    machine = scene.machine
+    snapshot = Snapshot(
+        tuple(copy.deepcopy(list(machine.constellations.values()))),
+        tuple(
+            StoredWorker(worker.id, worker.instance, worker.profile, worker.has_left, worker.is_draining, worker.labels)
+            for worker in machine.workers.values()
+        ),
+        len(scene.records),
+        max((assign for worker in machine.workers.values() for assign in worker.running), default=FencingToken(0)),
+    )
+    after = Scene(0)
+    after.machine = Machine(snapshot, at=at, lease_s=10.0)
+    after.at = at
+    return after
+
+
+def test_workers_are_known_and_get_a_whole_lease_to_come_back() -> None:
+    before = graph()
+    before.attach(BOB, labels={"zone": "own"})
+    before.tell(LabelRequested(0.0, BOB, {"zone": "lab"}))
+    before.tell(DrainRequested(0.0, BOB, True))
+    scene = recovered(before, 100.0)
+    ada, bob = scene.machine.workers[ADA], scene.machine.workers[BOB]
+    assert (ada.is_attached, ada.has_left, ada.is_draining, ada.instance) == (False, False, False, "one")
+    assert (bob.is_draining, bob.labels, bob.profile) == (True, {"zone": "lab"}, profile(labels={"zone": "own"}))
+    assert bob.capabilities == {"tool:t", "program:p", "label:zone=lab"}
+    assert (ada.lease_expires_at, scene.machine.next_deadline()) == (110.0, 110.0)
+    scene.time(109.9)
+    assert not ada.has_left
+    scene.time(110.0)
+    assert ada.has_left
+    assert bob.has_left
+
+
+def test_worker_that_had_left_stays_so() -> None:
+    before = Scene()
+    before.tell(WorkerDetached(0.0, ADA, "one", is_goodbye=True))
+    scene = recovered(before, 100.0)
+    assert scene.machine.workers[ADA].has_left
+    assert scene.machine.next_deadline() is None
+
+
+def test_running_attempt_goes_on_when_its_worker_comes_back_with_it() -> None:
+    scene = recovered(graph(add("x")), 100.0)
+    assert scene.held() == {1, 2}
+    assert [lease.is_stopping for lease in scene.machine.workers[ADA].running.values()] == [False, False]
+    outcome = scene.attach(held=(1, 2))
+    assert outcome.records == []
+    outcome = scene.succeed("x", 1)
+    assert [record.seq for record in outcome.records] == [7]
+    assert scene.star("x").result == 1
+
+
+def test_lost_attempt_runs_again_with_a_greater_token() -> None:
+    scene = recovered(graph(), 100.0)
+    outcome = scene.attach(instance="two")
+    assert [effect.fencing_token for effect in outcome.effects if isinstance(effect, Assign)] == [2]
+
+
+def test_attempt_that_was_told_to_stop_still_holds_its_slot_and_can_confirm() -> None:
+    before = graph(add("x"))
+    before.edit(CancelStar(X))
+    scene = recovered(before, 100.0)
+    assert {token: lease.is_stopping for token, lease in scene.machine.workers[ADA].running.items()} == {
+        1: False,
+        2: True,
+    }
+    scene.confirm(scene.star("x").attempts[0])
+    assert scene.held() == {1}
+
+
+def test_time_outs_of_a_running_attempt_are_watched_again() -> None:
+    before = graph(add("x", timeouts=Timeouts(None, 105.0)), add("y", timeouts=Timeouts(None, None, 5.0)))
+    before.at = 100.0
+    scene = recovered(before, 100.0)
+    scene.attach(held=(1, 2, 3))
+    scene.time(104.9)
+    assert scene.states() == {"plan": StarState.RUNNING, "x": StarState.RUNNING, "y": StarState.RUNNING}
+    scene.time(105.0)
+    assert scene.states() == {"plan": StarState.RUNNING, "x": StarState.WAITING, "y": StarState.WAITING}
+    assert [scene.star(name).attempts[0].outcome for name in "xy"] == [AttemptOutcome.TIMED_OUT] * 2
+
+
+def test_ready_star_is_queued_and_one_that_waits_for_a_parent_is_not() -> None:
+    before = graph(slots=1)
+    before.edit(add("x"), add("y"), join("x", "y"), add("z", priority=1))
+    scene = recovered(before, 100.0)
+    outcome = scene.attach(BOB)
+    assert [effect.star for effect in outcome.effects if isinstance(effect, Assign)] == ["z", "x"]
+    assert scene.star("y").state is StarState.WAITING
+
+
+def test_backoff_goes_on() -> None:
+    before = graph(add("x"))
+    before.time(95.0)
+    before.fail("x")
+    scene = recovered(before, 100.0)
+    scene.attach(held=(1,))
+    assert scene.star("x").state is StarState.WAITING
+    scene.time(104.9)
+    assert scene.star("x").state is StarState.WAITING
+    scene.time(105.0)
+    assert scene.live("x").number == 2
+
+
+def test_time_to_start_goes_on() -> None:
+    before = graph(slots=1)
+    before.edit(add("x", timeouts=Timeouts(105.0)))
+    scene = recovered(before, 100.0)
+    scene.time(104.9)
+    assert scene.star("x").state is StarState.READY
+    scene.time(105.0)
+    assert scene.star("x").state is StarState.FAILED
+
+
+def test_budget_of_seconds_goes_on_and_that_of_an_ended_request_does_not() -> None:
+    before = Scene()
+    before.submit(budget=Budget(seconds=105.0))
+    before.submit("d", budget=Budget(seconds=103.0))
+    before.tell(CancelRequested(0.0, ConstellationId("d"), ""))
+    scene = recovered(before, 100.0)
+    assert scene.machine.next_deadline() == 105.0
+    scene.time(105.0)
+    assert scene.machine.constellations[C].state is ConstellationState.FAILED
+
+
+def test_request_id_is_still_known() -> None:
+    scene = recovered(graph(), 100.0)
+    outcome = scene.submit()
+    assert outcome.reply is not None
+    assert not outcome.reply.is_new
+
+
+def test_ended_request_that_is_loaded_again_can_be_edited() -> None:
+    before = graph(add("x"))
+    before.succeed("plan")
+    before.succeed("x", 1)
+    scene = Scene()
+    loaded = copy.deepcopy(before.machine.constellations[C])
+    scene.machine.adopt(loaded, at=5.0)
+    scene.edit(add("y"), join("x", "y"))
+    assert scene.star("y").state is StarState.RUNNING
+    scene.machine.adopt(copy.deepcopy(before.machine.constellations[C]), at=6.0)
+    assert scene.machine.constellations[C] is loaded
+    assert scene.star("y").state is StarState.RUNNING
+
+
+def test_ended_request_stays_in_memory_while_a_worker_holds_an_attempt_of_it() -> None:
+    scene = graph(slots=2)
+    attempt = scene.live("plan")
+    scene.tell(CancelRequested(0.0, C, ""))
+    for number in range(300):
+        scene.whole_request(f"c{number}")
+    assert scene.star("plan").attempts[0].holds_slot
+    scene.confirm(attempt)
+    assert scene.held() == set()
+    scene.tell(TimePassed(0.0))
+    scene.tell(WorkerAttached(0.0, ADA, "one", profile(2), (HeldAttempt(FencingToken(1)),)))
+    assert len(scene.machine.constellations) == 256
