@@ -35,8 +35,8 @@ def check_batch(
 ) -> None:
     """Refuse what does not hold: InvalidEdit names the star and the reason, StaleRevision the stars that changed.
 
-    `known` is every capability that any worker has offered, empty while no worker has ever joined: what nobody knows
-    cannot be asked for. `by` is the star whose attempt proposes the batch.
+    `known` is every capability that the fleet offers, empty while there is no worker: what nobody offers cannot be
+    asked for. `by` is the star whose attempt proposes the batch.
     """
     base = batch.base_revision
     if base is not None and base > constellation.revision:

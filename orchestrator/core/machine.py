@@ -61,7 +61,7 @@ class Machine:
 
     @property
     def known_capabilities(self) -> frozenset[str]:
-        """What any worker offers or has offered; empty while none has ever joined."""
+        """What the workers of the fleet offer; empty while there is none."""
         return self._state.known_capabilities()
 
     def next_deadline(self) -> float | None:

@@ -235,9 +235,10 @@ class State:
         return found
 
     def known_capabilities(self) -> frozenset[str]:
-        """What any worker offers or has offered; empty while none has ever joined."""
+        """What the workers offer that are in the fleet, attached or for a moment cut off; empty while there is none."""
         if self._known is None:
-            self._known = frozenset[str]().union(*(worker.capabilities for worker in self.workers.values()))
+            present = (worker.capabilities for worker in self.workers.values() if not worker.has_left)
+            self._known = frozenset[str]().union(*present)
         return self._known
 
     def fleet_changed(self) -> None:

@@ -1,6 +1,7 @@
 """Seeded faults against the real parts: cut streams, killed workers, a killed orchestrator, edits, cancels, time."""
 
 import asyncio
+import os
 import random
 from collections.abc import Coroutine
 from pathlib import Path
@@ -21,6 +22,8 @@ from asterism.store.sql import SqlStore
 from tests.core.picture import picture, replayed
 from tests.sim.world import LEASE_S, REQUEST, CuttingStore, FullStore, Incarnation, SimClock, SimWorker, Watcher
 
+SEEDS = int(os.environ.get("ASTERISM_SIM_SEEDS", "12"))
+"""`make faults` takes hundreds."""
 TURNS = 120
 CALM_TURNS = 500
 
@@ -234,7 +237,7 @@ def _without_waits(constellation: TaskConstellation) -> TaskConstellation:
     return constellation
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(SEEDS))
 async def test_every_request_ends_and_nothing_is_lost_in_memory(seed: int) -> None:
     await World(seed, MemoryStore()).live()
 
