@@ -28,7 +28,7 @@ _FREE_BYTES: Final = 200 * 1024 * 1024
 """Less room than this in the data folder is worth a warning."""
 _STYLES: Final = {"ok": "\x1b[32m", "warn": "\x1b[33m", "fail": "\x1b[31m"}
 _EXTRAS: Final = {
-    "orchestrator": ("sqlalchemy", "networkx", "pydantic_settings", "structlog"),
+    "orchestrator": ("sqlalchemy", "pydantic_settings", "structlog"),
     "worker": ("torch", "safetensors", "tokenizers", "psutil"),
 }
 """Extra -> modules that only it brings."""

@@ -210,7 +210,7 @@ def data_folder() -> Path:
 
 def missing_extras() -> tuple[str, ...]:
     """Extras that a local fleet needs and this installation lacks."""
-    needs = (("orchestrator", "sqlalchemy"), ("orchestrator", "networkx"), ("worker", "pydantic_settings"))
+    needs = (("orchestrator", "sqlalchemy"), ("worker", "pydantic_settings"))
     return tuple(dict.fromkeys(extra for extra, module in needs if find_spec(module) is None))
 
 
