@@ -65,9 +65,17 @@ class Mutant:
     """One change of one file."""
 
     path: Path
-    tree: ast.Module
+    unchanged: ast.Module
+    place: int
+    """The id of the node that is replaced; 0 for none."""
+    replacement: ast.AST
     line: int
     change: str
+
+    @property
+    def tree(self) -> ast.Module:
+        """The changed file; made when it is run, for a copy of each would take longer than most tests."""
+        return ast.fix_missing_locations(copy.deepcopy(self.unchanged, {self.place: self.replacement}))
 
     @property
     def module(self) -> str:
@@ -81,8 +89,7 @@ def mutants(path: Path) -> Iterator[Mutant]:
     places = [node for node in ast.walk(tree) if id(node) not in skipped]
     for node in places:
         for change, replacement in _changes(node):
-            changed = copy.deepcopy(tree, {id(node): replacement})
-            yield Mutant(path, ast.fix_missing_locations(changed), getattr(node, "lineno", 0), change)
+            yield Mutant(path, tree, id(node), replacement, getattr(node, "lineno", 0), change)
 
 
 def _left_alone(tree: ast.Module) -> set[int]:
@@ -218,7 +225,8 @@ def main() -> int:
     every = [mutant for name in chosen.files for mutant in mutants(CORE / name)]
     if chosen.sample is not None and chosen.sample < len(every):
         every = random.Random(chosen.seed).sample(every, chosen.sample)
-    unchanged = Mutant(CORE / "apply.py", ast.parse((CORE / "apply.py").read_text(encoding="utf-8")), 0, "no change")
+    tree = ast.parse((CORE / "apply.py").read_text(encoding="utf-8"))
+    unchanged = Mutant(CORE / "apply.py", tree, 0, tree, 0, "no change")
     if not all(survived for _, survived in survivors([unchanged], chosen.tests, 1)):
         print("the tests fail without any change; mend that first", file=sys.stderr)
         return 2

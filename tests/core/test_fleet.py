@@ -152,13 +152,14 @@ def test_goodbye_frees_everything_at_once_and_nobody_is_there_to_be_disconnected
 def test_worker_that_had_left_joins_again_and_gets_a_lease_again() -> None:
     scene = Scene(1, lease_s=10.0)
     scene.tell(WorkerDetached(1.0, ADA, "one", is_goodbye=True))
-    assert scene.machine.known_capabilities == {"tool:t", "program:p"}
+    assert scene.machine.known_capabilities == frozenset()
     scene.time(11.0)
     assert scene.machine.next_deadline() is None
     scene.at = 20.0
     outcome = scene.attach()
     assert [type(record) for record in outcome.records] == [WorkerJoined]
     assert not scene.machine.workers[ADA].has_left
+    assert scene.machine.known_capabilities == {"tool:t", "program:p"}
     assert scene.machine.next_deadline() == 20.0
     scene.time(20.0)
     assert scene.machine.next_deadline() == 30.0
@@ -191,6 +192,17 @@ def test_lease_runs_out_when_nothing_is_heard_and_every_word_renews_it() -> None
     assert outcome.effects == [Disconnect(ADA, "one", "its lease ran out")]
     assert scene.star("plan").state is StarState.READY
     assert scene.star("plan").attempts[0].outcome is AttemptOutcome.LOST
+
+
+def test_worker_that_is_cut_off_for_a_moment_still_counts_as_offering_what_it_did() -> None:
+    scene = Scene()
+    scene.attach(BOB, models=("m",))
+    scene.tell(WorkerDetached(1.0, BOB, "one"))
+    assert scene.machine.known_capabilities == {"tool:t", "program:p", "model:m"}
+    scene.at = 2.0
+    scene.attach(BOB, models=("m",))
+    scene.tell(WorkerDetached(3.0, BOB, "one", is_goodbye=True))
+    assert scene.machine.known_capabilities == {"tool:t", "program:p"}
 
 
 def test_worker_that_leaves_takes_nothing_new_until_it_attaches_again() -> None:

@@ -2,12 +2,12 @@
 
 import pytest
 
-from asterism.orchestrator.core.edits import AddLine, AddStar
+from asterism.orchestrator.core.edits import AddLine, AddStar, CancelStar, EditBatch, UpdateStar
 from asterism.orchestrator.core.errors import WrongState
-from asterism.orchestrator.core.events import CancelRequested, RetryRequested, WorkerDetached
+from asterism.orchestrator.core.events import CancelRequested, EditsProposed, RetryRequested, WorkerDetached
 from asterism.orchestrator.core.ids import FencingToken, StarId
 from asterism.orchestrator.core.line import LineKind
-from asterism.orchestrator.core.records import AttemptEnded, EditsApplied
+from asterism.orchestrator.core.records import AttemptEnded, EditsApplied, EditsRefused
 from asterism.orchestrator.core.request import ConstellationState
 from asterism.orchestrator.core.retry import backoff_s, retry_at, successor
 from asterism.orchestrator.core.star import (
@@ -219,3 +219,49 @@ def test_star_that_loses_its_worker_again_and_again_fails() -> None:
     error = scene.star("x").error
     assert error is not None
     assert (error.code, error.message) == ("worker_lost", "its worker ada left: it said goodbye")
+
+
+def retried_under_a_running_plan() -> Scene:
+    """The plan star runs again as `plan~2`, and so does x; w and the `report` that reads x wait."""
+    scene = graph(add("x"), add("w"), add("report", inputs={"i": OutputOf(X)}), join("x", "report"), join("w", "x"))
+    scene.tell(CancelRequested(1.0, C, ""))
+    scene.tell(RetryRequested(2.0, C, "client:me"))
+    return scene
+
+
+def test_edits_of_a_retried_plan_mean_the_stars_that_run_in_the_place_of_those_it_names() -> None:
+    scene = retried_under_a_running_plan()
+    redirected = {"i": OutputOf(X, ("a",)), "k": Constant(1)}
+    outcome = scene.propose(
+        "plan~2", add("n", inputs=redirected), join("x", "n"), join("n", "report"), CancelStar(StarId("w"))
+    )
+    edits = outcome.records[0]
+    assert isinstance(edits, EditsApplied)
+    assert edits.edits == (
+        add("n", inputs={"i": OutputOf(StarId("x~2"), ("a",)), "k": Constant(1)}),
+        join("x~2", "n"),
+        join("n", "report~2"),
+        CancelStar(StarId("w~2")),
+    )
+    assert scene.star("w~2").state is StarState.CANCELLED
+
+
+def test_edits_of_a_plan_mean_the_latest_successor() -> None:
+    scene = graph(add("x"), add("x~2"), add("x~3"))
+    edits = scene.propose("plan", add("n"), join("x", "n"), UpdateStar(StarId("n"), title="t")).records[0]
+    assert isinstance(edits, EditsApplied)
+    assert edits.edits == (add("n"), join("x~3", "n"), UpdateStar(StarId("n"), title="t"))
+
+
+def test_edits_of_a_client_mean_what_they_say() -> None:
+    scene = retried_under_a_running_plan()
+    scene.edit(add("n"), join("x", "n"))
+    assert scene.star("n").state is StarState.CANCELLED
+
+
+def test_redirected_edit_keeps_the_revision_that_it_was_made_against() -> None:
+    scene = retried_under_a_running_plan()
+    live = scene.live("plan~2")
+    batch = EditBatch((CancelStar(X),), 99)
+    outcome = scene.tell(EditsProposed(2.0, live.worker, live.fencing_token, 1, batch))
+    assert [type(record) for record in outcome.records] == [EditsRefused]
