@@ -48,6 +48,8 @@ class World:
             await self.submit()
             for _ in range(TURNS):
                 await self.turn(group, is_kind=False)
+            # One worker dies for good with whatever it holds: only its lease can free that.
+            self.workers.pop().die(self.clock.at)
             for _ in range(CALM_TURNS):
                 await self.turn(group, is_kind=True)
                 if self.is_over():
