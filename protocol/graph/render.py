@@ -1,6 +1,5 @@
 """The forms in which a graph leaves the program."""
 
-import json
 from pathlib import Path
 from typing import Final, assert_never
 
@@ -9,6 +8,7 @@ from asterism.protocol.answers import Picture
 from asterism.protocol.graph.figure import figure_of
 from asterism.protocol.graph.form import GraphForm
 from asterism.protocol.graph.picture import History, draw_picture
+from asterism.protocol.view.json_text import json_text
 
 _SUFFIXES: Final = {
     ".json": GraphForm.JSON,
@@ -35,7 +35,7 @@ def render(form: GraphForm, picture: Picture, history: History) -> str:
     match form:
         case GraphForm.JSON:
             drawn = draw_picture(picture.constellation, history, picture.waiting_for)
-            return json.dumps(drawn, indent=2, ensure_ascii=False) + "\n"
+            return json_text(drawn, indent=2) + "\n"
         case GraphForm.MERMAID:
             from asterism.protocol.graph.text import mermaid
 

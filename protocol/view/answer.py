@@ -1,9 +1,9 @@
 """The answer of a request, for people and for programs."""
 
-import json
 from collections.abc import Mapping
 
 from asterism.orchestrator.core.values import Json
+from asterism.protocol.view.json_text import json_text
 
 
 def answer_text(answer: Mapping[str, Json]) -> str:
@@ -22,7 +22,7 @@ def _result_text(result: Json) -> str:
         case Mapping() if isinstance(text := result.get("text"), str):
             return printable(text)
         case _:
-            return json.dumps(result, indent=2, ensure_ascii=False)
+            return json_text(result, indent=2)
 
 
 def printable(text: str) -> str:

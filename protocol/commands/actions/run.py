@@ -1,6 +1,5 @@
 """Runs a request: submit, follow, print the answer; with an orchestrator of its own where none is named."""
 
-import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -33,6 +32,7 @@ from asterism.protocol.commands.options import Output
 from asterism.protocol.graph.picture import History, draw_picture, read_history
 from asterism.protocol.graph.render import form_of_file, render
 from asterism.protocol.view.answer import answer_text
+from asterism.protocol.view.json_text import json_text
 from asterism.protocol.view.progress import Progress
 from asterism.protocol.view.wording import count, one_line, seconds
 
@@ -173,8 +173,7 @@ def _print(picture: Picture, history: History, wish: _Wish) -> None:
     of = picture.constellation
     if wish.output is Output.JSON:
         drawn = draw_picture(of, history, picture.waiting_for)
-        json.dump({**drawn, "answer": of.answer()}, sys.stdout, indent=2, ensure_ascii=False)
-        sys.stdout.write("\n")
+        sys.stdout.write(json_text({**drawn, "answer": of.answer()}, indent=2) + "\n")
     elif of.answer() or of.state is ConstellationState.SUCCEEDED:
         sys.stdout.write(answer_text(of.answer()) + "\n")
     sys.stdout.flush()

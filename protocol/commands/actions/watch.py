@@ -1,6 +1,5 @@
 """Follows a request that somebody submitted."""
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from asterism.protocol.commands.ending import ExitCode
 from asterism.protocol.commands.options import Output
 from asterism.protocol.view.answer import answer_text
 from asterism.protocol.view.json_lines import json_line
+from asterism.protocol.view.json_text import json_text
 from asterism.protocol.view.progress import Progress
 
 if TYPE_CHECKING:
@@ -45,5 +45,5 @@ async def _print_lines(client: "AsyncClient", progress: Progress, after: int) ->
     async for item in client.watch(progress.id, after_seq=after, with_text=True):
         if not isinstance(item, StreamedText):
             progress.apply(item)
-        sys.stdout.write(json.dumps(json_line(item), ensure_ascii=False) + "\n")
+        sys.stdout.write(json_text(json_line(item)) + "\n")
         sys.stdout.flush()
