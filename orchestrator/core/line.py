@@ -53,13 +53,13 @@ class Condition:
             case Comparison.NE:
                 return not _equal(found, self.value)
             case Comparison.LT:
-                return _ordered(found, self.value, -1)
+                return _is_less(found, self.value)
             case Comparison.GT:
-                return _ordered(found, self.value, 1)
+                return _is_less(self.value, found)
             case Comparison.LE:
-                return _equal(found, self.value) or _ordered(found, self.value, -1)
+                return _equal(found, self.value) or _is_less(found, self.value)
             case Comparison.GE:
-                return _equal(found, self.value) or _ordered(found, self.value, 1)
+                return _equal(found, self.value) or _is_less(self.value, found)
 
 
 def _equal(found: "Json | Missing", value: Json) -> bool:
@@ -67,15 +67,15 @@ def _equal(found: "Json | Missing", value: Json) -> bool:
     return isinstance(found, bool) == isinstance(value, bool) and found == value
 
 
-def _ordered(found: "Json | Missing", value: Json, sign: int) -> bool:
-    """Whether `found` lies below (sign -1) or above (1) `value`; false unless both are numbers or both are text."""
-    match found, value:
+def _is_less(low: "Json | Missing", high: "Json | Missing") -> bool:
+    """Whether `low` lies below `high`; false unless both are numbers or both are text."""
+    match low, high:
         case (bool(), _) | (_, bool()):
             return False
         case (int() | float(), int() | float()):
-            return (found - value) * sign > 0
+            return low < high
         case (str(), str()):
-            return found < value if sign < 0 else found > value
+            return low < high
         case _:
             return False
 

@@ -325,6 +325,14 @@ def test_edit_of_an_ended_request_brings_it_back_with_a_new_budget_of_seconds() 
     assert ended(scene) == (ConstellationState.FAILED, "the budget of 50 seconds is used up")
 
 
+def test_edit_of_a_cancelled_request_forgets_why_it_ended() -> None:
+    scene = graph()
+    scene.tell(CancelRequested(1.0, C, "enough"))
+    scene.edit(add("x"))
+    constellation = scene.machine.constellations[C]
+    assert (constellation.state, constellation.reason) == (ConstellationState.RUNNING, "")
+
+
 def test_end_is_recorded_once_however_much_ends_in_one_step() -> None:
     scene = graph(add("x"), add("y"), join("x", "y"))
     scene.succeed("plan")

@@ -1,11 +1,12 @@
 """Workers come, go, drain and get labels; what they hold is settled each time."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from asterism.orchestrator.core.edits import CancelStar
-from asterism.orchestrator.core.effects import Assign, Disconnect, Stop
+from asterism.orchestrator.core.effects import Assign, Disconnect, Outcome, Stop
 from asterism.orchestrator.core.errors import AlreadyExists, InvalidField, NotFound
 from asterism.orchestrator.core.events import (
     DrainRequested,
@@ -171,7 +172,7 @@ def test_lease_runs_out_when_nothing_is_heard_and_every_word_renews_it() -> None
     scene = Scene(8, lease_s=10.0)
     scene.submit()
     scene.edit(add("x"), add("y"))
-    heard = [
+    heard: list[Callable[[], Outcome]] = [
         lambda: scene.tell(WorkerRenewed(scene.at, ADA)),
         lambda: scene.stream("plan", "text"),
         lambda: scene.propose("plan", add("z")),

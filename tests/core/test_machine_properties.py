@@ -118,7 +118,7 @@ class MachineStory(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.machine = Machine(Snapshot((), (), 0, FencingToken(0)), at=0.0, lease_s=LEASE_S)
-        self.state = self.machine._state
+        self.state = self.machine._state  # pyright: ignore[reportPrivateUsage]  # its indexes have invariants too
         self.at = 1.0
         self.records: list[Record] = []
         self.assigned: dict[FencingToken, Assign] = {}
@@ -393,5 +393,8 @@ class MachineStory(RuleBasedStateMachine):
 EXAMPLES = 25 if settings.get_current_profile_name() == "mutation" else 150
 TestMachineStory = MachineStory.TestCase
 TestMachineStory.settings = settings(
-    max_examples=EXAMPLES, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=EXAMPLES,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[*HealthCheck.__members__.values()],
 )

@@ -2,6 +2,7 @@
 
 import copy
 
+from asterism.orchestrator.core.apply import apply
 from asterism.orchestrator.core.edits import CancelStar
 from asterism.orchestrator.core.effects import Assign
 from asterism.orchestrator.core.events import (
@@ -15,10 +16,14 @@ from asterism.orchestrator.core.events import (
 )
 from asterism.orchestrator.core.ids import ConstellationId, FencingToken
 from asterism.orchestrator.core.machine import Machine
+from asterism.orchestrator.core.profile import WorkerProfile
+from asterism.orchestrator.core.records import Record, WorkerDraining, WorkerJoined, WorkerLabelled, WorkerLeft
 from asterism.orchestrator.core.request import Budget, ConstellationState
 from asterism.orchestrator.core.snapshot import Snapshot, StoredWorker
 from asterism.orchestrator.core.star import AttemptOutcome, StarState, Timeouts
+from asterism.orchestrator.core.state import Lease, State, Worker
 from tests.core.making import ADA, BOB, C, Scene, X, add, graph, join, profile
+from tests.core.picture import replayed
 
 
 def recovered(scene: Scene, at: float) -> Scene:
@@ -51,10 +56,9 @@ def test_workers_are_known_and_get_a_whole_lease_to_come_back() -> None:
     assert bob.capabilities == {"tool:t", "program:p", "label:zone=lab"}
     assert (ada.lease_expires_at, scene.machine.next_deadline()) == (110.0, 110.0)
     scene.time(109.9)
-    assert not ada.has_left
+    assert {worker.has_left for worker in scene.machine.workers.values()} == {False}
     scene.time(110.0)
-    assert ada.has_left
-    assert bob.has_left
+    assert {worker.has_left for worker in scene.machine.workers.values()} == {True}
 
 
 def test_worker_that_had_left_stays_so() -> None:
@@ -182,3 +186,58 @@ def test_ended_request_stays_in_memory_while_a_worker_holds_an_attempt_of_it() -
     scene.tell(TimePassed(0.0))
     scene.tell(WorkerAttached(0.0, ADA, "one", profile(2), (HeldAttempt(FencingToken(1)),)))
     assert len(scene.machine.constellations) == 256
+
+
+def test_worker_of_which_nothing_is_known_is_not_there_and_owes_nothing() -> None:
+    worker = Worker(ADA, "one", profile(3))
+    assert (worker.is_attached, worker.is_draining, worker.is_leaving, worker.has_left) == (False,) * 4
+    assert (worker.running, worker.labels, worker.capabilities, worker.free_slots) == ({}, {}, frozenset(), 3)
+    assert (worker.lease_expires_at, worker.last_seen_at) == (0.0, 0.0)
+
+
+def test_lease_is_live_until_it_is_told_to_stop() -> None:
+    lease = Lease(C, X, 1)
+    assert (lease.is_stopping, lease.last_progress_at) == (False, 0.0)
+
+
+def test_empty_state_has_seen_nothing() -> None:
+    state = State()
+    assert (state.last_seq, state.last_fencing_token, state.next_deadline()) == (0, 0, None)
+    assert state.known_capabilities() == frozenset()
+
+
+def test_each_record_about_a_worker_changes_at_once_what_the_fleet_offers() -> None:
+    state = State()
+    records: list[tuple[Record, set[str], int]] = [
+        (WorkerJoined(1, 0.0, ADA, "one", WorkerProfile(1, tools=("t",))), {"tool:t"}, 1),
+        (WorkerLabelled(2, 0.0, ADA, {"zone": "lab"}), {"tool:t", "label:zone=lab"}, 1),
+        (WorkerDraining(3, 0.0, ADA, True), {"tool:t", "label:zone=lab"}, 0),
+        (WorkerDraining(4, 0.0, ADA, False), {"tool:t", "label:zone=lab"}, 1),
+        (WorkerLeft(5, 0.0, ADA, "goodbye"), set(), 0),
+    ]
+    for record, offered, takers in records:
+        apply(state, record)
+        if not state.workers[ADA].has_left:
+            state.workers[ADA].is_attached = True
+        assert state.known_capabilities() == offered
+        assert len(state.candidates(frozenset({"tool:t"}))) == takers
+        assert state.last_seq == record.seq
+
+
+def test_journal_gives_the_same_state_again() -> None:
+    scene = graph(add("x"), add("y"), add("z"), join("x", "z"), join("y", "z"))
+    scene.time(1.0)
+    scene.attach(BOB, models=("m",))
+    scene.tell(LabelRequested(1.0, BOB, {"zone": "lab"}))
+    scene.tell(DrainRequested(1.0, BOB, True))
+    scene.succeed("x", {"a": 1})
+    scene.fail("y")
+    scene.edit(CancelStar(scene.star("z").spec.id))
+    scene.propose("plan", add("w"), add("w"))
+    scene.tell(CancelRequested(2.0, C, "enough"))
+    scene.edit(add("v"))
+    scene.tell(WorkerDetached(3.0, ADA, "one", is_goodbye=True))
+    again = replayed(scene.records)
+    assert again.constellations == scene.machine.constellations
+    assert {worker.id: set(worker.running) for worker in again.workers.values()} == {"ada": set(), "bob": set()}
+    assert (again.last_seq, again.last_fencing_token) == (len(scene.records), 4)

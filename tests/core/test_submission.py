@@ -137,6 +137,7 @@ def test_ended_request_that_is_edited_again_is_kept() -> None:
     scene = graph()
     scene.succeed("plan")
     scene.edit(add("x"))
+    scene.fail("x")
     for number in range(258):
         scene.whole_request(f"c{number}")
     assert scene.machine.constellations[C].state is ConstellationState.RUNNING
