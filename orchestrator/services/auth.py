@@ -10,10 +10,11 @@ from typing import Any, Final, NoReturn, Protocol
 import grpc
 import grpc.aio
 import structlog
+from google.protobuf.message import DecodeError
 
 from asterism.orchestrator.clock import Clock
 from asterism.orchestrator.core.credential import Role, StoredCredential
-from asterism.orchestrator.core.errors import AsterismError, Forbidden, Unauthenticated
+from asterism.orchestrator.core.errors import AsterismError, Forbidden, InvalidField, Unauthenticated
 from asterism.protocol.credentials import parse_credential
 from asterism.protocol.roles import may_call
 from asterism.protocol.status import to_rpc_status
@@ -142,9 +143,11 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]  # 
                     raise Forbidden(identity.role.value, f"call {method}")
                 CALLER.set(identity)
         except AsterismError as error:
-            return _replaced(handler, _refuse(error))
+            return _replaced(_forgiving(handler), _refuse(error))
         inner = _behaviour(handler)
-        return _replaced(handler, _guarded(method, inner)) if inspect.iscoroutinefunction(inner) else handler
+        if not inspect.iscoroutinefunction(inner):
+            return handler
+        return _replaced(_forgiving(handler), _guarded(method, inner))
 
 
 def secret_sha256(text: str) -> bytes:
@@ -154,6 +157,28 @@ def secret_sha256(text: str) -> bytes:
     except AsterismError:
         # Unknown by its form already; a digest that nobody has gives the same answer as any other unknown one.
         return hashlib.sha256(b"malformed").digest()
+
+
+class _Unreadable:
+    """Stands for the one request of a call whose bytes are no message of the method's type."""
+
+
+def _forgiving(handler: Any) -> Any:
+    """The same handler, called even when its one request cannot be read.
+
+    gRPC itself would log a traceback and answer UNKNOWN. A stream of requests raises where it is read: see `_guarded`.
+    """
+    if handler.request_streaming:
+        return handler
+    read = handler.request_deserializer
+
+    def read_or_not(data: bytes) -> Any:
+        try:
+            return read(data)
+        except DecodeError:
+            return _Unreadable()
+
+    return handler._replace(request_deserializer=read_or_not)
 
 
 def _behaviour(handler: Any) -> Any:
@@ -185,9 +210,13 @@ def _refuse(error: AsterismError) -> Any:
 def _guarded(method: str, inner: Any) -> Any:
     async def guarded(request: Any, context: Any) -> Any:
         try:
+            if isinstance(request, _Unreadable):
+                raise InvalidField("request", "its bytes are no message of this method")
             return await inner(request, context)
         except AsterismError as error:
             await _abort(context, error)
+        except DecodeError:
+            await _abort(context, InvalidField("frame", "its bytes are no message of this method"))
         except grpc.aio.AbortError:
             raise
         except Exception:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from asterism.orchestrator.clock import Clock
 from asterism.orchestrator.core.constellation import TaskConstellation
-from asterism.orchestrator.core.errors import InvalidField, NotFound
+from asterism.orchestrator.core.errors import AlreadyExists, InvalidField, NotFound
 from asterism.orchestrator.core.events import CancelRequested, EditRequested, Event, RequestSubmitted, RetryRequested
 from asterism.orchestrator.core.ids import ConstellationId
 from asterism.orchestrator.core.request import Budget
@@ -18,6 +18,7 @@ from asterism.orchestrator.store import Store
 from asterism.planner.check import check, plan_star
 from asterism.protocol.convert import (
     budget_from_proto,
+    checks,
     constellation_id,
     constellation_state_from_proto,
     constellation_to_proto,
@@ -65,8 +66,13 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
                 async with self._checking:
                     offered = self._loop.machine.known_capabilities
                     await asyncio.to_thread(check, asked, known_capabilities=offered or None, budget=budget)
-        else:
-            await self._bring(known, identity)
+            # Again: while it was checked, the same request may have been accepted, have ended and been forgotten.
+            known = await self._store.find_request(identity.name, request_id)
+        if known is not None:
+            earlier = await self._find(known, identity)
+            if (earlier.request, earlier.budget) != (asked, budget):
+                raise AlreadyExists("request_id", request_id, "it named another request")
+            return client_pb2.SubmitResponse(constellation=known, is_new=False)
         reply = await self._loop.ask(
             RequestSubmitted(
                 self._clock.now(), self._ids.new(), request_id, identity.name, asked, budget, plan_star(asked)
@@ -108,13 +114,14 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         """Records after a sequence number without gap or repeat, until the constellation has ended."""
         identity = CALLER.get()
         wanted = constellation_id(request.constellation)
+        after_seq = checks.integer(request.after_seq, "after_seq")
         await self._find(wanted, identity)
         renewal = self._gate.renewal(identity)
         with (
             self._watches.hold(identity.name),
             self._loop.watching(wanted, with_text=request.with_text) as outbox,
         ):
-            await outbox.serve(stream_to(context, self._loop, self._store, outbox, request.after_seq, renewal))
+            await outbox.serve(stream_to(context, self._loop, self._store, outbox, after_seq, renewal))
 
     async def Edit(self, request: client_pb2.EditRequest, context: Any) -> client_pb2.EditResponse:
         """Apply a batch of edits whole, or refuse it whole."""

@@ -1,0 +1,87 @@
+"""What a peer that means no good can send, and what it gets: one clear status, and nobody else notices."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import grpc
+import pytest
+
+from asterism.orchestrator.core.errors import InvalidField
+from asterism.orchestrator.core.ids import ConstellationId
+from asterism.planner.document import read_document
+from asterism.protocol.v1 import client_pb2, types_pb2
+from asterism.store.memory import MemoryStore
+from tests.orchestrator.serving import PLAN, Peer, code_of, served
+
+SERVICE = "/asterism.protocol.v1."
+
+
+@pytest.mark.parametrize(
+    ("method", "streams_in", "streams_out"),
+    [
+        ("ClientService/Submit", False, False),
+        ("ClientService/Watch", False, True),
+        ("FleetService/ListWorkers", False, False),
+        ("WorkerService/Attach", True, True),
+    ],
+)
+async def test_bytes_that_are_no_message_are_an_invalid_argument(
+    tmp_path: Path, method: str, streams_in: bool, streams_out: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with served(tmp_path) as orchestrator, Peer(orchestrator.address) as peer:
+        if streams_in:
+            call = peer.channel.stream_stream(SERVICE + method)()
+            await call.write(b"\xff" * 64)
+        else:
+            call = (peer.channel.unary_stream if streams_out else peer.channel.unary_unary)(SERVICE + method)(b"\xff")
+        assert await code_of(call) is grpc.StatusCode.INVALID_ARGUMENT
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
+async def test_sequence_that_no_database_could_hold_is_an_invalid_argument(tmp_path: Path) -> None:
+    async with served(tmp_path) as orchestrator, Peer(orchestrator.address) as peer:
+        constellation = await peer.submit("r1")
+        assert await code_of(peer.watch(constellation, 2**64 - 1)) is grpc.StatusCode.INVALID_ARGUMENT
+
+
+class LateStore(MemoryStore):
+    """Its first look for a request gives what was so before the test lets it go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.has_looked = asyncio.Event()
+        self.may_answer = asyncio.Event()
+
+    async def find_request(self, owner: str, request_id: str) -> ConstellationId | None:
+        found = await super().find_request(owner, request_id)
+        if not self.has_looked.is_set():
+            self.has_looked.set()
+            await self.may_answer.wait()
+        return found
+
+
+async def test_submit_that_was_overtaken_by_its_own_repeat_and_256_ends_is_still_one_request(tmp_path: Path) -> None:
+    store = LateStore()
+    async with served(tmp_path, store, change_burst=1000) as orchestrator, Peer(orchestrator.address) as peer:
+        slow = asyncio.ensure_future(peer.submit("r"))
+        await store.has_looked.wait()
+        first = await peer.submit("r")
+        await peer.client.Cancel(client_pb2.CancelRequest(constellation=first))
+        for index in range(257):
+            other = await peer.submit(f"other{index}")
+            await peer.client.Cancel(client_pb2.CancelRequest(constellation=other))
+        assert first not in orchestrator.loop.machine.constellations
+        store.may_answer.set()
+        assert await slow == first
+        again = types_pb2.Request(form="plan", text=PLAN.replace('"a"', '"b"'))
+        changed = peer.client.Submit(client_pb2.SubmitRequest(request_id="r", request=again))
+        assert await code_of(changed) is grpc.StatusCode.ALREADY_EXISTS
+
+
+def test_key_that_is_given_twice_among_many_is_found_at_once() -> None:
+    text = "{" + ",".join(f'"k{index}":1' for index in range(30_000)) + ',"k29999":2}'
+    began = time.process_time()
+    with pytest.raises(InvalidField, match="'k29999' is given twice"):
+        read_document(text)
+    assert time.process_time() - began < 2.0  # comparing each key with each other one takes 20 s
