@@ -263,8 +263,11 @@ class BoardMix:
                 return board
 
     def trace(self, rng: random.Random) -> Trace:
-        """Eight in ten traces fork; one is a sequential search of four numbers, one a board of three."""
+        """Four in ten traces fork, one in ten is a sequential search of four numbers, the rest are boards of three.
+
+        These are short, so that as many tokens show four times as many targets; the sums with these come last.
+        """
         kind = rng.random()
-        if kind < 0.80:
+        if kind < 0.40:
             return parallel_trace(self.draw(rng), rng)
-        return sequential_trace(self.draw(rng, 4 if kind < 0.90 else 3), rng)
+        return sequential_trace(self.draw(rng, 4 if kind < 0.48 else 3), rng)

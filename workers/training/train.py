@@ -153,7 +153,7 @@ def _resume(plan: Plan, decoder: Decoder, optimizer: Optimizer) -> Progress:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=60.0, help="training time, all runs of a checkpoint together")
-    parser.add_argument("--batch", type=int, default=8, help="traces a step")
+    parser.add_argument("--batch", type=int, default=14, help="traces a step")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--bfloat16", action="store_true", help="1.5 times as fast on a CPU that has AVX512-BF16")
