@@ -2,7 +2,7 @@
 
 Each mutant runs in a fork of a process that has loaded the test tools and nothing of ours; an import hook gives it the
 changed module, so that no file is touched. Left alone are texts, annotations, decorators and the bounds at the top of a
-module: a test for the seventh digit of a limit would be noise.
+module: a test for the seventh digit of a limit would be noise. So is `assert_never`, which the type checkers watch.
 """
 
 import argparse
@@ -93,7 +93,7 @@ def mutants(path: Path) -> Iterator[Mutant]:
 
 
 def _left_alone(tree: ast.Module) -> set[int]:
-    """Ids of the nodes in annotations, in decorators and in bounds at the top of the module."""
+    """Ids of the nodes in annotations, decorators and bounds at the top of the module, and of what is never reached."""
     roots: list[ast.AST] = [node for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign | ast.Import)]
     for node in ast.walk(tree):
         match node:
@@ -103,6 +103,8 @@ def _left_alone(tree: ast.Module) -> set[int]:
                 roots.extend((*decorators, *([] if returns is None else [returns])))
             case ast.ClassDef(decorator_list=decorators):
                 roots.extend(decorators)
+            case ast.Expr(value=ast.Call(func=ast.Name("assert_never"))):
+                roots.append(node)
             case _:
                 pass
     return {id(node) for root in roots for node in ast.walk(root)}

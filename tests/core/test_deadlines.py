@@ -41,6 +41,15 @@ def test_attempt_that_runs_too_long_is_stopped_and_tried_again_when_its_slot_is_
     assert scene.held() == {1, 2, 3}
 
 
+def test_worker_confirms_an_earlier_attempt_while_a_later_one_runs() -> None:
+    scene = graph(add("x", timeouts=Timeouts(None, 5.0)))
+    scene.time(5.0)
+    scene.time(15.0)
+    scene.confirm(scene.star("x").attempts[0])
+    assert [attempt.holds_slot for attempt in scene.star("x").attempts] == [False, True]
+    assert (scene.held(), scene.live("x").number) == ({1, 3}, 2)
+
+
 def test_jitter_of_a_timed_out_attempt_is_drawn_from_the_events_chance() -> None:
     scene = graph(add("x", timeouts=Timeouts(None, 5.0), retry=RetryPolicy(2, 10.0, jitter=1.0)))
     scene.time(5.0, chance=0.25)
@@ -189,6 +198,20 @@ def test_star_whose_backoff_is_over_is_queued_once() -> None:
     assert quiet(scene, 11.0)
     scene.tell(DrainRequested(11.0, ADA, False))
     assert (scene.live("x").number, len(scene.star("x").attempts)) == (2, 2)
+
+
+def test_star_that_is_raised_after_its_backoff_goes_first() -> None:
+    scene = graph(add("x"), slots=2)
+    scene.fail("x")
+    scene.edit(add("y"), add("z", priority=1))
+    scene.edit(add("y2"))
+    assert [scene.star(name).state for name in ("z", "y")] == [StarState.RUNNING, StarState.READY]
+    scene.time(10.0)
+    scene.edit(UpdateStar(X, priority=5))
+    scene.time(10.0)
+    scene.succeed("z")
+    assert scene.star("x").state is StarState.RUNNING
+    assert scene.star("y").state is StarState.READY
 
 
 def test_budget_of_seconds_ends_the_request_to_the_second() -> None:

@@ -1,0 +1,67 @@
+"""The indexes of the state: queues that empty themselves, and what is derived from the fleet."""
+
+from asterism.orchestrator.core.star import StarState, TaskStar
+from asterism.orchestrator.core.state import Deadline, State, Timer
+from tests.core.making import C, X, Y, tool
+
+TOOL = frozenset({"tool:t"})
+
+
+def test_queue_gives_the_first_star_and_is_gone_when_it_is_empty() -> None:
+    state = State()
+    state.enqueue_now(C, TaskStar(tool("x"), StarState.READY, 1))
+    state.enqueue_now(C, TaskStar(tool("y", priority=1), StarState.READY, 1))
+    first = state.first_ready(TOOL)
+    assert first is not None
+    assert (first.constellation, first.star, state.is_queued(C, Y)) == (C, Y, True)
+    state.dequeue(C, Y)
+    state.dequeue(C, Y)
+    second = state.first_ready(TOOL)
+    assert second is not None
+    assert (second.star, state.is_queued(C, Y)) == (X, False)
+    state.dequeue(C, X)
+    assert state.first_ready(TOOL) is None
+    assert state.ready == {}
+    assert state.first_ready(TOOL) is None
+
+
+def test_star_that_is_queued_again_counts_once_and_in_its_new_place() -> None:
+    state = State()
+    for name in ("x", "y", "x"):
+        state.enqueue_now(C, TaskStar(tool(name), StarState.READY, 1))
+    order = []
+    while (entry := state.first_ready(TOOL)) is not None:
+        order.append(entry.star)
+        state.dequeue(C, entry.star)
+    assert order == [Y, X]
+
+
+def test_star_in_its_backoff_is_not_queued() -> None:
+    state = State()
+    star = TaskStar(tool("x"), StarState.READY, 1)
+    state.enqueue(C, star)
+    assert state.is_queued(C, X)
+    star.retry_at = 5.0
+    state.enqueue(C, star)
+    assert (state.is_queued(C, X), state.next_deadline()) == (False, 5.0)
+
+
+def test_candidates_are_looked_up_once_until_the_fleet_changes() -> None:
+    state = State()
+    first = state.candidates(TOOL)
+    assert state.candidates(TOOL) is first
+    state.fleet_changed()
+    assert state.candidates(TOOL) is not first
+
+
+def test_deadlines_come_up_to_their_time_earliest_first_those_pushed_meanwhile_too() -> None:
+    state = State()
+    for at in (3.0, 1.0, 2.0):
+        state.push(Deadline(at, Timer.BUDGET))
+    seen = []
+    for deadline in state.due(2.0):
+        seen.append(deadline.at)
+        if deadline.at == 1.0:
+            state.push(Deadline(1.5, Timer.BUDGET))
+    assert seen == [1.0, 1.5, 2.0]
+    assert state.next_deadline() == 3.0
