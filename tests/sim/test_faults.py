@@ -48,8 +48,7 @@ class World:
             await self.submit()
             for _ in range(TURNS):
                 await self.turn(group, is_kind=False)
-            # One worker dies for good with whatever it holds: only its lease can free that.
-            self.workers.pop().die(self.clock.at)
+            await self.bury_one(group)
             for _ in range(CALM_TURNS):
                 await self.turn(group, is_kind=True)
                 if self.is_over():
@@ -57,6 +56,22 @@ class World:
             await self.check_everything()
             assert self.living is not None
             self.living.cancel()
+
+    async def bury_one(self, group: asyncio.TaskGroup) -> None:
+        """One worker dies for good, while it holds a star if any comes: only the end of its lease frees that."""
+        await self.crash(group)
+        for _ in range(20):
+            await self.submit()
+            for worker in self.workers:
+                if worker.stream is None:
+                    worker.dial(self.incarnation)
+            await self.settle()
+            if any(worker.running for worker in self.workers):
+                break
+            self.clock.advance(1.0)
+        buried = max(self.workers, key=lambda worker: len(worker.running))
+        buried.die(self.clock.at)
+        self.workers.remove(buried)
 
     async def start(self, group: asyncio.TaskGroup) -> None:
         self.incarnation = Incarnation(self.store, self.clock)
@@ -104,7 +119,7 @@ class World:
     async def submit(self) -> None:
         """A client that repeats its submit until it is answered: the id makes that harmless."""
         assert self.incarnation.clients is not None
-        request_id = f"r{self.rng.randrange(4)}"
+        request_id = f"r{self.rng.randrange(8)}"
         request = client_pb2.SubmitRequest(request_id=request_id, request=REQUEST)
         response = await self.ask(self.incarnation.clients.Submit(request, None))
         if response is not None:
