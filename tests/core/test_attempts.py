@@ -11,11 +11,12 @@ from asterism.orchestrator.core.events import (
     Chunk,
     EditsProposed,
     Event,
+    RetryRequested,
 )
 from asterism.orchestrator.core.ids import FencingToken, WorkerId
 from asterism.orchestrator.core.records import EditsApplied, EditsRefused, SlotReleased, StarFinished
 from asterism.orchestrator.core.star import AttemptOutcome, StarError, StarState
-from tests.core.making import ADA, BOB, BOOM, C, Scene, X, Y, Z, add, graph, join, plan_star, tool
+from tests.core.making import ADA, BOB, BOOM, FATAL, C, Scene, X, Y, Z, add, graph, join, plan_star, tool
 
 ENDED = "this attempt has ended"
 
@@ -150,7 +151,10 @@ def test_first_attempt_of_a_plan_may_not_repeat_itself() -> None:
 
 
 def test_plan_that_was_retried_as_a_new_star_may_repeat_the_old_one() -> None:
-    scene = graph(add("x"), add("plan~2", may_edit=True))
+    scene = graph(add("x"))
+    scene.fail("plan", FATAL)
+    scene.succeed("x")
+    scene.tell(RetryRequested(1.0, C, "client:me"))
     outcome = scene.propose("plan~2", add("x"), add("y"))
     edits = outcome.records[0]
     assert isinstance(edits, EditsApplied)

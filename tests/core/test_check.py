@@ -217,6 +217,8 @@ def test_batch_with_a_base_may_name_its_own_new_stars() -> None:
     ("changes", "reason"),
     [
         ({"id": "a b"}, "a name has 1 to 64 letters"),
+        ({"id": "x" * 61}, "a new star's name has at most 60 characters"),
+        ({"id": "x~2"}, "names that end in '~' and a number are kept for retries"),
         ({"program": "a/b"}, "program 'a/b' is not a name"),
         ({"priority": 101}, "priority 101 is outside -100 to 100"),
         ({"priority": -101}, "priority -101 is outside -100 to 100"),

@@ -93,6 +93,13 @@ def test_silent_attempt_is_stopped_and_every_progress_puts_that_off() -> None:
     assert outcome.effects == [Stop(ADA, FencingToken(2), error.message)]
 
 
+def test_machine_asks_to_be_woken_when_the_silence_of_a_new_attempt_would_be_too_long() -> None:
+    scene = graph()
+    scene.time(1.0)
+    scene.edit(add("x", timeouts=Timeouts(None, 30.0, 10.0)))
+    assert scene.machine.next_deadline() == 11.0
+
+
 def test_proposal_counts_as_progress() -> None:
     scene = graph()
     scene.edit(add("x", timeouts=Timeouts(None, None, 10.0), may_edit=True))

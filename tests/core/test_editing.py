@@ -10,6 +10,7 @@ from asterism.orchestrator.core.events import DrainRequested
 from asterism.orchestrator.core.ids import StarId
 from asterism.orchestrator.core.line import LineKind
 from asterism.orchestrator.core.records import EditsApplied
+from asterism.orchestrator.core.request import ConstellationState
 from asterism.orchestrator.core.star import Constant, OutputOf, StarState, Timeouts
 from tests.core.making import ADA, PLAN, C, Scene, X, Y, Z, add, graph, join
 
@@ -73,6 +74,23 @@ def test_removed_star_that_was_ready_is_not_run() -> None:
     scene.edit(RemoveStar(X))
     scene.succeed("plan")
     assert scene.states() == {"plan": StarState.SUCCEEDED, "y": StarState.RUNNING}
+
+
+def test_request_whose_last_open_star_is_removed_has_ended() -> None:
+    scene = graph()
+    scene.tell(DrainRequested(0.0, ADA, True))
+    scene.edit(add("x"))
+    scene.succeed("plan")
+    scene.edit(RemoveStar(X))
+    assert scene.machine.constellations[C].state is ConstellationState.SUCCEEDED
+
+
+def test_request_without_any_star_was_cancelled() -> None:
+    scene = Scene(0)
+    scene.submit()
+    scene.edit(RemoveStar(PLAN))
+    constellation = scene.machine.constellations[C]
+    assert (constellation.state, constellation.reason) == (ConstellationState.CANCELLED, "every star was cancelled")
 
 
 def test_removed_line_lets_the_child_run_when_it_was_the_last_it_waited_for() -> None:

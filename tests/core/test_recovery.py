@@ -80,6 +80,17 @@ def test_running_attempt_goes_on_when_its_worker_comes_back_with_it() -> None:
     assert scene.star("x").result == 1
 
 
+def test_second_attempt_goes_on_too() -> None:
+    before = graph(add("x"))
+    before.fail("x")
+    before.time(10.0)
+    scene = recovered(before, 100.0)
+    assert scene.held() == {1, 3}
+    scene.attach(held=(1, 3))
+    scene.succeed("x", 1)
+    assert scene.star("x").result == 1
+
+
 def test_lost_attempt_runs_again_with_a_greater_token() -> None:
     scene = recovered(graph(), 100.0)
     outcome = scene.attach(instance="two")

@@ -167,6 +167,16 @@ def test_retry_repeats_what_failed_and_what_depends_on_it_as_new_stars() -> None
     assert scene.machine.constellations[C].state is ConstellationState.RUNNING
 
 
+def test_star_of_the_longest_name_can_be_retried() -> None:
+    name = "x" * 60
+    scene = graph(add(name, retry=RetryPolicy(1)))
+    scene.succeed("plan")
+    scene.fail(name)
+    scene.tell(RetryRequested(1.0, C, "client:me"))
+    scene.succeed(f"{name}~2")
+    assert scene.machine.constellations[C].state is ConstellationState.SUCCEEDED
+
+
 def test_second_retry_repeats_the_successors_only() -> None:
     scene = failed_scene()
     scene.tell(RetryRequested(9.0, C, "client:me"))
@@ -247,8 +257,10 @@ def test_edits_of_a_retried_plan_mean_the_stars_that_run_in_the_place_of_those_i
 
 
 def test_edits_of_a_plan_mean_the_latest_successor() -> None:
-    scene = graph(add("x"), add("x~2"), add("x~3"))
-    edits = scene.propose("plan", add("n"), join("x", "n"), UpdateStar(StarId("n"), title="t")).records[0]
+    scene = retried_under_a_running_plan()
+    scene.tell(CancelRequested(3.0, C, ""))
+    scene.tell(RetryRequested(4.0, C, "client:me"))
+    edits = scene.propose("plan~3", add("n"), join("x", "n"), UpdateStar(StarId("n"), title="t")).records[0]
     assert isinstance(edits, EditsApplied)
     assert edits.edits == (add("n"), join("x~3", "n"), UpdateStar(StarId("n"), title="t"))
 
