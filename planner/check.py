@@ -3,7 +3,7 @@
 import json
 from typing import Final
 
-from asterism.orchestrator.core.check import check_spec
+from asterism.orchestrator.core.check import check_new_name, check_spec
 from asterism.orchestrator.core.constellation import PLAN_STAR
 from asterism.orchestrator.core.edits import AddStar
 from asterism.orchestrator.core.errors import InvalidEdit, InvalidField
@@ -41,6 +41,7 @@ def _check_star(spec: StarSpec, known: frozenset[str]) -> None:
     for name, source in spec.inputs.items():
         if isinstance(source, Constant) and json_bytes(source.value) > MAX_VALUE_BYTES:
             raise InvalidEdit(spec.id, f"input {name} has more than {MAX_VALUE_BYTES} bytes")
+    check_new_name(spec.id)
     check_spec(spec, known)
 
 

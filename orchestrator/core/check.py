@@ -20,6 +20,7 @@ from asterism.orchestrator.core.edits import (
 from asterism.orchestrator.core.errors import InvalidEdit, InvalidField, StaleRevision
 from asterism.orchestrator.core.ids import StarId, is_name
 from asterism.orchestrator.core.line import LineKind, TaskStarLine
+from asterism.orchestrator.core.retry import is_successor
 from asterism.orchestrator.core.star import OutputOf, StarInput, StarSpec, StarState
 
 MAX_EDITS: Final = 20_000
@@ -28,15 +29,22 @@ MAX_INPUTS: Final = 64
 MAX_REQUIRES: Final = 32
 MAX_PRIORITY: Final = 100
 MAX_ATTEMPTS: Final = 100
+MAX_NEW_NAME: Final = 60
+"""Longest name of a new star: its retries, `name~2` to `name~999`, must be names too."""
 
 
 def check_batch(
-    constellation: TaskConstellation, batch: EditBatch, known: frozenset[str], by: StarId | None = None
+    constellation: TaskConstellation,
+    batch: EditBatch,
+    known: frozenset[str],
+    by: StarId | None = None,
+    *,
+    is_retry: bool = False,
 ) -> None:
     """Refuse what does not hold: InvalidEdit names the star and the reason, StaleRevision the stars that changed.
 
     `known` is every capability that the fleet offers, empty while there is no worker: what nobody offers cannot be
-    asked for. `by` is the star whose attempt proposes the batch.
+    asked for. `by` is the star whose attempt proposes the batch. Only a retry may add stars with the names of retries.
     """
     base = batch.base_revision
     if base is not None and base > constellation.revision:
@@ -46,6 +54,10 @@ def check_batch(
     if len(batch.edits) > MAX_EDITS:
         raise InvalidField("edits", f"{len(batch.edits)} edits in one batch; at most {MAX_EDITS}")
     draft = _Draft(constellation, known, by)
+    if not is_retry:
+        for edit in batch.edits:
+            if isinstance(edit, AddStar):
+                check_new_name(edit.spec.id)
     for edit in batch.edits:
         draft.take(edit)
     if base is not None:
@@ -212,6 +224,14 @@ class _Draft:
         for child in self._new_children.get(star, ()):
             if (star, child) not in self._cut and child not in self._removed:
                 yield child
+
+
+def check_new_name(star: StarId) -> None:
+    """Refuse a name that a retry could not build upon, or that would be taken for a retry of another star."""
+    if len(star) > MAX_NEW_NAME:
+        raise InvalidEdit(star, f"a new star's name has at most {MAX_NEW_NAME} characters")
+    if is_successor(star):
+        raise InvalidEdit(star, "names that end in '~' and a number are kept for retries")
 
 
 def check_spec(spec: StarSpec, known: frozenset[str]) -> None:

@@ -118,7 +118,7 @@ class Machine:
                 self._cancel(turn, event)
             case RetryRequested():
                 constellation = self._find(event.constellation)
-                self._edit(turn, event.constellation, retry_batch(constellation), event.by)
+                self._edit(turn, event.constellation, retry_batch(constellation), event.by, is_retry=True)
             case WorkerAttached():
                 on_attached(turn, event, self._lease_s)
             case WorkerDetached():
@@ -162,9 +162,11 @@ class Machine:
         apply_batch(turn, accepted, batch, f"client:{event.owner}")
         turn.outcome.reply = Reply(new.id, accepted.revision)
 
-    def _edit(self, turn: Turn, constellation_id: ConstellationId, batch: EditBatch, by: str) -> None:
+    def _edit(
+        self, turn: Turn, constellation_id: ConstellationId, batch: EditBatch, by: str, *, is_retry: bool = False
+    ) -> None:
         constellation = self._find(constellation_id)
-        check_batch(constellation, batch, self._state.known_capabilities())
+        check_batch(constellation, batch, self._state.known_capabilities(), is_retry=is_retry)
         apply_batch(turn, constellation, batch, by)
         turn.outcome.reply = Reply(constellation.id, constellation.revision)
 

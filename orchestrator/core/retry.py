@@ -78,6 +78,12 @@ def successor(star: StarId) -> StarId:
     return StarId(f"{star}~2")
 
 
+def is_successor(star: StarId) -> bool:
+    """Whether `star` has the name of a retry."""
+    _, tilde, number = star.rpartition("~")
+    return bool(tilde) and number.isdecimal()
+
+
 def has_successor(constellation: TaskConstellation, star: StarId) -> bool:
     """Whether `star` has been retried already."""
     return successor(star) in constellation.stars

@@ -8,6 +8,7 @@ from asterism.orchestrator.core.events import (
     AttemptFailed,
     AttemptProgressed,
     AttemptSucceeded,
+    CancelRequested,
     Chunk,
     EditsProposed,
     Event,

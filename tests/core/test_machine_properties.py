@@ -396,5 +396,5 @@ TestMachineStory.settings = settings(
     max_examples=EXAMPLES,
     stateful_step_count=40,
     deadline=None,
-    suppress_health_check=[*HealthCheck.__members__.values()],
+    suppress_health_check=[*HealthCheck],
 )
