@@ -85,3 +85,17 @@ def test_key_that_is_given_twice_among_many_is_found_at_once() -> None:
     with pytest.raises(InvalidField, match="'k29999' is given twice"):
         read_document(text)
     assert time.process_time() - began < 2.0  # comparing each key with each other one takes 20 s
+
+
+async def test_watchers_that_vanish_cost_the_request_and_the_other_watchers_nothing(tmp_path: Path) -> None:
+    async with served(tmp_path) as orchestrator, Peer(orchestrator.address) as peer:
+        constellation = await peer.submit("r")
+        for _ in range(20):
+            rude = peer.watch(constellation, with_text=True)
+            await rude.read()
+            rude.cancel()
+        faithful = peer.watch(constellation)
+        worker = await peer.attach()
+        await worker.finish((await worker.assignment()).fencing_token)
+        assert await code_of(faithful) is grpc.StatusCode.OK
+        assert orchestrator.loop.watchers == ()
