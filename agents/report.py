@@ -22,6 +22,8 @@ class _Asked:
 
     id: str
     board: Board
+    numbers: tuple[Json, ...]
+    """In the order in which they were asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class _Found:
 
     star: str
     expression: str | None
+    is_search: bool
+    """Whether it is an exact search, and no thread of a model."""
     proves_none: bool
     threads: int
     tokens: int
@@ -63,7 +67,10 @@ def _asked(entry: Json) -> _Asked:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("id"), str):
         raise ProgramFailed("invalid_input", "boards: each must be an object with an id", retryable=False)
     try:
-        return _Asked(str(entry["id"]), Board.from_json(entry))
+        board = Board.from_json(entry)
+        numbers = entry["numbers"]
+        assert isinstance(numbers, list | tuple), "a board was read from it"
+        return _Asked(str(entry["id"]), board, tuple(numbers))
     except InvalidBoard as error:
         raise ProgramFailed("invalid_input", f"boards: {entry['id']}: {error}", retryable=False) from error
 
@@ -91,6 +98,7 @@ def _read(star: str, board: Board, result: Mapping[str, Json]) -> _Found:
     return _Found(
         star=star,
         expression=expression if isinstance(expression, str) and is_solution else None,
+        is_search="solvable" in result,
         proves_none=result.get("solvable") is False,
         threads=len(threads) if isinstance(threads, list | tuple) else 0,
         tokens=tokens if isinstance(tokens, int) else 0,
@@ -104,10 +112,12 @@ def _entry(asked: _Asked, found: Sequence[_Found]) -> dict[str, Json]:
     decisive = solved or proof
     return {
         "id": asked.id,
-        **asked.board.to_json(),
+        "numbers": asked.numbers,
+        "target": asked.board.target,
         "answer": answer,
         "expression": None if solved is None else solved.expression,
         "by_star": None if decisive is None else decisive.star,
+        "by_search": decisive is not None and decisive.is_search,
         "stars": len(found),
         "threads": sum(one.threads for one in found),
         "tokens": sum(one.tokens for one in found),
@@ -115,7 +125,9 @@ def _entry(asked: _Asked, found: Sequence[_Found]) -> dict[str, Json]:
 
 
 def _line(asked: _Asked, entry: Mapping[str, Json]) -> str:
-    numbers = " ".join(map(str, asked.board.numbers))
+    numbers = " ".join(map(str, asked.numbers))
     if entry["answer"] == "solution":
-        return f"{numbers}: {entry['expression']} = {asked.board.target}"
+        # No thread found it: that is no merit of the model's.
+        by_search = " (by exact search)" if entry["by_search"] else ""
+        return f"{numbers}: {entry['expression']} = {asked.board.target}{by_search}"
     return f"{numbers}: {entry['answer']}"

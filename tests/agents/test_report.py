@@ -38,6 +38,14 @@ def test_board_with_a_verified_expression_is_solved() -> None:
     assert second["answer"] == "not found within the budget"
 
 
+def test_solution_of_the_exact_search_is_told_apart_and_numbers_keep_their_order() -> None:
+    searched = TOOLS["countdown.search"].function({"numbers": [4, 6, 8, 3], "target": 24})
+    value = report({"b1-search": ended(searched)})
+    first = value["boards"][0]
+    assert (first["answer"], first["by_star"], first["by_search"]) == ("solution", "b1-search", True)
+    assert value["text"].splitlines()[0] == f"4 6 8 3: {first['expression']} = 24 (by exact search)"
+
+
 def test_forged_expression_does_not_count() -> None:
     result: Json = {"numbers": [4, 6, 8, 3], "target": 24, "solved": True, "expression": "4 * 6"}
     assert report({"b1-a": ended(result)})["boards"][0]["answer"] == "not found within the budget"
