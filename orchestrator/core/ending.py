@@ -108,7 +108,6 @@ def end_constellation(turn: Turn, constellation: TaskConstellation, state: Const
     for star in list(constellation.stars.values()):
         cancel_star(turn, constellation, star, reason, spreads=False)
     turn.record(ConstellationEnded(turn.seq, turn.at, constellation.id, state, reason))
-    turn.touched.pop(constellation.id, None)
 
 
 def end_if_finished(turn: Turn, constellation: TaskConstellation) -> None:

@@ -8,7 +8,6 @@ from asterism.orchestrator.core.events import (
     AttemptFailed,
     AttemptProgressed,
     AttemptSucceeded,
-    CancelRequested,
     Chunk,
     EditsProposed,
     Event,
@@ -143,6 +142,11 @@ def test_repeats_keep_the_revision_that_the_batch_is_made_against() -> None:
     batch = EditBatch((add("x"), UpdateStar(Y, title="t")), 99)
     outcome = scene.tell(EditsProposed(10.0, ADA, live.fencing_token, 1, batch))
     assert [type(record) for record in outcome.records] == [EditsRefused]
+
+
+def test_proposal_may_not_use_the_names_of_retries() -> None:
+    scene = graph()
+    assert [type(record) for record in scene.propose("plan", add("x~2")).records] == [EditsRefused]
 
 
 def test_first_attempt_of_a_plan_may_not_repeat_itself() -> None:

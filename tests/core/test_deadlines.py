@@ -196,6 +196,18 @@ def test_backoff_of_a_star_that_was_cancelled_or_removed_means_nothing() -> None
     assert quiet(scene, 50.0)
 
 
+def test_backoff_of_a_removed_star_says_nothing_about_another_of_its_name() -> None:
+    scene = graph(add("x"))
+    scene.fail("x")
+    scene.edit(RemoveStar(X))
+    scene.time(5.0)
+    scene.edit(add("x"))
+    scene.fail("x")
+    assert quiet(scene, 14.9)
+    scene.time(15.0)
+    assert scene.live("x").number == 2
+
+
 def test_star_whose_backoff_is_over_is_queued_once() -> None:
     scene = graph(add("x"), slots=2)
     scene.tell(DrainRequested(0.0, ADA, True))

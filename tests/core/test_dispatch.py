@@ -4,7 +4,13 @@ import pytest
 
 from asterism.orchestrator.core.edits import RebindInputs, UpdateStar
 from asterism.orchestrator.core.effects import Assign, Outcome, Stop
-from asterism.orchestrator.core.events import DrainRequested, LabelRequested, WorkerDetached, WorkerLeaving
+from asterism.orchestrator.core.events import (
+    AttemptSucceeded,
+    DrainRequested,
+    LabelRequested,
+    WorkerDetached,
+    WorkerLeaving,
+)
 from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId
 from asterism.orchestrator.core.line import LineKind
 from asterism.orchestrator.core.request import Budget, ConstellationState
@@ -18,7 +24,7 @@ from asterism.orchestrator.core.star import (
     Timeouts,
 )
 from asterism.orchestrator.core.values import Json
-from tests.core.making import ADA, BOB, PLAN, C, Scene, X, Y, add, graph, join
+from tests.core.making import ADA, BOB, PLAN, C, Scene, X, Y, Z, add, graph, join
 
 
 def assigned(outcome: Outcome) -> list[tuple[str, str]]:
@@ -86,7 +92,7 @@ def test_retry_prefers_a_worker_that_has_not_tried_the_star() -> None:
 
 @pytest.mark.parametrize("how", ["drained", "leaving", "detached"])
 def test_worker_that_takes_no_stars_gets_none(how: str) -> None:
-    scene = graph()
+    scene = graph(add("w"))
     match how:
         case "drained":
             scene.tell(DrainRequested(0.0, ADA, True))
@@ -205,6 +211,25 @@ def test_budget_of_attempts_ends_the_request_when_one_more_would_be_needed() -> 
     assert set(scene.states().values()) == {StarState.CANCELLED}
     assert [effect.fencing_token for effect in outcome.effects if isinstance(effect, Stop)] == [1, 2]
     assert constellation.attempts == 2
+
+
+def test_star_that_cannot_run_does_not_hold_up_what_is_ready_with_it() -> None:
+    scene = graph(budget=Budget(attempts=1, seconds=None))
+    scene.submit("other")
+    scene.tell(DrainRequested(0.0, ADA, True))
+    scene.edit(add("x"))
+    scene.edit(add("y"), add("z", inputs={"i": OutputOf(Y, ("nothing",))}), join("y", "z"), name="other")
+    scene.edit(add("w"), name="other")
+    outcome = scene.tell(DrainRequested(0.0, ADA, False))
+    assert scene.star("x").state is StarState.CANCELLED
+    assert assigned(outcome) == [("y", "ada"), ("w", "ada")]
+    scene.tell(DrainRequested(0.0, ADA, True))
+    of_y = scene.machine.constellations[ConstellationId("other")].stars[Y].live_attempt
+    assert of_y is not None
+    scene.tell(AttemptSucceeded(0.0, ADA, of_y.fencing_token, {}))
+    scene.edit(add("v"), name="other")
+    assert assigned(scene.tell(DrainRequested(0.0, ADA, False))) == [("v", "ada")]
+    assert scene.machine.constellations[ConstellationId("other")].stars[Z].state is StarState.FAILED
 
 
 def test_budget_of_one_request_leaves_another_alone() -> None:

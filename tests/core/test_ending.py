@@ -126,6 +126,17 @@ def test_skip_spreads_all_the_way_down_in_the_order_of_the_lines() -> None:
     assert scene.star("rest").state is StarState.RUNNING
 
 
+def test_skip_that_comes_twice_does_not_end_the_spreading() -> None:
+    scene = graph(
+        add("x", retry=RetryPolicy(1)),
+        *(add(name) for name in ("a", "b", "e", "d")),
+        *(join("x", name) for name in ("a", "b", "e")),
+        *(join(name, "d") for name in ("a", "b")),
+    )
+    scene.fail("x")
+    assert {scene.star(name).state for name in ("a", "b", "d", "e")} == {StarState.CANCELLED}
+
+
 def test_star_below_a_cancelled_one_is_unchosen_all_the_way_down() -> None:
     scene = graph(add("x"), add("y"), add("z"), join("x", "y"), join("y", "z"))
     scene.edit(CancelStar(X))

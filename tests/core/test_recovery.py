@@ -224,8 +224,10 @@ def test_each_record_about_a_worker_changes_at_once_what_the_fleet_offers() -> N
         (WorkerLabelled(2, 0.0, ADA, {"zone": "lab"}), {"tool:t", "label:zone=lab"}, 1),
         (WorkerDraining(3, 0.0, ADA, True), {"tool:t", "label:zone=lab"}, 0),
         (WorkerDraining(4, 0.0, ADA, False), {"tool:t", "label:zone=lab"}, 1),
-        (WorkerLeft(5, 0.0, ADA, "goodbye"), set(), 0),
+        (WorkerJoined(5, 0.0, ADA, "one", WorkerProfile(1, tools=("u",))), {"tool:u", "label:zone=lab"}, 0),
+        (WorkerLeft(6, 0.0, ADA, "goodbye"), set(), 0),
     ]
+    assert (state.known_capabilities(), state.candidates(frozenset({"tool:t"}))) == (frozenset(), [])
     for record, offered, takers in records:
         apply(state, record)
         if not state.workers[ADA].has_left:

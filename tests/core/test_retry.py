@@ -4,12 +4,19 @@ import pytest
 
 from asterism.orchestrator.core.edits import AddLine, AddStar, CancelStar, EditBatch, UpdateStar
 from asterism.orchestrator.core.errors import WrongState
-from asterism.orchestrator.core.events import CancelRequested, EditsProposed, RetryRequested, WorkerDetached
+from asterism.orchestrator.core.events import (
+    AttemptFailed,
+    CancelRequested,
+    EditsProposed,
+    RetryRequested,
+    TimePassed,
+    WorkerDetached,
+)
 from asterism.orchestrator.core.ids import FencingToken, StarId
 from asterism.orchestrator.core.line import LineKind
 from asterism.orchestrator.core.records import AttemptEnded, EditsApplied, EditsRefused
 from asterism.orchestrator.core.request import ConstellationState
-from asterism.orchestrator.core.retry import backoff_s, retry_at, successor
+from asterism.orchestrator.core.retry import backoff_s, is_successor, retry_at, successor
 from asterism.orchestrator.core.star import (
     Attempt,
     AttemptOutcome,
@@ -19,8 +26,9 @@ from asterism.orchestrator.core.star import (
     StarError,
     StarState,
     TaskStar,
+    Timeouts,
 )
-from tests.core.making import ADA, FATAL, C, Scene, X, add, graph, join, tool
+from tests.core.making import ADA, BOOM, FATAL, C, Scene, X, add, graph, join, tool
 
 
 @pytest.mark.parametrize(
@@ -83,6 +91,15 @@ def test_chance_of_the_event_draws_the_jitter() -> None:
     assert scene.star("x").retry_at == 7.5
 
 
+def test_event_without_a_chance_waits_for_the_whole_backoff() -> None:
+    jittered = RetryPolicy(3, 10.0, jitter=0.5)
+    scene = graph(add("x", retry=jittered), add("y", retry=jittered, timeouts=Timeouts(None, 5.0)))
+    live = scene.live("x")
+    scene.tell(AttemptFailed(0.0, live.worker, live.fencing_token, BOOM))
+    scene.tell(TimePassed(5.0))
+    assert (scene.star("x").retry_at, scene.star("y").retry_at) == (10.0, 15.0)
+
+
 def test_failed_attempt_waits_for_its_backoff_and_then_runs_again() -> None:
     scene = graph(add("x"))
     scene.time(5.0)
@@ -122,6 +139,13 @@ def test_error_that_is_not_retryable_fails_the_star_at_once() -> None:
 )
 def test_successor_counts_on(name: str, next_name: str) -> None:
     assert successor(StarId(name)) == next_name
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one"), [("b~2", True), ("b~10", True), ("b", False), ("7", False), ("b~c", False)]
+)
+def test_name_of_a_retry_ends_in_its_number(name: str, is_one: bool) -> None:
+    assert is_successor(StarId(name)) is is_one
 
 
 def failed_scene() -> Scene:
@@ -191,13 +215,19 @@ def test_second_retry_repeats_the_successors_only() -> None:
 
 
 def test_retry_repeats_a_star_that_ran_on_the_failure_of_its_parent() -> None:
-    scene = graph(add("x", retry=RetryPolicy(1)), add("z"), join("x", "z", LineKind.COMPLETION), add("w"))
+    """And one that ran on the end of that one; a star that nothing ties to the failure stays as it is."""
+    scene = graph(
+        add("x", retry=RetryPolicy(1)), add("y"), add("z"), join("x", "y", LineKind.COMPLETION), join("y", "z")
+    )
+    scene.edit(add("w"), add("fine"))
     scene.succeed("plan")
     scene.fail("x")
+    scene.succeed("y")
     scene.succeed("z", "report")
+    scene.succeed("fine")
     scene.fail("w", FATAL)
     scene.tell(RetryRequested(2.0, C, "client:me"))
-    assert set(scene.states()) == {"plan", "x", "z", "w", "x~2", "z~2", "w~2"}
+    assert set(scene.states()) == {"plan", "x", "y", "z", "w", "fine", "x~2", "y~2", "z~2", "w~2"}
 
 
 def test_retry_of_a_cancelled_request_repeats_what_was_cancelled() -> None:

@@ -4,12 +4,13 @@ from typing import Any
 
 import pytest
 
+from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.credential import Role, StoredCredential
 from asterism.orchestrator.core.edits import UpdateStar, update_spec
 from asterism.orchestrator.core.ids import FencingToken, is_name
 from asterism.orchestrator.core.line import Comparison, Condition, LineKind, TaskStarLine
 from asterism.orchestrator.core.profile import Gpu, WorkerProfile
-from asterism.orchestrator.core.request import Budget, ConstellationState
+from asterism.orchestrator.core.request import Budget, ConstellationState, Request
 from asterism.orchestrator.core.star import (
     Attempt,
     AttemptOutcome,
@@ -23,7 +24,7 @@ from asterism.orchestrator.core.star import (
     program_capability,
 )
 from asterism.orchestrator.core.values import MISSING, Json, Path, find_at, json_bytes
-from tests.core.making import ADA, X, Y, tool
+from tests.core.making import ADA, C, X, Y, tool
 
 VALUE: Json = {"a": [10, {"b": None}], "t": "text"}
 
@@ -164,6 +165,13 @@ def test_live_attempt_is_the_last_one_while_it_has_no_outcome() -> None:
     assert live.holds_slot
     star.attempts.reverse()
     assert star.live_attempt is None
+
+
+def test_constellation_begins_empty_and_running() -> None:
+    new = TaskConstellation(C, "r", "me", Request("boards", ""), Budget(), 1.0, 1.0)
+    assert (new.state, new.reason, new.ended_at) == (ConstellationState.RUNNING, "", None)
+    assert (new.revision, new.unfinished, new.attempts, new.seq) == (0, 0, 0, 0)
+    assert (new.stars, new.parents, new.children) == ({}, {}, {})
 
 
 def test_budget_is_generous_when_nothing_is_said() -> None:

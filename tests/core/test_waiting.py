@@ -1,7 +1,7 @@
 """Nothing waits in silence: each star that does not run names what it waits for."""
 
 from asterism.orchestrator.core.events import DrainRequested, WorkerDetached
-from asterism.orchestrator.core.ids import ConstellationId
+from asterism.orchestrator.core.ids import ConstellationId, WorkerId
 from tests.core.making import ADA, BOB, C, Scene, add, graph, join
 
 
@@ -55,6 +55,10 @@ def test_star_waits_for_the_end_of_a_drain() -> None:
     scene.attach(BOB)
     scene.tell(DrainRequested(0.0, ADA, True))
     scene.tell(DrainRequested(0.0, BOB, True))
+    scene.attach(WorkerId("cyd"), tools=("t",), programs=())
+    scene.tell(DrainRequested(0.0, WorkerId("cyd"), True))
+    scene.tell(WorkerDetached(0.0, ADA, "one"))
+    scene.tell(WorkerDetached(0.0, BOB, "one"))
     scene.edit(add("x"))
     assert reason(scene) == "a worker that takes stars: those that could run it are draining"
 
