@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import grpc
@@ -10,7 +11,7 @@ import pytest
 from asterism.orchestrator.core.errors import InvalidField
 from asterism.orchestrator.core.ids import ConstellationId
 from asterism.planner.document import read_document
-from asterism.protocol.v1 import client_pb2, types_pb2
+from asterism.protocol.v1 import client_pb2, types_pb2, worker_pb2
 from asterism.store.memory import MemoryStore
 from tests.orchestrator.serving import PLAN, Peer, code_of, served
 
@@ -99,3 +100,28 @@ async def test_watchers_that_vanish_cost_the_request_and_the_other_watchers_noth
         await worker.finish((await worker.assignment()).fencing_token)
         assert await code_of(faithful) is grpc.StatusCode.OK
         assert orchestrator.loop.watchers == ()
+
+
+async def test_frame_of_thousands_of_messages_holds_nobody_else_up(tmp_path: Path) -> None:
+    """Between its parts the loop of the orchestrator, which is this test's too, comes to others again and again."""
+    turns = [time.thread_time()]
+
+    async def turn() -> None:
+        while True:
+            turns.append(time.thread_time())
+            await asyncio.sleep(0)
+
+    async with served(tmp_path) as orchestrator, Peer(orchestrator.address) as peer:
+        worker = await peer.attach()
+        edits = types_pb2.EditBatch(edits=[types_pb2.Edit(cancel_star=types_pb2.Edit.CancelStar(star="x"))] * 50)
+        results = [worker_pb2.Finished(fencing_token=index, result_json="1", edits=edits) for index in range(4000)]
+        frame = worker_pb2.WorkerFrame(finished=results)
+        async with asyncio.TaskGroup() as group:
+            turning = group.create_task(turn())
+            await worker.call.write(frame)
+            acknowledged = 0
+            while acknowledged < len(results):
+                acknowledged += len((await worker.read()).acknowledged)
+            turning.cancel()
+    longest_s = max(later - earlier for earlier, later in pairwise(turns))
+    assert longest_s < 0.3, "of CPU time; all of the frame at once takes 0.7 s and more"
