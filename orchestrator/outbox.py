@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 MAX_ITEMS: Final = 8192
 """Waiting items of one reader: two full drains of the mailbox."""
-MAX_TEXT_CHARS: Final = 4 * 1024 * 1024
+MAX_TEXT_CHARS: Final = 1024 * 1024
 """Waiting streamed text of one watcher."""
 
 ForWorker: TypeAlias = Assign | Stop | Acknowledge | AnswerEdits

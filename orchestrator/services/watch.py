@@ -11,12 +11,12 @@ from asterism.orchestrator.outbox import ForWatcher, WatcherOutbox
 from asterism.orchestrator.services.auth import Renewal
 from asterism.orchestrator.store import Store
 from asterism.protocol.convert import record_to_proto, streamed_text_to_proto
-from asterism.protocol.limits import MAX_MESSAGE_BYTES
 from asterism.protocol.v1 import client_pb2
 
 PAGE: Final = 256
 """Records read from the journal, or taken from the outbox, at a time."""
-MAX_FRAME_BYTES: Final = MAX_MESSAGE_BYTES - 1024
+MAX_FRAME_BYTES: Final = 256 * 1024
+"""Of several items; one that is larger by itself goes alone. For a watcher that does not read, gRPC keeps a few copies."""
 
 
 async def stream_to(
@@ -72,7 +72,7 @@ async def _write(context: Any, items: Sequence[ForWatcher]) -> None:
 
 
 def frames(items: Sequence[ForWatcher]) -> Iterator[client_pb2.WatchResponse]:
-    """As few messages as carry the items, none larger than a message may be."""
+    """As few messages as carry the items, none larger than MAX_FRAME_BYTES but for one large item."""
     frame, size = client_pb2.WatchResponse(), 0
     for item in items:
         part = _frame_of(item)
