@@ -38,7 +38,7 @@ def dispatch(turn: Turn) -> None:
 def _next_placement(turn: Turn) -> tuple[ReadyStar, list[Worker]] | None:
     """The first star in order for which some worker has a free slot, and those workers."""
     best: tuple[ReadyStar, list[Worker]] | None = None
-    for capabilities in list(turn.state.ready):
+    for capabilities in turn.state.placeable():
         entry = turn.state.first_ready(capabilities)
         if entry is None or (best is not None and best[0] < entry):
             continue

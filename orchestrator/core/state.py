@@ -114,6 +114,7 @@ class State:
         self._deadlines: list[Deadline] = []
         self._order = 0
         self._candidates: dict[frozenset[str], list[Worker]] = {}
+        self._placeable: dict[frozenset[str], None] | None = None
         self._known: frozenset[str] | None = None
 
     @classmethod
@@ -199,7 +200,12 @@ class State:
         self._order += 1
         self._queued[constellation, star.spec.id] = self._order
         entry = ReadyStar(-star.spec.priority, self._order, constellation, star.spec.id)
-        heapq.heappush(self.ready.setdefault(star.spec.capabilities, []), entry)
+        capabilities = star.spec.capabilities
+        if capabilities not in self.ready:
+            self.ready[capabilities] = []
+            if self._placeable is not None and self.candidates(capabilities):
+                self._placeable[capabilities] = None
+        heapq.heappush(self.ready[capabilities], entry)
         limit_s = star.spec.timeouts.schedule_to_start_s
         since = star.ready_at if star.retry_at is None else star.retry_at
         if limit_s is not None and since is not None:
@@ -223,7 +229,16 @@ class State:
             heapq.heappop(heap)
         if heap is not None:
             del self.ready[capabilities]
+            if self._placeable is not None:
+                self._placeable.pop(capabilities, None)
         return None
+
+    def placeable(self) -> list[frozenset[str]]:
+        """The capabilities that some ready star needs and some worker offers: thousands that nobody offers cost
+        nothing at a step."""
+        if self._placeable is None:
+            self._placeable = {capabilities: None for capabilities in self.ready if self.candidates(capabilities)}
+        return list(self._placeable)
 
     def candidates(self, capabilities: frozenset[str]) -> list[Worker]:
         """The workers that take stars and offer all of `capabilities`, by id."""
@@ -244,6 +259,7 @@ class State:
     def fleet_changed(self) -> None:
         """Forget what was derived from the fleet: a worker came, went, drained or got labels."""
         self._candidates.clear()
+        self._placeable = None
         self._known = None
 
     def evict_ended(self) -> None:
