@@ -16,7 +16,7 @@ from asterism.agents.asks import Branch, Fork, Generated, Json, ProgramFailed, S
 MAX_THREADS: Final = 64
 MAX_TOKENS_A_THREAD: Final = 4_096
 MAX_ROUNDS: Final = 4
-"""How often threads are forked in all; the shipped model makes 1.6 false claims a board of 16 threads (results.json)."""
+"""How often threads are forked in all; the shipped model makes 1.6 false claims a board of 16 threads."""
 
 Outcome: TypeAlias = Literal["verified", "refuted", "claimed_false", "truncated", "cancelled", "malformed"]
 JoinPolicy: TypeAlias = Literal["first-verified", "all"]
