@@ -192,7 +192,10 @@ def _run_tests(mutant: Mutant, tests: Sequence[str]) -> int:
     sys.meta_path.insert(0, _Finder(mutant))
     # That hypothesis is loaded already is meant so.
     options = ["-q", "-x", "--timeout=0", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
-    return int(pytest.main([*options, *tests]))
+    # Most mutants are noticed by the tests of their module, in a fraction of the time that all tests take.
+    own = ROOT / "tests" / "core" / f"test_{mutant.path.stem}.py"
+    rounds = [[str(own)], tests] if own.exists() else [tests]
+    return next((status for chosen in rounds if (status := int(pytest.main([*options, *chosen])))), 0)
 
 
 def survivors(chosen: Sequence[Mutant], tests: Sequence[str], jobs: int) -> Iterator[tuple[Mutant, bool]]:
