@@ -110,8 +110,9 @@ class Loop:
         """Bring an ended constellation that memory has forgotten back, so that it can be edited, retried or asked."""
         if constellation.id in self.machine.constellations:
             return
-        if not constellation.state.is_terminal:
-            # It ended, and was forgotten, after the picture was taken.
+        held = any(attempt.holds_slot for star in constellation.stars.values() for attempt in star.attempts)
+        if held or not constellation.state.is_terminal:
+            # It ended, gave back its last slot and was forgotten after the picture was taken.
             raise Overloaded("the constellation has only just ended", RETRY_AFTER_S)
         self.machine.adopt(constellation, at=self._clock.now())
 

@@ -16,7 +16,7 @@ from asterism.protocol.v1 import client_pb2
 PAGE: Final = 256
 """Records read from the journal, or taken from the outbox, at a time."""
 MAX_FRAME_BYTES: Final = 256 * 1024
-"""Of several items; one that is larger by itself goes alone. For a watcher that does not read, gRPC keeps a few copies."""
+"""Of several items; one that is larger goes alone. For a watcher that does not read, gRPC keeps some copies of one."""
 
 
 async def stream_to(

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import nullcontext
 from itertools import islice
 from typing import Any, Final, assert_never
 
@@ -45,6 +46,8 @@ EOF: Final = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs lack it
 
 HELLO_S: Final = 10.0
 """Longest wait for a stream's first frame."""
+MAX_STREAMS: Final = 8
+"""Of one identity at one time: the live one, and those that it has left behind and that have not been noticed yet."""
 MAX_FRAME_ITEMS: Final = 4096
 """Messages in one frame from a worker: as many as it can have slots."""
 MAX_PART: Final = 128
@@ -64,11 +67,14 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         self._gate = gate
         self._lease_s = lease_s
         self._places = Places("attached workers", max_workers)
+        self._streams = Places("streams", MAX_STREAMS)
 
     async def Attach(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]  # writes by context
         """Hold the stream until the worker leaves, or is cut."""
         identity = CALLER.get()
-        with self._places.hold("the fleet"):
+        # Without credentials all have one name; then whoever reaches the loopback address may do all anyway.
+        own = nullcontext() if identity.is_local else self._streams.hold(identity.name)
+        with own, self._places.hold("the fleet"):
             hello = await self._hello(context)
             name = None if identity.is_local else WorkerId(identity.name)
             attached = hello_from_proto(hello, self._clock.now(), name)

@@ -1,19 +1,23 @@
 """What a peer that means no good can send, and what it gets: one clear status, and nobody else notices."""
 
 import asyncio
+import copy
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
-from asterism.orchestrator.core.errors import InvalidField
-from asterism.orchestrator.core.ids import ConstellationId
+from asterism.orchestrator.core.credential import Role
+from asterism.orchestrator.core.errors import InvalidField, Overloaded
+from asterism.orchestrator.core.ids import ConstellationId, WorkerId
+from asterism.orchestrator.core.request import ConstellationState
 from asterism.planner.document import read_document
 from asterism.protocol.v1 import client_pb2, types_pb2, worker_pb2
 from asterism.store.memory import MemoryStore
-from tests.orchestrator.serving import PLAN, Peer, code_of, served
+from tests.orchestrator.serving import PLAN, Peer, code_of, granted, served
 
 SERVICE = "/asterism.protocol.v1."
 
@@ -125,3 +129,39 @@ async def test_frame_of_thousands_of_messages_holds_nobody_else_up(tmp_path: Pat
             turning.cancel()
     longest_s = max(later - earlier for earlier, later in pairwise(turns))
     assert longest_s < 0.3, "of CPU time; all of the frame at once takes 0.7 s and more"
+
+
+async def test_one_identity_cannot_take_the_places_of_all_workers(tmp_path: Path) -> None:
+    store = MemoryStore()
+    greedy, honest = [await granted(store, Role.WORKER, name) for name in ("greedy", "honest")]
+    async with (
+        served(tmp_path, store, max_workers=12) as orchestrator,
+        Peer(orchestrator.address, greedy) as many,
+        Peer(orchestrator.address, honest) as one,
+    ):
+        silent = [many.worker.Attach(metadata=many.metadata) for _ in range(20)]
+        refused = await asyncio.gather(*(refusal_within(call, 1.0) for call in silent))
+        assert sum(refused) == 12
+        await one.attach("honest")
+
+
+async def refusal_within(call: Any, seconds: float) -> bool:
+    """Whether the stream is refused as one too many; False when it is held."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    except TimeoutError:
+        return False
+
+
+async def test_picture_taken_before_the_last_slot_came_back_is_not_brought_back(tmp_path: Path) -> None:
+    async with served(tmp_path) as orchestrator, Peer(orchestrator.address) as peer:
+        worker = await peer.attach()
+        constellation = ConstellationId(await peer.submit("r"))
+        await worker.assignment()
+        machine = orchestrator.loop.machine
+        late = copy.deepcopy(machine.constellations[constellation])
+        late.id, late.state = ConstellationId("late"), ConstellationState.CANCELLED
+        with pytest.raises(Overloaded):
+            orchestrator.loop.adopt(late)
+        assert len(machine.workers[WorkerId("w1")].running) == 1
