@@ -1,8 +1,10 @@
 """The indexes of the state: queues that empty themselves, and what is derived from the fleet."""
 
-from asterism.orchestrator.core.star import StarState, TaskStar
+from asterism.orchestrator.core.apply import apply
+from asterism.orchestrator.core.records import WorkerJoined
+from asterism.orchestrator.core.star import StarKind, StarState, TaskStar
 from asterism.orchestrator.core.state import Deadline, State, Timer
-from tests.core.making import C, X, Y, tool
+from tests.core.making import ADA, C, X, Y, profile, tool
 
 TOOL = frozenset({"tool:t"})
 
@@ -65,3 +67,22 @@ def test_deadlines_come_up_to_their_time_earliest_first_those_pushed_meanwhile_t
             state.push(Deadline(1.5, Timer.BUDGET))
     assert seen == [1.0, 1.5, 2.0]
     assert state.next_deadline() == 3.0
+
+
+def test_only_what_some_worker_offers_is_looked_at_for_placement() -> None:
+    state = State()
+    state.enqueue_now(C, TaskStar(tool("x"), StarState.READY, 1))
+    assert state.placeable() == []
+    apply(state, WorkerJoined(1, 0.0, ADA, "one", profile()))
+    state.workers[ADA].is_attached = True
+    state.fleet_changed()
+    assert state.placeable() == [TOOL]
+    state.enqueue_now(C, TaskStar(tool("y", requires=frozenset({"model:m"})), StarState.READY, 1))
+    assert state.placeable() == [TOOL]
+    state.enqueue_now(C, TaskStar(tool("z", kind=StarKind.PLAN, program="p"), StarState.READY, 1))
+    assert state.placeable() == [TOOL, frozenset({"program:p"})]
+    state.dequeue(C, X)
+    assert state.first_ready(TOOL) is None
+    assert state.placeable() == [frozenset({"program:p"})]
+    state.enqueue_now(C, TaskStar(tool("x"), StarState.READY, 1))
+    assert state.placeable() == [frozenset({"program:p"}), TOOL]
