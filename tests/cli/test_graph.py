@@ -16,9 +16,10 @@ from asterism.orchestrator.core.state import State
 from asterism.orchestrator.core.values import Json
 from asterism.protocol.answers import Picture
 from asterism.protocol.graph.figure import Arrow, ArrowKind
+from asterism.protocol.graph.form import GraphForm
 from asterism.protocol.graph.layout import Place, place
 from asterism.protocol.graph.picture import draw_picture, read_history, reasoning_threads
-from asterism.protocol.graph.render import GraphForm, render
+from asterism.protocol.graph.render import render
 from tests.cli.stories import ID, constellation, edits, star, story
 
 TREE = """\

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -35,7 +36,7 @@ def character_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def random_decoder(seed: int, **changes: int | bool | tuple[int, ...]) -> Decoder:
+def random_decoder(seed: int, **changes: Any) -> Decoder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         decoder = Decoder(replace(TINY, **changes))

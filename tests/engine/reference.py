@@ -31,7 +31,7 @@ def attend(config: DecoderConfig, weights: Mapping[str, Tensor], name: str, norm
     size, group = config.head_dim, config.num_attention_heads // config.num_key_value_heads
 
     def heads(projection: str, x: Tensor) -> list[Tensor]:
-        return list((weights[f"{name}.{projection}.weight"] @ x).split(size))
+        return list(torch.split(weights[f"{name}.{projection}.weight"] @ x, size))
 
     keys = [[rotated(k, at, config.rope_theta) for k in heads("k_proj", x)] for at, x in enumerate(normed)]
     values = [heads("v_proj", x) for x in normed]
@@ -42,7 +42,7 @@ def attend(config: DecoderConfig, weights: Mapping[str, Tensor], name: str, norm
             query = rotated(q, at, config.rope_theta)
             scores = torch.stack([query @ keys[before][head // group] / math.sqrt(size) for before in range(at + 1)])
             shares = torch.softmax(scores, dim=0)
-            outputs.append(sum(shares[before] * values[before][head // group] for before in range(at + 1)))
+            outputs.append(torch.stack([shares[b] * values[b][head // group] for b in range(at + 1)]).sum(dim=0))
         mixed.append(weights[f"{name}.o_proj.weight"] @ torch.cat(outputs))
     return mixed
 

@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -155,7 +156,7 @@ class TestEngine:
             ("stop", tuple("abcdefghijklmnopqrstuvwxyz")),
         ],
     )
-    async def test_a_bad_request_is_refused_with_its_batch(self, engine: Engine, field: str, value: object) -> None:
+    async def test_a_bad_request_is_refused_with_its_batch(self, engine: Engine, field: str, value: Any) -> None:
         bad = replace(ask("bad"), **{field: value})
         with pytest.raises(InvalidRequest) as refused:
             await anext(engine.generate([ask("good"), bad]))

@@ -13,14 +13,22 @@ from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.credential import Role
 from asterism.orchestrator.core.errors import AsterismError
 from asterism.orchestrator.core.ids import ConstellationId
-from asterism.orchestrator.core.machine import Machine
 from asterism.orchestrator.core.records import AttemptEnded, AttemptLeased, Record, StarFinished
+from asterism.orchestrator.core.state import State
 from asterism.orchestrator.services.auth import CALLER, Identity
 from asterism.protocol.v1 import client_pb2, types_pb2
-from asterism.store.memory import MemoryStore
-from asterism.store.sql import SqlStore
 from tests.core.picture import picture, replayed
-from tests.sim.world import LEASE_S, REQUEST, CuttingStore, FullStore, Incarnation, SimClock, SimWorker, Watcher
+from tests.sim.world import (
+    LEASE_S,
+    REQUEST,
+    CuttingMemoryStore,
+    CuttingSqlStore,
+    CuttingStore,
+    Incarnation,
+    SimClock,
+    SimWorker,
+    Watcher,
+)
 
 SEEDS = int(os.environ.get("ASTERISM_SIM_SEEDS", "12"))
 """`make faults` takes hundreds."""
@@ -31,10 +39,10 @@ CALM_TURNS = 500
 class World:
     """The orchestrator's lives, three workers, watchers, and the seed that plays fate."""
 
-    def __init__(self, seed: int, store: FullStore) -> None:
+    def __init__(self, seed: int, store: CuttingStore) -> None:
         self.rng = random.Random(seed)
         self.clock = SimClock(self.rng)
-        self.store = CuttingStore(store)
+        self.store = store
         self.incarnation = Incarnation(self.store, self.clock)
         self.living: asyncio.Task[None] | None = None
         self.workers = [SimWorker(name, self.rng) for name in ("ada", "bob", "cyd")]
@@ -240,8 +248,7 @@ class World:
             assert stored is not None, "an accepted request was lost"
             assert stored.request_id == request_id
             assert _without_waits(stored) == _without_waits(from_journal["constellations"][constellation])
-        recovered = Machine(await self.store.load(), at=self.clock.at, lease_s=LEASE_S)
-        live = picture(recovered._state)
+        live = picture(State.from_snapshot(await self.store.load(), at=self.clock.at, lease_s=LEASE_S))
         assert live["workers"] == from_journal["workers"]
         assert live["held"] == from_journal["held"]
         assert live["last_seq"] == from_journal["last_seq"]
@@ -256,12 +263,12 @@ def _without_waits(constellation: TaskConstellation) -> TaskConstellation:
 
 @pytest.mark.parametrize("seed", range(SEEDS))
 async def test_every_request_ends_and_nothing_is_lost_in_memory(seed: int) -> None:
-    await World(seed, MemoryStore()).live()
+    await World(seed, CuttingMemoryStore()).live()
 
 
 @pytest.mark.parametrize("seed", range(100, 103))
 async def test_every_request_ends_and_nothing_is_lost_on_disk(seed: int, tmp_path: Path) -> None:
-    store = SqlStore(tmp_path / "sim.db", synchronous="NORMAL")
+    store = CuttingSqlStore(tmp_path / "sim.db", synchronous="NORMAL")
     await store.open()
     try:
         await World(seed, store).live()

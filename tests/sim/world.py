@@ -6,9 +6,9 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
-from grpc import aio
+import grpc.aio
 
 from asterism.orchestrator.core.credential import Role
 from asterism.orchestrator.core.edits import AddLine, AddStar, CancelStar, Edit, EditBatch
@@ -25,46 +25,50 @@ from asterism.orchestrator.services.auth import CALLER, Gate, Identity
 from asterism.orchestrator.services.client import ClientService
 from asterism.orchestrator.services.rates import Places, TokenBuckets
 from asterism.orchestrator.services.worker import WorkerService
-from asterism.orchestrator.store import Store
 from asterism.protocol.convert import record_from_proto
 from asterism.protocol.v1 import client_pb2, types_pb2, worker_pb2
+from asterism.store.memory import MemoryStore
+from asterism.store.sql import SqlStore
 from asterism.workers.reports import Failed, Proposal, Stopped, Succeeded, describe_error
 from asterism.workers.session import Session
 from asterism.workers.wire import frame_from_proto, frame_to_proto, hello_frame
 
 LEASE_S = 10.0
 SLOTS = 3
-EOF = aio.EOF  # type: ignore[attr-defined]  # the stubs lack it
+EOF = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs lack it
 
 
 class PowerCut(Exception):
     """The orchestrator is gone in the middle of an append."""
 
 
-class FullStore(Store, Protocol):
-    """A store with epochs."""
-
-    async def acquire_epoch(self) -> int: ...
-
-    async def find_credential(self, secret_sha256: bytes) -> Any: ...
-
-
-class CuttingStore:
+class CuttingMemoryStore(MemoryStore):
     """A store of which the power fails right before or right after an append."""
 
-    def __init__(self, store: FullStore) -> None:
-        self._store = store
-        self.cut: str | None = None
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
+    cut: str | None = None
 
     async def append(self, records: Sequence[Record], epoch: int) -> None:
         if self.cut == "before":
             raise PowerCut
-        await self._store.append(records, epoch)
+        await super().append(records, epoch)
         if self.cut == "after":
             raise PowerCut
+
+
+class CuttingSqlStore(SqlStore):
+    """The same on disk."""
+
+    cut: str | None = None
+
+    async def append(self, records: Sequence[Record], epoch: int) -> None:
+        if self.cut == "before":
+            raise PowerCut
+        await super().append(records, epoch)
+        if self.cut == "after":
+            raise PowerCut
+
+
+CuttingStore: TypeAlias = CuttingMemoryStore | CuttingSqlStore
 
 
 class SimClock:
@@ -213,6 +217,8 @@ class SimWorker:
         self.is_welcome = False
         self.acknowledged: list[FencingToken] = []
         self.assigned: list[FencingToken] = []
+        self.asking: set[FencingToken] = set()
+        """Attempts of which a proposal is not answered yet."""
         self.detached_at: float | None = None
 
     def dial(self, incarnation: Incarnation) -> None:
@@ -267,6 +273,7 @@ class SimWorker:
             self.session.acknowledge(incoming.acknowledged)
             self.acknowledged.extend(incoming.acknowledged)
             for answer in incoming.answers:
+                self.asking.discard(answer.fencing_token)
                 if self.session.answered(answer.fencing_token, answer.proposal) and not answer.is_accepted:
                     self._end(answer.fencing_token, "plan_refused")
         if stream.down.is_closed:
@@ -286,10 +293,11 @@ class SimWorker:
             return
         assign = self._rng.choice(list(self.running.values()))
         token = assign.fencing_token
-        if assign.kind is StarKind.PLAN and not self.session._proposals and self._rng.random() < 0.5:
-            self.session.propose(Proposal(token, self._rng.randrange(1, 1 << 30), _plan_edits(self._rng)))
+        if token in self.asking:
             return
-        if any(key[0] == token for key in self.session._proposals):
+        if assign.kind is StarKind.PLAN and self._rng.random() < 0.5:
+            self.asking.add(token)
+            self.session.propose(Proposal(token, self._rng.randrange(1, 1 << 30), _plan_edits(self._rng)))
             return
         del self.running[token]
         if not is_kind and self._rng.random() < 0.25:
