@@ -78,9 +78,7 @@ class Client:
         while (row := self._wait(anext(rows, None))) is not None:
             yield row
 
-    def watch(
-        self, constellation: ConstellationId, after_seq: int = 0, with_text: bool = True
-    ) -> Iterator[Watched]:
+    def watch(self, constellation: ConstellationId, after_seq: int = 0, with_text: bool = True) -> Iterator[Watched]:
         """Every record after `after_seq` until the constellation has ended, over broken connections too."""
         items = self._client.watch(constellation, after_seq, with_text)
         while (item := self._wait(anext(items, None))) is not None:

@@ -29,9 +29,7 @@ class TokenBuckets:
             raise Overloaded(f"{identity} asks for too many changes", (1.0 - level) / self._per_s)
         self._levels[identity] = (level - 1.0, at)
         if len(self._levels) > MAX_KEYS:
-            self._levels = {
-                name: entry for name, entry in self._levels.items() if self._level(name, at) < self._burst
-            }
+            self._levels = {name: entry for name, entry in self._levels.items() if self._level(name, at) < self._burst}
 
     def _level(self, identity: str, at: float) -> float:
         level, since = self._levels.get(identity, (float(self._burst), at))

@@ -45,9 +45,7 @@ def record_to_proto(record: ConstellationRecord) -> pb.Record:
             )
         case EditsApplied():
             edits = edits_to_proto(record.edits)
-            proto.edits_applied.CopyFrom(
-                pb.Record.EditsApplied(revision=record.revision, by=record.by, edits=edits)
-            )
+            proto.edits_applied.CopyFrom(pb.Record.EditsApplied(revision=record.revision, by=record.by, edits=edits))
         case EditsRefused():
             reasons = [checks.clipped(reason) for reason in record.reasons]
             proto.edits_refused.CopyFrom(pb.Record.EditsRefused(by=record.by, reasons=reasons))

@@ -94,9 +94,7 @@ def star_inputs_to_proto(inputs: Mapping[str, StarInput], at: str = "inputs") ->
 def star_inputs_from_proto(protos: Mapping[str, pb.Input], at: str = "inputs") -> dict[str, StarInput]:
     """In the order of their names: a proto map has none, and equal specifications should look equal."""
     checks.few(protos, at, MAX_INPUTS)
-    return {
-        checks.name(name, at): star_input_from_proto(protos[name], f"{at}[{name}]") for name in sorted(protos)
-    }
+    return {checks.name(name, at): star_input_from_proto(protos[name], f"{at}[{name}]") for name in sorted(protos)}
 
 
 def timeouts_to_proto(timeouts: Timeouts) -> pb.Timeouts:

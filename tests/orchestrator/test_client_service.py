@@ -92,9 +92,7 @@ async def test_list_goes_page_by_page_newest_first(peer: Peer) -> None:
     seen = list[str]()
     token = ""
     while True:
-        page = await peer.client.ListConstellations(
-            client_pb2.ListConstellationsRequest(page_size=2, page_token=token)
-        )
+        page = await peer.client.ListConstellations(client_pb2.ListConstellationsRequest(page_size=2, page_token=token))
         assert len(page.constellations) <= 2
         seen += [row.id for row in page.constellations]
         token = page.next_page_token
@@ -202,9 +200,7 @@ async def test_fleet_is_listed_drained_and_labelled(peer: Peer) -> None:
         True,
         {"zone": "lab"},
     )
-    assert not (
-        await peer.fleet.LabelWorker(fleet_pb2.LabelWorkerRequest(worker="w1", remove=["zone"]))
-    ).labels
+    assert not (await peer.fleet.LabelWorker(fleet_pb2.LabelWorkerRequest(worker="w1", remove=["zone"]))).labels
     both = fleet_pb2.LabelWorkerRequest(worker="w1", set={"a": "b"}, remove=["a"])
     assert (await refusal(peer.fleet.LabelWorker(both)))[0] is grpc.StatusCode.INVALID_ARGUMENT
     unknown = fleet_pb2.DrainWorkerRequest(worker="w9")

@@ -24,9 +24,7 @@ from tests.orchestrator.serving import PLAN, Peer
 pytestmark = pytest.mark.slow
 
 
-async def start(
-    folder: Path, *arguments: str, before: Callable[[], None] | None = None, **variables: str
-) -> Process:
+async def start(folder: Path, *arguments: str, before: Callable[[], None] | None = None, **variables: str) -> Process:
     """One `asterism` process with its own folders and none of our settings."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("ASTERISM_")}
     environment |= {"ASTERISM_CONFIG_HOME": str(folder), "ASTERISM_DATA_DIR": str(folder), **variables}

@@ -69,9 +69,7 @@ def test_table_names_every_method_there_is() -> None:
 
 
 @pytest.mark.parametrize("role", [None, *Role])
-async def test_every_rpc_with_every_role_and_with_none(
-    guarded: Running, store: MemoryStore, role: Role | None
-) -> None:
+async def test_every_rpc_with_every_role_and_with_none(guarded: Running, store: MemoryStore, role: Role | None) -> None:
     credential = None if role is None else await granted(store, role)
     async with Peer(guarded.address, credential) as peer:
         for method, streams_in, streams_out in METHODS:
