@@ -16,6 +16,9 @@ KEEP_ENDED: Final = 256
 """Ended constellations kept in memory, so that an edit or a retry right after the end needs no load."""
 
 
+SWEEP_AFTER: Final = 4096
+"""Queue entries, at least, between two sweeps of the void ones: a sweep costs less than the entries before it did."""
+
 _NO_CONSTELLATION, _NO_STAR, _NO_WORKER = ConstellationId(""), StarId(""), WorkerId("")
 _NO_TOKEN = FencingToken(0)
 
@@ -113,6 +116,8 @@ class State:
         self._queued: dict[tuple[ConstellationId, StarId], int] = {}
         self._deadlines: list[Deadline] = []
         self._order = 0
+        self._pushed = 0
+        """Entries of ready stars since the last sweep."""
         self._candidates: dict[frozenset[str], list[Worker]] = {}
         self._placeable: dict[frozenset[str], None] | None = None
         self._known: frozenset[str] | None = None
@@ -197,6 +202,9 @@ class State:
 
     def enqueue_now(self, constellation: ConstellationId, star: TaskStar) -> None:
         """Queue a star that may be dispatched at once; an earlier entry of it is void."""
+        self._pushed += 1
+        if self._pushed > len(self._queued) + len(self._deadlines) // 2 + SWEEP_AFTER:
+            self._sweep()
         self._order += 1
         self._queued[constellation, star.spec.id] = self._order
         entry = ReadyStar(-star.spec.priority, self._order, constellation, star.spec.id)
@@ -206,10 +214,29 @@ class State:
             if self._placeable is not None and self.candidates(capabilities):
                 self._placeable[capabilities] = None
         heapq.heappush(self.ready[capabilities], entry)
-        limit_s = star.spec.timeouts.schedule_to_start_s
-        since = star.ready_at if star.retry_at is None else star.retry_at
-        if limit_s is not None and since is not None:
-            self.push(Deadline(since + limit_s, Timer.SCHEDULE_TO_START, constellation, star.spec.id))
+        start_by = _start_by(star)
+        if start_by is not None:
+            self.push(Deadline(start_by, Timer.SCHEDULE_TO_START, constellation, star.spec.id))
+
+    def _sweep(self) -> None:
+        """Throw away what is void: edits of a star that nobody takes would else pile up entries for ever."""
+        self._pushed = 0
+        for capabilities, heap in list(self.ready.items()):
+            kept = [entry for entry in heap if self._queued.get((entry.constellation, entry.star)) == entry.order]
+            heapq.heapify(kept)
+            self.ready[capabilities] = kept
+        self._deadlines = [deadline for deadline in self._deadlines if self._matters(deadline)]
+        heapq.heapify(self._deadlines)
+
+    def _matters(self, deadline: Deadline) -> bool:
+        """Whether a deadline that an edit can push anew is still the star's own."""
+        if deadline.timer not in (Timer.SCHEDULE_TO_START, Timer.BACKOFF):
+            return True
+        constellation = self.constellations.get(deadline.constellation)
+        star = None if constellation is None else constellation.stars.get(deadline.star)
+        if star is None:
+            return False
+        return deadline.at == (star.retry_at if deadline.timer is Timer.BACKOFF else _start_by(star))
 
     def dequeue(self, constellation: ConstellationId, star: StarId) -> None:
         """Void the star's entry, if it has one."""
@@ -274,3 +301,10 @@ class State:
                 return
             gone = self.constellations.pop(oldest)
             del self.requests[gone.owner, gone.request_id]
+
+
+def _start_by(star: TaskStar) -> float | None:
+    """When a queued star has waited for longer than it may, in seconds since the epoch."""
+    limit_s = star.spec.timeouts.schedule_to_start_s
+    since = star.ready_at if star.retry_at is None else star.retry_at
+    return None if limit_s is None or since is None else since + limit_s

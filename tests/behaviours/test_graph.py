@@ -1,12 +1,15 @@
 """What every request is owed by the machine, whatever comes in which order. The numbers are those of README.md."""
 
 import copy
+import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import permutations
 
 import pytest
 
+from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.edits import (
     AddLine,
     CancelStar,
@@ -24,12 +27,13 @@ from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId
 from asterism.orchestrator.core.line import Comparison, Condition, LineKind, TaskStarLine
 from asterism.orchestrator.core.machine import Machine
 from asterism.orchestrator.core.records import StarFinished
-from asterism.orchestrator.core.request import ConstellationState
+from asterism.orchestrator.core.request import ConstellationState, Request
 from asterism.orchestrator.core.snapshot import Snapshot, StoredWorker
-from asterism.orchestrator.core.star import OutputOf, RetryPolicy, StarState
+from asterism.orchestrator.core.star import OutputOf, RetryPolicy, StarState, TaskStar, Timeouts
+from asterism.orchestrator.core.state import State
 from asterism.planner.edits_json import edits_from_json, edits_to_json
 from asterism.planner.plan_file import plan_batches
-from tests.core.making import ADA, BOB, BOOM, FATAL, C, Scene, X, add, graph, join
+from tests.core.making import ADA, BOB, BOOM, ENDLESS, FATAL, C, Scene, X, add, graph, join, tool
 
 ONCE = RetryPolicy(1)
 A, B, D = StarId("a"), StarId("b"), StarId("d")
@@ -240,3 +244,19 @@ def test_stars_that_nobody_can_run_do_not_slow_the_steps_of_others() -> None:
     assert time.process_time() - began < 0.5  # looking at each of them at every step takes 2 s
     scene.attach(BOB, labels={"n": "8999"})
     assert scene.star("n8999").state is StarState.RUNNING
+
+
+def test_star_that_is_edited_again_and_again_leaves_no_more_behind_than_its_own_entry() -> None:
+    state = State()
+    constellation = TaskConstellation(C, "r", "me", Request("plan", ""), ENDLESS, 0.0, 0.0)
+    state.adopt(constellation, at=0.0)
+    star = constellation.stars[X] = TaskStar(tool("x"), StarState.READY, 1, ready_at=0.0)
+    for number in range(30_000):
+        star.spec = replace(star.spec, priority=number % 100, timeouts=Timeouts(1.0 + number, None))
+        state.enqueue(C, star)
+    assert sum(len(heap) for heap in state.ready.values()) < 10_000
+    first = state.first_ready(star.spec.capabilities)
+    assert first is not None
+    assert (first.rank, first.star) == (-99, X)
+    assert len(deadlines := list(state.due(math.inf))) < 10_000
+    assert deadlines[-1].at == 30_000.0
