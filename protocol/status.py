@@ -68,10 +68,12 @@ class RpcStatus:
 
 def to_rpc_status(error: AsterismError) -> RpcStatus:
     """The status of a leaf, with details that machines can read; long texts in it are clipped."""
-    code, names = CODES[type(error)]
+    # An error of a room below a leaf travels as that leaf.
+    leaf = next(kind for kind in type(error).__mro__ if kind in CODES)
+    code, names = CODES[leaf]
     message = _clipped(error.message)
     fields = {name: _field_to_text(getattr(error, name)) for name in names}
-    details = [_packed(ErrorInfo(reason=type(error).__name__, domain=DOMAIN, metadata=fields))]
+    details = [_packed(ErrorInfo(reason=leaf.__name__, domain=DOMAIN, metadata=fields))]
     match error:
         case InvalidField():
             violation = BadRequest.FieldViolation(field=_clipped(error.field), description=_clipped(error.reason))

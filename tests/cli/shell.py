@@ -23,7 +23,9 @@ class Shell:
     home: Path
 
     async def start(self, *arguments: str, **variables: str) -> asyncio.subprocess.Process:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("ASTERISM_")}
+        # COLUMNS: a test runner may have a terminal of its own in mind.
+        outside = {name for name in os.environ if name.startswith("ASTERISM_")} | {"COLUMNS"}
+        kept = {name: value for name, value in os.environ.items() if name not in outside}
         home = {"HOME": str(self.home), "XDG_DATA_HOME": str(self.home / "data"), "XDG_CONFIG_HOME": str(self.home)}
         return await asyncio.create_subprocess_exec(
             sys.executable,
