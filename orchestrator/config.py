@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from asterism.orchestrator.core.errors import Misconfigured
-from asterism.orchestrator.folders import config_folder, data_folder
+from asterism.protocol.folders import config_folder, data_folder
 
 FILE_NAME: Final = "orchestrator.toml"
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from asterism.orchestrator.core.errors import Misconfigured
+from asterism.protocol.folders import config_folder
 
 DEFAULT_ADDRESS: Final = "127.0.0.1:7465"
 FILE_NAME: Final = "client.toml"
@@ -62,17 +63,7 @@ class ClientSettings:
 
 def config_file(environment: Mapping[str, str] = os.environ) -> Path:
     """Where the user's file is looked for, by the platform's convention; it need not be there."""
-    if home := environment.get("ASTERISM_CONFIG_HOME"):
-        return Path(home) / FILE_NAME
-    if sys.platform == "win32":
-        folder = Path(environment.get("APPDATA") or Path.home() / "AppData" / "Roaming")
-    elif sys.platform == "darwin":
-        folder = Path.home() / "Library" / "Application Support"
-    else:
-        # The XDG base directory specification says to ignore a relative path.
-        configured = Path(environment.get("XDG_CONFIG_HOME", ""))
-        folder = configured if configured.is_absolute() else Path.home() / ".config"
-    return folder / "asterism" / FILE_NAME
+    return config_folder(environment) / FILE_NAME
 
 
 def load_settings(

@@ -17,10 +17,10 @@ from typing import Final
 
 from asterism.orchestrator.core.errors import AsterismError
 from asterism.protocol.commands.actions.connection import client_of, settings_of
-from asterism.protocol.commands.actions.local import data_folder
 from asterism.protocol.commands.actions.running import run_to_exit
 from asterism.protocol.commands.ending import ExitCode, advice
 from asterism.protocol.commands.options import Output
+from asterism.protocol.folders import data_folder
 from asterism.protocol.view.style import is_terminal
 from asterism.protocol.view.wording import count, one_line
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, TextIO, TypeVar
 
 from asterism.orchestrator.core.errors import AsterismError, Misconfigured
 from asterism.protocol.commands.actions.running import beside
+from asterism.protocol.folders import data_folder
 from asterism.protocol.view.wording import one_line
 
 if TYPE_CHECKING:
@@ -196,16 +197,6 @@ async def all_joined(client: "AsyncClient", workers: int) -> None:
     """Waits until so many workers are attached; a child that dies in the meantime is the guard's business."""
     while sum(worker.is_attached for worker in await client.workers()) < workers:  # noqa: ASYNC110 - nothing to wait on
         await asyncio.sleep(_LOOK_AT_FLEET_S)
-
-
-def data_folder() -> Path:
-    """Where a user's data lives on this platform; `ASTERISM_DATA_DIR` overrides."""
-    if chosen := os.environ.get("ASTERISM_DATA_DIR"):
-        return Path(chosen)
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "asterism"
-    base = os.environ.get("XDG_DATA_HOME", "")
-    return (Path(base) if base else Path.home() / ".local" / "share") / "asterism"
 
 
 def missing_extras() -> tuple[str, ...]:
