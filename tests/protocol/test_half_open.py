@@ -30,9 +30,14 @@ class Wire:
                     target.write(data)
             target.close()
 
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(carry(reader, back))
-            tasks.create_task(carry(there, writer))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(carry(reader, back))
+                tasks.create_task(carry(there, writer))
+        finally:
+            # The cut connection is never closed by its ends.
+            back.transport.abort()
+            writer.transport.abort()
 
 
 @pytest.mark.slow
