@@ -17,7 +17,7 @@ WORKERS ?= 3
 JOBS ?= 2
 MINUTES ?= 60
 
-.PHONY: help run test venv dev lint types imports unit format proto schema train evaluate bench mutation clean
+.PHONY: help run test venv dev lint types imports unit format proto schema train evaluate bench faults mutation clean
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -81,6 +81,9 @@ evaluate: venv ## measure the shipped model on held-back boards
 
 bench: dev ## the overhead of an empty star
 	$(BIN)/python -m tests.bench.overhead
+
+faults: dev ## hundreds of seeds of the fault simulation
+	ASTERISM_SIM_SEEDS=300 $(BIN)/python -m pytest -q -n $(JOBS) --timeout 900 tests/sim
 
 mutation: dev ## which changes of the core do its tests notice
 	$(BIN)/python -m tests.mutation
