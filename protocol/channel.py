@@ -15,7 +15,7 @@ import grpc.aio
 from asterism.orchestrator.core.errors import Misconfigured, Unauthenticated, Unreachable
 from asterism.protocol.credentials import Credential, parse_credential
 from asterism.protocol.limits import CHANNEL_OPTIONS
-from asterism.protocol.presenting import CallCredential, presenting_interceptors
+from asterism.protocol.presenting import presenting_interceptors
 
 CERTIFICATE_TIMEOUT_S: Final = 10.0
 """From dialling to having the server's certificate."""
@@ -35,6 +35,7 @@ async def open_channel(
     """
     host, port = split_address(address)
     presented = parse_credential(credential) if isinstance(credential, str) else credential
+    interceptors = [] if presented is None else presenting_interceptors(presented)
     options: list[tuple[str, int | str]] = list(CHANNEL_OPTIONS)
     if presented is not None and presented.fingerprint is not None:
         certificate, name = await asyncio.to_thread(_fetch_certificate, host, port, presented.fingerprint)
@@ -44,13 +45,10 @@ async def open_channel(
     elif ca_file is not None:
         tls = grpc.ssl_channel_credentials(_read(ca_file))
     elif is_loopback(host):
-        interceptors = [] if presented is None else presenting_interceptors(presented)
         return grpc.aio.insecure_channel(address, options=options, interceptors=interceptors)
     else:
         tls = grpc.ssl_channel_credentials()
-    if presented is not None:
-        tls = grpc.composite_channel_credentials(tls, grpc.metadata_call_credentials(CallCredential(presented)))
-    return grpc.aio.secure_channel(address, tls, options=options)
+    return grpc.aio.secure_channel(address, tls, options=options, interceptors=interceptors)
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -156,10 +156,6 @@ class Peer(client_pb2_grpc.ClientServiceServicer, fleet_pb2_grpc.FleetServiceSer
         return fleet_pb2.LabelWorkerResponse(labels={k: v for k, v in labels.items() if k not in request.remove})
 
 
-_LEFT_RUNNING: list[grpc.aio.Server] = []
-"""Servers with TLS, until the process of the tests ends."""
-
-
 @asynccontextmanager
 async def serving(
     script: Script, *, port: int = 0, tls: tuple[bytes, bytes] | None = None, handlers: Sequence[Any] = ()
@@ -179,8 +175,4 @@ async def serving(
     try:
         yield bound
     finally:
-        if tls is None:
-            await server.stop(None)
-        else:
-            # To stop a server right after a bare TLS connection can deadlock in gRPC's native code (1.81.1 and 1.85.1).
-            _LEFT_RUNNING.append(server)
+        await server.stop(None)
