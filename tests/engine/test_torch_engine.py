@@ -11,7 +11,7 @@ import torch
 from asterism.workers.engine.decoder import Decoder
 from asterism.workers.engine.errors import InvalidRequest
 from asterism.workers.engine.folder import ModelFolder
-from asterism.workers.engine.seam import GenerationEnd, GenerationRequest
+from asterism.workers.engine.seam import GenerationEnd, GenerationRequest, prompt_text
 from asterism.workers.engine.torch_engine import TorchEngine
 from tests.engine.conftest import CHARACTERS, Collect, character_tokenizer, random_decoder
 from tests.engine.reference import all_logits, choose
@@ -89,7 +89,7 @@ async def test_a_fork_and_its_join(engine: TorchEngine, tiny_model: ModelFolder,
         assert text == reference_text(tiny_model.decoder, request)
         assert end.cached_tokens >= (0 if request.id == "0" else len(prefix) + len("thread "))
     winner = requests[6]
-    join = replace(GREEDY, id="join", prompt=winner.prompt + answers["6"][0] + " done")
+    join = replace(GREEDY, id="join", prompt=prompt_text(winner.prompt) + answers["6"][0] + " done")
     text, end = (await collect(engine, [join]))["join"]
     assert text == reference_text(tiny_model.decoder, join)
     # The winner's last token was chosen, but nothing followed it: its KV was never needed.

@@ -6,6 +6,7 @@ import pytest
 
 from asterism.agents.asks import Json
 from asterism.workers.engine.scripted import ScriptedEngine
+from asterism.workers.engine.seam import prompt_text
 from asterism.workers.runner import ProgramFunction, Runner
 from asterism.workers.step_threads import StepThreads
 from asterism.workers.tools import Toolbox
@@ -37,7 +38,7 @@ async def engine() -> AsyncIterator[ScriptedEngine]:
 @pytest.fixture
 async def paced_engine() -> AsyncIterator[ScriptedEngine]:
     """Says as many words as the prompt's last one asks for, one for each permit."""
-    scripted = ScriptedEngine(lambda request: " word" * int(request.prompt.split()[-1]), paced=True)
+    scripted = ScriptedEngine(lambda request: " word" * int(prompt_text(request.prompt).split()[-1]), paced=True)
     await scripted.start()
     yield scripted
     await scripted.close()

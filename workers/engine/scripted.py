@@ -20,6 +20,7 @@ from asterism.workers.engine.seam import (
     GenerationRequest,
     check_prompt_length,
     check_requests,
+    prompt_text,
 )
 from asterism.workers.engine.stops import StopScanner
 
@@ -130,7 +131,7 @@ class ScriptedEngine:
         if not self._is_running:
             raise EngineClosed("it is not running")
         check_requests(requests, self._live)
-        prompts = [split_tokens(request.prompt) for request in requests]
+        prompts = [split_tokens(prompt_text(request.prompt)) for request in requests]
         for prompt in prompts:
             check_prompt_length(len(prompt), self._profile.context_tokens)
         live = [self._open(request, prompt) for request, prompt in zip(requests, prompts, strict=True)]
@@ -169,7 +170,8 @@ class ScriptedEngine:
     def _open(self, request: GenerationRequest, prompt: list[str]) -> Recital:
         known = [shared_prefix(prompt[:-1], tokens) for tokens in self._seen]
         self._seen.append(prompt)
-        text = self._script.get(request.prompt) if isinstance(self._script, Mapping) else self._script(request)
+        script = self._script
+        text = script.get(prompt_text(request.prompt)) if isinstance(script, Mapping) else script(request)
         recital = Recital(request, split_tokens(text or ""), prompt, max(known, default=0), StopScanner(request.stop))
         if text is None:
             recital.end("error", error="the script has no answer to this prompt")

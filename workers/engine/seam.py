@@ -6,12 +6,30 @@ Pure: importing this page costs no torch. `scripted.py` and `torch_engine.py` im
 import math
 from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias
 
 from asterism.workers.engine.errors import InvalidRequest
 
 FinishReason = Literal["stop", "length", "end", "cancelled", "error"]
 """`stop`: a stop string; `length`: `max_tokens` or the context is used up; `end`: the model's end-of-text id."""
+
+
+Prompt: TypeAlias = str | tuple[str, ...]
+"""A text, or its segments in order. Each segment is tokenised by itself, so that a shared one has the same token ids
+whatever follows it; a segment that is the text of an earlier answer gets the ids which that answer decoded."""
+
+
+def prompt_text(prompt: Prompt) -> str:
+    """All segments together."""
+    return prompt if isinstance(prompt, str) else "".join(prompt)
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """What the answer must match, for the kinds of llguidance."""
+
+    kind: Literal["json_schema", "regex", "lark"]
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,13 +38,34 @@ class GenerationRequest:
 
     id: str
     """Unique among the requests that the engine holds; names the request in chunks, ends and cancels."""
-    prompt: str
+    prompt: Prompt
     max_tokens: int
+    """0 computes the prompt and ends as `length`: a later prompt that begins with it finds it in the cache."""
     temperature: float = 0.0
     """0 is greedy: always the most likely token."""
+    top_k: int = 0
+    """Sample from this many most likely tokens; 0 from all."""
     top_p: float = 1.0
     """Sample from the smallest set of tokens whose probability reaches this (Holtzman et al. 2020), 0 < p <= 1."""
+    min_p: float = 0.0
+    """Sample from tokens at least this share as likely as the most likely one (Nguyen et al. 2024), 0 <= p < 1."""
+    repetition_penalty: float = 1.0
+    """Logits of tokens in the prompt or the answer are divided by it where positive, else multiplied (Keskar et al.
+    2019, section 4.1); above 0, 1 changes nothing."""
+    presence_penalty: float = 0.0
+    """Taken off the logits of tokens that the answer has, -2 to 2."""
+    frequency_penalty: float = 0.0
+    """Taken off the logits of tokens once for each time that the answer has them, -2 to 2."""
+    logprobs: int | None = None
+    """How many likeliest tokens to report beside each chosen one, 0 to 20; None reports nothing."""
+    banned: tuple[str, ...] = ()
+    """Tokens that are never chosen, each named by its text in the vocabulary: marks that a model must not forge."""
+    grammar: Grammar | None = None
     seed: int = 0
+    priority: int = 0
+    """Higher ones are admitted first and preempted last."""
+    keep_s: float = 0.0
+    """Seconds, up to 3,600, for which the KV of prompt and answer is not evicted after the end."""
     stop: tuple[str, ...] = ()
     """The text ends before the first of these that is completed."""
 
@@ -39,6 +78,17 @@ class GenerationChunk:
     text: str
     tokens: int
     """Tokens decoded since the chunk before; text that may still become a stop string waits for a later chunk."""
+    logprobs: tuple["TokenLogprob", ...] = ()
+    """One for each of `tokens` where the request asked for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """The natural logarithm of a chosen token's probability before temperature and cuts, and of the likeliest ones'."""
+
+    token: str
+    logprob: float
+    likeliest: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +159,7 @@ def check_requests(requests: Sequence[GenerationRequest], live_ids: Collection[s
         if not request.id or request.id in seen:
             raise InvalidRequest("id", f"{request.id!r} is empty or already in use")
         seen.add(request.id)
-        if not request.prompt.strip():
+        if not prompt_text(request.prompt).strip():
             raise InvalidRequest("prompt", "is empty")
         if request.max_tokens < 1:
             raise InvalidRequest("max_tokens", f"is {request.max_tokens}; at least 1")

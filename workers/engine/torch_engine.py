@@ -23,6 +23,7 @@ from asterism.workers.engine.seam import (
     GenerationChunk,
     GenerationEnd,
     GenerationRequest,
+    Prompt,
     check_prompt_length,
     check_requests,
 )
@@ -171,26 +172,32 @@ class TorchEngine:
             self._inbox.put(Close())
             await asyncio.to_thread(self._thread.join)
 
-    async def _tokenise(self, prompt: str) -> list[int]:
-        if len(prompt) > INLINE_CHARACTERS:
-            return await asyncio.to_thread(self._encode, prompt)
-        return self._encode(prompt)
+    async def _tokenise(self, prompt: Prompt) -> list[int]:
+        segments = (prompt,) if isinstance(prompt, str) else prompt
+        if sum(map(len, segments)) > INLINE_CHARACTERS:
+            ids = await asyncio.to_thread(self._encode_all, segments)
+        else:
+            ids = self._encode_all(segments)
+        if not ids:
+            raise InvalidRequest("prompt", "has no tokens")
+        check_prompt_length(len(ids), self._profile.context_tokens)
+        return ids
+
+    def _encode_all(self, segments: Sequence[str]) -> list[int]:
+        return [token_id for segment in segments for token_id in self._encode(segment)]
 
     def _encode(self, prompt: str) -> list[int]:
-        """Token ids of a prompt. A word unknown to the model is refused: the answer would be about something else."""
+        """Token ids of a segment. A word unknown to the model is refused: the answer would be about something else."""
         try:
             encoding = self._model.tokenizer.encode(prompt)
         except Exception as error:  # tokenizers raises bare Exception for what a model has no token for
             raise InvalidRequest("prompt", str(error)) from error
         ids: list[int] = encoding.ids
-        if not ids:
-            raise InvalidRequest("prompt", "has no tokens")
         if self._unknown_id is not None and self._unknown_id in ids:
             for token_id, (begin, end) in zip(ids, encoding.offsets, strict=True):
                 # The unknown token by its own name is fine: a model may have written it.
                 if token_id == self._unknown_id and prompt[begin:end] != self._unknown:
                     raise InvalidRequest("prompt", f"has {prompt[begin:end]!r}, which the model has no token for")
-        check_prompt_length(len(ids), self._profile.context_tokens)
         return ids
 
 
