@@ -51,6 +51,8 @@ class Recital:
 
     def step(self, context_tokens: int) -> bool:
         """Recites a token, or ends; False after the end."""
+        if self.request.max_tokens == 0:
+            return self.end("length")
         if self.position == len(self.tokens):
             return self.end("end")
         token = self.tokens[self.position]

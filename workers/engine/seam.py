@@ -161,8 +161,8 @@ def check_requests(requests: Sequence[GenerationRequest], live_ids: Collection[s
         seen.add(request.id)
         if not prompt_text(request.prompt).strip():
             raise InvalidRequest("prompt", "is empty")
-        if request.max_tokens < 1:
-            raise InvalidRequest("max_tokens", f"is {request.max_tokens}; at least 1")
+        if request.max_tokens < 0:
+            raise InvalidRequest("max_tokens", f"is {request.max_tokens}; 0 computes the prompt only")
         if not (math.isfinite(request.temperature) and request.temperature >= 0):
             raise InvalidRequest("temperature", f"is {request.temperature}; a finite number from 0 up")
         if not 0 < request.top_p <= 1:
