@@ -1,7 +1,6 @@
 """One text of a tree of reasoning threads: the parent's or a thread's, where it stands, and the block it writes."""
 
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
@@ -9,7 +8,7 @@ from typing import Final
 from asterism.agents.asks import FinishReason
 from asterism.agents.policies import Standing
 from asterism.agents.reasoning import Judgement, ThreadReport
-from asterism.agents.scheme import Opening, Place
+from asterism.agents.scheme import Opening, Place, glued
 
 SEED_STEP: Final = 7919
 """Between the seeds of one thread's requests: a prime, so that the sums with content hashes do not meet by rule."""
@@ -48,13 +47,25 @@ class Block:
     """Entries so far, malformed ones among them."""
     entries: list[Entry] = field(default_factory=list)
     is_closed: bool = False
+    base: int = 0
+    """Threads and malformed entries of the blocks before, so that ids go on counting."""
     shown: int = 0
-    """Entries, from the first, whose bodies were computed before the join."""
+    """Entries, from the first, whose joined text was asked for before the join."""
+    is_computing: bool = False
+    """Whether such a request is under way."""
 
     @property
     def threads(self) -> list[tuple[Entry, "Node"]]:
         """The entries that have a thread."""
         return [(entry, entry.node) for entry in self.entries if entry.node is not None]
+
+    @property
+    def leading_ended(self) -> int:
+        """Entries, from the first, before which no thread lives."""
+        for index, entry in enumerate(self.entries):
+            if entry.node is not None and entry.node.ended_as is None:
+                return index
+        return len(self.entries)
 
 
 @dataclass(slots=True, eq=False)
@@ -112,28 +123,24 @@ class Node:
             return Standing()
         return Standing(self.ended_as, judgement.outcome == "verified", judgement.answer, judgement.score)
 
-    def report(self) -> ThreadReport:
+    def text(self, glue: str) -> str:
+        """All that it said behind its context."""
+        return "".join(glued(self.said, glue))
+
+    def report(self, glue: str) -> ThreadReport:
+        """How it ended; `cancelled` before it did."""
         judgement = self.judgement or Judgement("cancelled")
         return ThreadReport(
             name=self.name,
             entry=self.entry,
             outcome=judgement.outcome,
-            text="".join(self.said),
+            text=self.text(glue),
             tokens=self.tokens,
             path_tokens=self.path,
             answer=judgement.answer,
             score=judgement.score,
             brief=judgement.brief,
         )
-
-
-def find_block(said: Sequence[str], scanned: int, mark: str) -> Place | None:
-    """The first place at or after piece `scanned` where `mark` stands."""
-    for piece in range(scanned, len(said)):
-        character = said[piece].find(mark)
-        if character >= 0:
-            return Place(piece, character)
-    return None
 
 
 def seed_of(content: str, seed: int) -> int:
