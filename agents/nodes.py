@@ -34,6 +34,8 @@ class Entry:
     opening: Opening
     node: "Node | None" = None
     """None for one that only stands in the list."""
+    is_tried: bool = False
+    """Whether it was decided if it gets a thread."""
 
 
 @dataclass(slots=True, eq=False)

@@ -35,8 +35,9 @@ def wanted_tokens(declared: Reasoning, node: Node) -> int:
         return node.left
     if node.has_joined:
         return min(node.left, tail)
-    # A text that may still fork keeps its tail back, unless that is all that it has.
-    return node.left - tail if node.may_fork and node.left > tail else node.left
+    # A text that may still fork keeps its tail back, unless that is all that it has and nobody works for a join yet.
+    is_needed = node.left > tail or (node.block is not None and bool(node.block.threads))
+    return max(0, node.left - tail) if node.may_fork and is_needed else node.left
 
 
 def pieces_of(declared: Reasoning, node: Node) -> tuple[str, ...]:

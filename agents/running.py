@@ -66,9 +66,9 @@ def _clear(tree: Tree) -> Asking[None]:
         return
     for partial in (yield from cancel_branches(None, "the answer is there")):
         tree.take(partial)
-    for _ in range(tree.live):
+    for _ in range(tree.live + MAX_STRANGERS):
         # Some may have ended by themselves in the meantime.
-        late = yield from join()
+        late = (yield from join()) if tree.live else None
         if late is None:
             break
         tree.take(late)

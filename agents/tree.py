@@ -14,8 +14,9 @@ from typing import Final, assert_never
 
 from asterism.agents.accounting import Accounting
 from asterism.agents.asks import Fork, Generated, Prompt, segments_of
-from asterism.agents.lists import cut_to_last_entry, find_entry, read_block
-from asterism.agents.nodes import Block, Entry, Node, NodeState, is_awaiting, seed_of
+from asterism.agents.lists import cut_to_last_entry, read_block
+from asterism.agents.nodes import Block, Entry, Node, NodeState
+from asterism.agents.nursery import Nursery
 from asterism.agents.policies import Best, Decision, FirstVerified, Vote, decide
 from asterism.agents.reasoning import Ended, Judgement, Reasoned, Reasoning, Task, ThreadReport
 from asterism.agents.requesting import Flight, joined_said, own_stops
@@ -46,8 +47,7 @@ class Tree:
         self._spent = accounting
         self._traffic = Traffic(declared, accounting, slots)
         self._may_fork = declared.limits.depth > 0 and slots >= declared.limits.fork_from
-        self._nodes: list[Node] = []
-        self._by_content: dict[str, Node] = {}
+        self._nursery = Nursery(declared, task, accounting, self._traffic)
         self._ends = 0
         self._is_incremental = declared.incremental
         self._root = self._new_root(prompt)
@@ -75,7 +75,7 @@ class Tree:
             tail="".join(root.said[root.joined_at :]),
             finish_reason=root.finish_reason,
             stop=root.stop,
-            threads=tuple(node.report(glue) for node in self._nodes),
+            threads=tuple(node.report(glue) for node in self._nursery.nodes),
             chosen=root.chosen,
         )
 
@@ -141,9 +141,9 @@ class Tree:
         elif block is not None and mark == self._scheme.entry_closes:
             self._write(node, mark)
             raw, block.unread = block.unread, ""
-            entry = self._list(node, block, raw)
+            entry = self._nursery.list_entry(node, block, raw)
             if entry is not None:
-                self._give_thread(node, entry, is_cut=True)
+                self._nursery.give_thread(node, entry, is_cut=True)
                 # A shared one may have ended long ago.
                 self._traffic.push_first(node)
                 self._settle(node)
@@ -225,84 +225,25 @@ class Tree:
 
     # A list and its threads.
 
-    def _list(self, node: Node, block: Block, raw: str) -> Entry | None:
-        """The entry of `raw`, if it is one: malformed and repeated ones are counted."""
-        block.numbered += 1
-        text = find_entry(self._scheme, raw)
-        opening = None if text is None else self._open(node, block.numbered, text)
-        if text is None or opening is None:
-            self._spent.malformed_entries += 1
-            return None
-        if any(entry.opening.content == opening.content for entry in block.entries):
-            self._spent.repeated_entries += 1
-            return None
-        entry = Entry(block.numbered, text, opening)
-        block.entries.append(entry)
-        return entry
-
-    def _open(self, node: Node, number: int, text: str) -> Opening | None:
-        own = self._task.open
-        return self._scheme.open(number, text) if own is None else own(node.name, number, text)
-
-    def _give_thread(self, node: Node, entry: Entry, *, is_cut: bool) -> None:
-        """A thread for an entry: one with the same content, if there is one, or a new one if a bound allows it."""
-        block = node.block
-        assert block is not None
-        opening = entry.opening
-        if not opening.forks:
-            return
-        known = self._by_content.get(opening.content)
-        if known is not None:
-            if known is node or is_awaiting(known, node):
-                self._spent.repeated_entries += 1
-                return
-            self._spent.threads_shared += 1
-            known.waiters.append(node)
-            entry.node = known
-            return
-        if len(self._nodes) >= self._limits.threads:
-            self._spent.refused_entries += 1
-            return
-        shared, own = self._scheme.child_pieces((*node.context, *node.said), opening, is_cut=is_cut)
-        number = block.base + entry.number
-        child = Node(
-            name=f"t{number}" if node is self._root else f"{node.name}.{number}",
-            depth=node.depth + 1,
-            entry=entry.text,
-            opening=opening,
-            context=(*shared, *own),
-            shared=len(shared),
-            left=self._limits.tokens_a_thread,
-            path=node.path,
-            seed=seed_of(opening.content, self._declared.sampling.seed),
-            may_fork=self._may_fork and node.depth + 1 < self._limits.depth,
-            waiters=[node],
-        )
-        entry.node = child
-        self._spent.threads_forked += 1
-        self._nodes.append(child)
-        self._by_content[opening.content] = child
-        self._traffic.push(child)
-
     def _close_list(self, node: Node, block: Block) -> None:
         """The list is whole: every entry gets its thread, and the text waits for them."""
         *whole, rest = block.unread.split(self._scheme.entry_closes)
         block.unread = ""
         for raw in whole:
-            self._list(node, block, raw)
+            self._nursery.list_entry(node, block, raw)
         self._spent.malformed_entries += self._scheme.entry_opens in rest
         listed = tuple(entry.text for entry in block.entries)
         for text in self._task.complete(node.name, listed):
             written = self._scheme.list_entry(block.numbered + 1, text)
             raw = written.removesuffix(self._scheme.entry_closes)
-            if self._list(node, block, raw) is not None:
+            if self._nursery.list_entry(node, block, raw) is not None:
                 self._spent.added_entries += 1
                 self._write(node, written)
         self._write(node, self._scheme.list_closes)
         block.is_closed = True
         for entry in block.entries:
-            if entry.node is None:
-                self._give_thread(node, entry, is_cut=False)
+            if not entry.is_tried:
+                self._nursery.give_thread(node, entry, is_cut=False)
         if not block.threads and (not block.entries or any(entry.opening.forks for entry in block.entries)):
             self._fall_back(node, block)
             return
@@ -319,7 +260,7 @@ class Tree:
             block.numbered += 1
             entry = Entry(block.numbered, opening.content, opening)
             block.entries.append(entry)
-            self._give_thread(root, entry, is_cut=False)
+            self._nursery.give_thread(root, entry, is_cut=False)
         self._settle(root)
 
     # The end of a thread, and the join.
@@ -399,8 +340,7 @@ class Tree:
         if node.waiters or node.state is NodeState.ENDED:
             return
         self._spent.threads_cancelled += 1
-        if self._by_content.get(node.opening.content) is node:
-            del self._by_content[node.opening.content]
+        self._nursery.forget(node)
         self._traffic.stop(node)
         node.state = NodeState.ENDED
         node.is_dropped = True
