@@ -1,6 +1,7 @@
 """Whatever a model writes and an engine answers: both machines end within their bounds, and lose nothing."""
 
 import random
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -27,7 +28,7 @@ def judge(ended: Ended) -> Judgement:
     return replace(by_words(ended), answer=words[-1] if words else None, score=float(len(words)))
 
 
-def complete(name: str, entries: tuple[str, ...] | list[str]) -> list[str]:
+def complete(name: str, entries: Sequence[str]) -> Sequence[str]:
     return ["forgotten"] if "b" in entries else []
 
 
