@@ -105,8 +105,8 @@ class Reasoning:
 
     scheme: Scheme
     sampling: Sampling
-    """For every text; `max_tokens` and `stop` come from the limits and the marks. A thread's seed is `seed` and a sum
-    over its content, so that it says the same whoever forks it and however many decode."""
+    """For every text; `max_tokens` comes from the limits, and `stop` ends a thread beside its own mark. A thread's seed
+    is `seed` and a sum over its content, so that it says the same whoever forks it and however many decode."""
     policy: JoinPolicy = field(default_factory=All)
     limits: Limits = field(default_factory=Limits)
     eager: bool = True

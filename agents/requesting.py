@@ -25,7 +25,7 @@ class Flight:
 
 def own_stops(declared: Reasoning, node: Node) -> tuple[str, ...]:
     """The marks with which a text ends itself."""
-    return declared.stop if node.depth == 0 else (declared.scheme.thread_closes,)
+    return declared.stop if node.depth == 0 else (declared.scheme.thread_closes, *declared.sampling.stop)
 
 
 def wanted_tokens(declared: Reasoning, node: Node) -> int:

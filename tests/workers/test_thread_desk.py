@@ -65,7 +65,7 @@ async def test_whichever_branch_of_all_forks_ends_next_is_joined(port: Recording
         second = yield Fork("say", (Branch("short", " 1", SHORT),))
         assert isinstance(first, Forked)
         assert isinstance(second, Forked)
-        ended = []
+        ended: list[Json] = []
         while (answer := (yield Join())) is not None:
             assert isinstance(answer, Generated)
             ended.append([answer.thread, answer.group])
@@ -173,7 +173,7 @@ async def test_every_part_of_the_sampling_reaches_the_engine(make_runner: MakeRu
 async def test_a_prompt_without_room_behind_it_ends_as_one_that_is_used_up(make_runner: MakeRunner) -> None:
     def program(inputs: Inputs, context: ProgramContext) -> Steps:
         yield Fork("word " * 5_000, (Branch("t1", "a", SHORT), Branch("t2", "b", SHORT)))
-        ended = []
+        ended: list[Json] = []
         while (answer := (yield Join())) is not None:
             assert isinstance(answer, Generated)
             ended.append([answer.thread, answer.finish_reason, answer.tokens])
