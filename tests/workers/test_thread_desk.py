@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Generator, Mapping
 from dataclasses import replace
+from typing import Any
 
 from asterism.agents.accounting import Accounting, Limits
 from asterism.agents.asks import (
@@ -43,10 +44,9 @@ Steps = Generator[object, object, object]
 SHORT = Sampling(max_tokens=10)
 
 
-def value_of(report: Report) -> Json:
+def value_of(report: Report) -> Any:
     assert isinstance(report, Succeeded), report
-    value: Json = json.loads(report.result_json)
-    return value
+    return json.loads(report.result_json)
 
 
 def runner_of(program: object, engine: ScriptedEngine, port: RecordingPort, tools: Toolbox) -> Runner:
