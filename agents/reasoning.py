@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 from asterism.agents.accounting import Limits
 from asterism.agents.asks import FinishReason, Sampling
 from asterism.agents.policies import All, JoinPolicy
-from asterism.agents.scheme import Opening, Scheme
+from asterism.agents.scheme import Opening, Place, Scheme
 
 Outcome: TypeAlias = Literal["verified", "refuted", "claimed_false", "malformed", "ended", "truncated", "cancelled"]
 """`ended`: by itself, and nobody judged it. `truncated`: by a bound or an error. Only `verified` ends a search."""
@@ -74,6 +74,19 @@ class Judgement:
     """For the best of all."""
 
 
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """A parent whose list is closed, and whose threads are not to run here."""
+
+    context: tuple[str, ...]
+    """The prompt, in segments."""
+    said: tuple[str, ...]
+    """Its own text, the closed list at its end, in pieces."""
+    block: Place
+    openings: tuple[Opening, ...]
+    entries: tuple[str, ...]
+
+
 def unjudged(ended: Ended) -> Judgement:
     """For tasks without a verifier: whatever a thread said counts, and it votes with its whole text."""
     if ended.is_cut_off:
@@ -95,6 +108,9 @@ class Task:
     open: Callable[[str, int, str], Opening | None] | None = None
     """(name of the parent, number in its block from 1, entry) -> the thread, None for a malformed entry. Without it the
     scheme opens threads by its own template."""
+    leaves: Callable[[Leaving], bool] | None = None
+    """Whether the threads of the parent's list leave this device. They can only where `eager` is off: else the first
+    ones run already. What they are then stands in `Reasoned.leaving`, and nothing is joined here."""
     complete: Callable[[str, Sequence[str]], Sequence[str]] = nothing_more
     """(name of the parent, entries of its list that are well formed) -> entries to add when the model closes it."""
 
@@ -138,6 +154,8 @@ class Reasoned:
     stop: str | None
     threads: tuple[ThreadReport, ...]
     """Every thread that was started, in the order of the starts."""
+    leaving: Leaving | None
+    """The threads that are to run elsewhere."""
     chosen: tuple[ThreadReport, ...]
     """Those on which the policy stood at the parent's last join, first the one that counts most."""
 

@@ -22,17 +22,19 @@ def reason(
     accounting: Accounting | None = None,
     *,
     given: Sequence[Opening] = (),
+    content: str = "",
 ) -> Asking[Reasoned]:
     """Lets a model answer `prompt` with threads as it is `declared`; `accounting` is added to.
 
-    With `given` the program forks these threads itself behind the prompt, and the model writes no list. Raises
+    With `given` the program forks these threads itself behind the prompt, and the model writes no list. With `content`
+    the text is itself a thread of another tree, and has the seed that it would have there. Raises
     `ProgramFailed` (to be tried again) when the engine failed every text, and never for what a model writes.
     """
     spent = Accounting() if accounting is None else accounting
     began = yield from clock()
     free = DEFAULT_AT_ONCE if began.free_slots is None else min(DEFAULT_AT_ONCE, began.free_slots)
     slots = declared.limits.at_once or max(1, free)
-    tree = Tree(prompt, declared, task, spent, slots=slots, given=given)
+    tree = Tree(prompt, declared, task, spent, slots=slots, given=given, content=content)
     strangers = 0
     while True:
         for ask, flights in tree.starts():

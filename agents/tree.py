@@ -15,10 +15,10 @@ from typing import Final, assert_never
 from asterism.agents.accounting import Accounting
 from asterism.agents.asks import Fork, Generated, Prompt, segments_of
 from asterism.agents.lists import cut_to_last_entry, read_block
-from asterism.agents.nodes import Block, Entry, Node, NodeState
+from asterism.agents.nodes import Block, Entry, Node, NodeState, seed_of
 from asterism.agents.nursery import Nursery
 from asterism.agents.policies import Best, Decision, FirstVerified, Vote, decide
-from asterism.agents.reasoning import Ended, Judgement, Reasoned, Reasoning, Task, ThreadReport
+from asterism.agents.reasoning import Ended, Judgement, Leaving, Reasoned, Reasoning, Task, ThreadReport
 from asterism.agents.requesting import Flight, joined_said, own_stops
 from asterism.agents.scheme import Opening, Place, cut_at
 from asterism.agents.traffic import Traffic
@@ -39,6 +39,7 @@ class Tree:
         *,
         slots: int,
         given: Sequence[Opening] = (),
+        content: str = "",
     ) -> None:
         self._declared = declared
         self._scheme = declared.scheme
@@ -49,8 +50,9 @@ class Tree:
         self._may_fork = declared.limits.depth > 0 and slots >= declared.limits.fork_from
         self._nursery = Nursery(declared, task, accounting, self._traffic)
         self._ends = 0
+        self._leaving: Leaving | None = None
         self._is_incremental = declared.incremental
-        self._root = self._new_root(prompt)
+        self._root = self._new_root(prompt, content)
         if given:
             self._open_given(given)
         else:
@@ -75,6 +77,7 @@ class Tree:
             tail="".join(root.said[root.joined_at :]),
             finish_reason=root.finish_reason,
             stop=root.stop,
+            leaving=self._leaving,
             threads=tuple(node.report(glue) for node in self._nursery.nodes),
             chosen=root.chosen,
         )
@@ -241,6 +244,8 @@ class Tree:
                 self._write(node, written)
         self._write(node, self._scheme.list_closes)
         block.is_closed = True
+        if node is self._root and self._is_leaving(block):
+            return
         for entry in block.entries:
             if not entry.is_tried:
                 self._nursery.give_thread(node, entry, is_cut=False)
@@ -249,6 +254,24 @@ class Tree:
             return
         node.state = NodeState.JOINING
         self._settle(node)
+
+    def _is_leaving(self, block: Block) -> bool:
+        """Whether the threads of the parent's list run elsewhere; then nothing more happens here."""
+        forked = [entry for entry in block.entries if entry.opening.forks][: self._limits.threads]
+        if self._task.leaves is None or self._declared.eager or not forked:
+            return False
+        leaving = Leaving(
+            context=self._root.context,
+            said=tuple(self._root.said),
+            block=block.start,
+            openings=tuple(entry.opening for entry in forked),
+            entries=tuple(entry.text for entry in forked),
+        )
+        if not self._task.leaves(leaving):
+            return False
+        self._leaving = leaving
+        self._root.state = NodeState.ENDED
+        return True
 
     def _open_given(self, given: Sequence[Opening]) -> None:
         """A list that the program wrote, and no mark of it stands in the text."""
@@ -366,7 +389,7 @@ class Tree:
             node.block.is_computing = False
             self._settle(node)
 
-    def _new_root(self, prompt: Prompt) -> Node:
+    def _new_root(self, prompt: Prompt, content: str) -> Node:
         """The parent's text; where too few may decode at once, or none below it, its list is not even begun."""
         declared = self._declared
         opens_with = declared.opens_with
@@ -382,7 +405,7 @@ class Tree:
             shared=0,
             left=self._limits.tokens_parent,
             path=0,
-            seed=declared.sampling.seed,
+            seed=seed_of(content, declared.sampling.seed) if content else declared.sampling.seed,
             may_fork=self._may_fork,
             said=[opens_with] if opens_with else [],
         )

@@ -14,6 +14,7 @@ from asterism.agents.asks import (
     Join,
     Reading,
     Sampling,
+    Say,
     prompt_text,
 )
 
@@ -83,6 +84,8 @@ class Lockstep:
                 return Reading(float(self.ticks), self.slots)
             case Fork():
                 return self._fork(ask)
+            case Say():
+                return None
             case Join(group):
                 return self._told(self._join(group))
             case CancelBranches(group, _, threads):
