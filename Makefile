@@ -16,11 +16,13 @@ REQUEST ?= deploy/requests/boards.txt
 WORKERS ?= 3
 JOBS ?= 2
 MINUTES ?= 60
+# More options of the training, such as --bfloat16 --compiled; see its --help.
+TRAIN ?=
 
-.PHONY: help run test venv dev lint types imports unit format proto schema train evaluate bench faults mutation clean
+.PHONY: help run test venv dev lint types imports unit format proto schema train train-apr evaluate bench faults mutation clean
 
 help: ## what can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
 run: venv ## install, start an orchestrator and three workers, solve the boards, stop everything
 	$(BIN)/asterism run $(REQUEST) --workers $(WORKERS)
@@ -74,7 +76,10 @@ schema: dev ## write the schema of plan files
 	$(BIN)/python -m asterism.planner.schema
 
 train: venv ## train the shipped model for MINUTES; goes on from a checkpoint
-	$(BIN)/python -m asterism.workers.training.train --minutes $(MINUTES)
+	$(BIN)/python -m asterism.workers.training.train --minutes $(MINUTES) $(TRAIN)
+
+train-apr: venv ## train a wider model on numbers to 99, as above
+	$(BIN)/python -m asterism.workers.training.train --boards apr --minutes $(MINUTES) $(TRAIN)
 
 evaluate: venv ## measure the shipped model on held-back boards
 	$(BIN)/python -m asterism.workers.training.evaluate

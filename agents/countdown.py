@@ -237,19 +237,24 @@ class Move:
                 return self.smaller != 0 and self.smaller * self.result == self.larger
 
 
-MAX_INTERMEDIATE: Final = 200
-"""Largest value of a move that a model is taught; no larger one was needed on 300 random boards with targets to 100."""
+MAX_INTERMEDIATE: Final = 400
+"""Largest value of a move that a model is taught: every product of two numbers to 20.
+
+Of 1,500 random solvable boards (numbers to 20, targets 24 and 10 to 100), 96.6 % have a solution within 1 to 200 and
+98.4 % within 0 to 400; most of the rest need fractions.
+"""
 
 
 def moves(numbers: tuple[int, ...]) -> tuple[Move, ...]:
     """The moves of a model on ascending `numbers`, in canonical order: pairs from the left, then + - * /.
 
-    Only whole positive results up to `MAX_INTERMEDIATE`. A division by 1 is left out, the product says the same.
+    Only whole results from 0 to `MAX_INTERMEDIATE`. Left out is what says the same as a move that is there: taking away
+    0, and division by 1.
     """
     found: dict[Move, None] = {}
     for smaller, larger in combinations(numbers, 2):
         found.setdefault(Move(larger, "+", smaller, larger + smaller))
-        if larger > smaller:
+        if smaller > 0:
             found.setdefault(Move(larger, "-", smaller, larger - smaller))
         found.setdefault(Move(larger, "*", smaller, larger * smaller))
         if smaller > 1 and larger % smaller == 0:

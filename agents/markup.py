@@ -1,27 +1,33 @@
 """The words in which a model reasons about a board: what a program writes into prompts and reads from texts.
 
 The marks follow ThreadWeaver (arXiv 2512.07843) as its paper describes them: `<Outlines>` name the threads, each
-`<Thread>` is decoded from one shared prefix, and the text after `</Parallel>` joins them. Every word is one token id.
+`<Thread>` is decoded behind the list, or behind as much of it as there is when it is spawned, and the text after
+`</Parallel>` joins them. Every word is one token id.
 
-    <Board> 3 4 6 8 -> 24 <Parallel> <Outlines> <Outline> 1 : 6 + 4 = 10 </Outline> ... </Outlines>
-    <Thread> 1 : 6 + 4 = 10 left 3 8 10 : 10 needs + 14 - 34 : 8 + 3 = 11 no 8 - 3 = 5 no ... none </Thread>
-    <Thread> 2 : 4 * 3 = 12 left 6 8 12 : 12 needs + 12 - 36 * 2 : 8 + 6 = 14 no 8 - 6 = 2 yes 12 * 2 = 24 </Thread>
-    </Parallel> <Answer> 2 : 4 * 3 = 12 , 8 - 6 = 2 , 12 * 2 = 24 </Answer>
+    <Board> 3 4 6 8 -> 24 <Parallel> <Outlines> <Outline> 4 + 3 = 7 </Outline> <Outline> 4 - 3 = 1 </Outline> ...
+    </Outlines> <Thread> 1 : 4 + 3 = 7 left 6 7 8 -> 24 : with 8 add 16 from 32 times 3 : 7 6 + 13 ... none </Thread>
+    </Outlines> <Thread> 3 : 4 * 3 = 12 left 6 8 12 -> 24 : with 12 add 12 from 36 times 2 into 288 : 8 6 + 14 - 2 yes
+        12 * 2 = 24 </Thread>
+    </Parallel> <Answer> 3 </Answer>
 
 A thread takes each of the three numbers that its outline left in turn, from the largest: says what that number needs
-beside it to make the target, and then tries each move on the other two until one gives what is needed. So every word is
-one small sum or one look back. The sequential form says the same in one text: `<Search> try <move> left ...`.
+beside it to make the target, and then what each move on the other two gives, until one gives what is needed. So every
+word is one small sum or one look back. The sequential form says the same in one text: `<Search> try <move> left ...`.
+
+`no` is the program's word: it stands behind a claim that was found false, and the model is never taught to say it.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from asterism.agents.countdown import MAX_INTERMEDIATE, Board, Move, Operator
 
 PARALLEL_OPENS: Final = "<Parallel> <Outlines>"
+OUTLINE_OPENS: Final = "<Outline>"
 OUTLINE_CLOSES: Final = "</Outline>"
 OUTLINES_CLOSE: Final = "</Outlines>"
+THREAD_OPENS: Final = "<Thread>"
 THREAD_CLOSES: Final = "</Thread>"
 PARALLEL_CLOSES: Final = "</Parallel>"
 SEARCH_OPENS: Final = "<Search>"
@@ -31,22 +37,23 @@ ANSWER_CLOSES: Final = "</Answer>"
 END: Final = "<end>"
 TRY: Final = "try"
 LEFT: Final = "left"
-NEEDS: Final = "needs"
+WITH: Final = "with"
 YES: Final = "yes"
 NO: Final = "no"
 NONE: Final = "none"
 
+Need: TypeAlias = Literal["add", "from", "take", "times", "into", "over"]
+NEEDS: Final[tuple[Need, ...]] = ("add", "from", "take", "times", "into", "over")
+"""What stands beside a number n to make the target: n + v, v - n, n - v, n * v, v / n and n / v."""
+
 MARKS: Final = (
-    *("<Board>", "<Parallel>", "<Outlines>", "<Outline>", OUTLINE_CLOSES, OUTLINES_CLOSE, "<Thread>", THREAD_CLOSES),
+    *("<Board>", *PARALLEL_OPENS.split(), OUTLINE_OPENS, OUTLINE_CLOSES, OUTLINES_CLOSE, THREAD_OPENS, THREAD_CLOSES),
     *(PARALLEL_CLOSES, SEARCH_OPENS, SEARCH_CLOSES, ANSWER_OPENS, ANSWER_CLOSES),
 )
-WORDS: Final = ("->", ":", ",", "=", "+", "-", "*", "/", TRY, LEFT, NEEDS, YES, NO, NONE)
+WORDS: Final = ("->", ":", ",", "=", "+", "-", "*", "/", *NEEDS, TRY, LEFT, WITH, YES, NO, NONE)
 VOCABULARY: Final = ("<pad>", END, "<unk>", *MARKS, *WORDS, *(str(number) for number in range(MAX_INTERMEDIATE + 1)))
 
-OUTLINE_TOKENS: Final = 9
-MOVE_TOKENS: Final = 6
-"""Tokens of one tried move in a thread: the move and the verdict."""
-
+OUTLINE_TOKENS: Final = 7
 _OPERATORS: Final[dict[str, Operator]] = {"+": "+", "-": "-", "*": "*", "/": "/"}
 
 
@@ -59,75 +66,53 @@ class Outline:
 
 
 def board_text(board: Board) -> str:
-    return f"<Board> {' '.join(map(str, board.numbers))} -> {board.target}"
+    return board_line(board.numbers, board.target)
 
 
-def outline_text(outline: Outline) -> str:
-    return f"<Outline> {outline.number} : {outline.move} {OUTLINE_CLOSES}"
+def board_line(numbers: Iterable[int], target: int) -> str:
+    """The words of a board; what moves leave of one may hold 0, which no `Board` does."""
+    return f"<Board> {' '.join(map(str, numbers))} -> {target}"
 
 
-def fork_prefix(board: Board, outlines: Iterable[Outline]) -> str:
-    """What all threads of a board share."""
-    return " ".join((board_text(board), PARALLEL_OPENS, *map(outline_text, outlines), OUTLINES_CLOSE))
+def outline_text(move: Move) -> str:
+    return f"{OUTLINE_OPENS} {move} {OUTLINE_CLOSES}"
 
 
-def thread_opening(outline: Outline, left: Iterable[int]) -> str:
+def fork_prefix(board: Board, moves: Iterable[Move]) -> str:
+    """What threads of a board share: the first moves, or those that there were when a thread was spawned."""
+    return " ".join((board_text(board), PARALLEL_OPENS, *map(outline_text, moves), OUTLINES_CLOSE))
+
+
+def left_text(left: Iterable[int], target: int) -> str:
+    """What a move left, and the target again: all that the search behind it has to look at."""
+    return f"{LEFT} {' '.join(map(str, left))} -> {target} :"
+
+
+def thread_opening(outline: Outline, left: Iterable[int], target: int) -> str:
     """How the program opens a thread: its outline, and the numbers that it leaves, so that the model cannot misread."""
-    return f"<Thread> {outline.number} : {outline.move} {LEFT} {' '.join(map(str, left))} :"
+    return f"{THREAD_OPENS} {outline.number} : {outline.move} {left_text(left, target)}"
 
 
-def join_opening(ended: Iterable[tuple[Outline, Sequence[Move]]]) -> str:
-    """The threads in short, in the order of their outlines, each with the moves it claims, or with `none`."""
-    threads = (
-        f"<Thread> {outline.number} : {' , '.join(map(str, claim)) if claim else NONE} {THREAD_CLOSES}"
-        for outline, claim in ended
-    )
-    return " ".join((*threads, PARALLEL_CLOSES, ANSWER_OPENS))
+def thread_brief(claim: Sequence[Move]) -> str:
+    """What the join says of a thread behind its opening: its claim of two moves, or `none`."""
+    return f"{YES} {claim[-1]}" if claim else NONE
 
 
 def find_move(words: Sequence[str]) -> Move | None:
     """The move that five words `a op b = c` say, true or not; None when they say none."""
-    if len(words) != 5 or words[3] != "=" or words[1] not in _OPERATORS:
+    if len(words) != 5 or words[3] != "=":
         return None
-    numbers = [words[0], words[2], words[4]]
-    if not all(_is_number(word) for word in numbers):
+    return _move(words[0], words[1], words[2], words[4])
+
+
+def _move(larger: str, operator: str, smaller: str, result: str) -> Move | None:
+    if operator not in _OPERATORS or not all(map(_is_number, (larger, smaller, result))):
         return None
-    larger, smaller, result = map(int, numbers)
-    return Move(larger, _OPERATORS[words[1]], smaller, result)
+    return Move(int(larger), _OPERATORS[operator], int(smaller), int(result))
 
 
 def _is_number(word: str) -> bool:
     return word.isascii() and word.isdecimal() and len(word) <= 6
-
-
-@dataclass(frozen=True, slots=True)
-class Outlines:
-    """What a model's list holds: the outlines that can be forked, and how many entries were malformed or repeated."""
-
-    usable: tuple[Move, ...]
-    malformed: int
-    repeated: int
-
-
-def read_outlines(text: str, allowed: Iterable[Move]) -> Outlines:
-    """Reads the text between `<Outlines>` and its close; an entry that is no move of `allowed` counts as malformed.
-
-    A last entry that was cut off in the middle is not counted as anything.
-    """
-    possible = frozenset(allowed)
-    usable: dict[Move, None] = {}
-    malformed = repeated = 0
-    *entries, _unfinished = text.split(OUTLINE_CLOSES)
-    for entry in entries:
-        words = entry.split()
-        move = find_move(words[3:]) if words[:1] == ["<Outline>"] and words[2:3] == [":"] else None
-        if move is None or move not in possible:
-            malformed += 1
-        elif move in usable:
-            repeated += 1
-        else:
-            usable[move] = None
-    return Outlines(tuple(usable), malformed, repeated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +124,26 @@ class Claim:
 
 
 def read_thread(text: str) -> Claim | None:
-    """The claim in a thread's text: the move before `yes`, and the last move behind it; None when it claims nothing."""
+    """The claim in a thread's text: the move whose result stands before `yes`, and the last move behind it.
+
+    None when it claims nothing; a claim that cannot be read has fewer than two moves.
+    """
     words = text.split()
     if YES not in words:
         return None
     at = words.index(YES)
-    second, last = find_move(words[max(0, at - 5) : at]), find_move(words[at + 1 : at + 6])
-    return Claim(tuple(move for move in (second, last) if move is not None), at)
+    found = (_second_move(words[:at]), find_move(words[at + 1 : at + 6]))
+    return Claim(tuple(move for move in found if move is not None), at)
+
+
+def _second_move(words: Sequence[str]) -> Move | None:
+    """The move of the last result in `... : a b op c op c`: the operands stand behind the last colon."""
+    if ":" not in words:
+        return None
+    at = len(words) - words[::-1].index(":")
+    if len(words) - at < 4:
+        return None
+    return _move(words[at], words[-2], words[at + 1], words[-1])
 
 
 def struck_out(text: str, claim: Claim) -> str:
@@ -166,11 +164,14 @@ def read_search(text: str) -> Claim | None:
     return Claim(claim.moves if first is None else (first, *claim.moves), claim.words_before)
 
 
-def read_answer(text: str) -> tuple[Move, ...] | None:
-    """The moves of `<Answer> n : move , move , move`; None when it is anything else."""
+def read_winner(text: str) -> int | None:
+    """The number of the outline that the join says won; None when it says anything else."""
     words = text.split()
-    if len(words) < 7 or words[1] != ":" or not _is_number(words[0]):
-        return None
-    found = [find_move(part.split()) for part in " ".join(words[2:]).split(" , ")]
+    return int(words[0]) if len(words) == 1 and _is_number(words[0]) else None
+
+
+def read_direct(text: str) -> tuple[Move, ...] | None:
+    """The moves of an answer that was said without a search, `move , move , move`; None when it is anything else."""
+    found = [find_move(part.split()) for part in text.split(" , ")]
     moves = tuple(move for move in found if move is not None)
     return moves if len(moves) == len(found) else None

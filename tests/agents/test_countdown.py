@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asterism.agents.countdown import (
+    MAX_INTERMEDIATE,
     Board,
     InvalidBoard,
     Move,
@@ -141,7 +142,7 @@ def test_first_moves_are_true_distinct_and_playable(board: Board) -> None:
         left = after(board.numbers, move)
         assert left is not None
         assert len(left) == len(board.numbers) - 1
-        assert min(left) > 0
+        assert 0 <= min(left) <= max(left) <= MAX_INTERMEDIATE
 
 
 def test_false_move_leaves_nothing() -> None:

@@ -12,21 +12,25 @@ from tests.agents.driver import CONTEXT, ScriptedWriter, Writer, drive
 
 NUMBERS = [4, 6, 8, 3]
 BOARD = Board((4, 6, 8, 3), 24)
-OUTLINES = (
-    "<Outline> 1 : 8 + 6 = 14 </Outline> <Outline> 2 : 4 * 3 = 12 </Outline> <Outline> 3 : 8 - 3 = 5 </Outline> "
-    "</Outlines>"
-)
-WINNER = "12 needs + 12 - 36 * 2 : 8 - 6 = 2 yes 12 * 2 = 24 </Thread>"
-LOSER = "14 needs + 10 - 38 : 4 + 3 = 7 no none </Thread>"
-ANSWER = "2 : 4 * 3 = 12 , 8 - 6 = 2 , 12 * 2 = 24 </Answer> <end>"
+LIST = ("8 + 6 = 14", "4 * 3 = 12", "8 - 3 = 5")
+WINNER = "with 12 add 12 from 36 times 2 into 288 : 8 6 + 14 - 2 yes 12 * 2 = 24 </Thread>"
+LOSER = "with 14 add 10 from 38 into 336 : 4 3 + 7 - 1 none </Thread>"
+LIE = "with 14 add 10 from 38 into 336 : 4 3 + 7 yes 14 + 7 = 24 </Thread>"
+OF_WINNER = "4 * 3 = 12 left 6 8 12 -> 24 :"
+
+
+def rest_of_list(prompt: str, *moves: str) -> str:
+    """How a parent goes on that lists `moves`, wherever it was stopped."""
+    said = prompt.count("<Outline>")
+    return " ".join((*(f"<Outline> {move} </Outline>" for move in moves[said:]), "</Outlines>"))
 
 
 def good_model(prompt: str, sampling: Sampling) -> str:
-    if prompt.endswith("<Outlines>"):
-        return OUTLINES
     if prompt.endswith("<Answer>"):
-        return ANSWER
-    return WINNER if prompt.endswith("4 * 3 = 12 left 6 8 12 :") else LOSER
+        return "2 </Answer> <end>"
+    if "<Thread>" not in prompt:
+        return rest_of_list(prompt, *LIST)
+    return WINNER if prompt.endswith(OF_WINNER) else LOSER
 
 
 def run(write: Writer, **inputs: Json) -> tuple[dict[str, Any], ScriptedWriter]:
@@ -36,71 +40,119 @@ def run(write: Writer, **inputs: Json) -> tuple[dict[str, Any], ScriptedWriter]:
     return result.value, writer
 
 
+def prompts(writer: ScriptedWriter) -> list[str]:
+    """Every prompt of a fork's branches, in order."""
+    forks = [ask for ask in writer.asks if isinstance(ask, Fork)]
+    return [prompt_text(fork.prefix) + prompt_text(branch.suffix) for fork in forks for branch in fork.branches]
+
+
 def test_board_is_solved_by_the_thread_that_won() -> None:
-    value, writer = run(good_model, threads=3)
+    value, _ = run(good_model, threads=3, eager=False)
     assert value["solved"]
     assert verify(BOARD, value["expression"]).is_correct
     assert [thread["outcome"] for thread in value["threads"]] == ["refuted", "verified", "cancelled"]
+    assert [thread["outline"] for thread in value["threads"]] == list(LIST)
     assert (value["numbers"], value["target"]) == ([3, 4, 6, 8], 24)
-    fork = next(ask for ask in writer.asks if isinstance(ask, Fork))
-    assert prompt_text(fork.prefix).endswith("</Outlines>")
-    assert [branch.suffix for branch in fork.branches][1] == " <Thread> 2 : 4 * 3 = 12 left 6 8 12 :"
 
 
-def test_join_tells_the_model_which_threads_ended_how() -> None:
+def test_thread_starts_behind_the_outlines_that_there_are() -> None:
     _, writer = run(good_model, threads=3)
-    tail = writer.asks[-2]
-    assert isinstance(tail, Generate)
-    assert "<Thread> 1 : none </Thread> <Thread> 2 : 8 - 6 = 2 , 12 * 2 = 24 </Thread> </Parallel>" in prompt_text(
-        tail.prompt
+    first = next(prompt for prompt in prompts(writer) if prompt.endswith("8 + 6 = 14 left 3 4 14 -> 24 :"))
+    assert first == (
+        "<Board> 3 4 6 8 -> 24 <Parallel> <Outlines> <Outline> 8 + 6 = 14 </Outline> </Outlines> "
+        "<Thread> 1 : 8 + 6 = 14 left 3 4 14 -> 24 :"
     )
 
 
-def test_verified_claim_stands_when_the_join_says_something_false() -> None:
-    value, _ = run(lambda prompt, s: "2 : 4 * 3 = 13" if prompt.endswith("<Answer>") else good_model(prompt, s))
+def test_thread_that_is_not_eager_starts_behind_the_whole_list() -> None:
+    _, writer = run(good_model, threads=3, eager=False)
+    threads = [prompt for prompt in prompts(writer) if prompt.endswith(":")]
+    assert len(threads) == 3
+    assert all(prompt.count("<Outline>") == 3 for prompt in threads)
+
+
+def test_join_shows_the_model_the_claims() -> None:
+    _, writer = run(good_model, threads=3)
+    tail = prompts(writer)[-1]
+    assert tail.endswith(
+        "</Outline> </Outlines> <Thread> 2 : 4 * 3 = 12 left 6 8 12 -> 24 : yes 12 * 2 = 24 </Thread> "
+        "</Parallel> <Answer>"
+    )
+
+
+def test_every_word_that_the_program_writes_is_in_the_vocabulary() -> None:
+    for inputs in ({"threads": 20}, {"mode": "sequential"}, {"mode": "direct"}):
+        _, writer = run(good_model, **inputs)
+        asked = [prompt_text(ask.prompt) for ask in writer.asks if isinstance(ask, Generate)]
+        assert {word for prompt in (*asked, *prompts(writer)) for word in prompt.split()} <= set(markup.VOCABULARY)
+
+
+@pytest.mark.parametrize("tail", ["1 </Answer>", "9 </Answer>", "none", ""])
+def test_verified_claim_stands_whatever_the_join_says(tail: str) -> None:
+    value, _ = run(lambda prompt, s: tail if prompt.endswith("<Answer>") else good_model(prompt, s), threads=3)
     assert value["solved"]
-    assert value["accounting"]["false_claims"] == 1
+    assert value["accounting"]["false_claims"] == (1 if tail[:1].isdigit() else 0)
+
+
+def test_every_thread_is_awaited_when_the_star_asks_for_it() -> None:
+    value, _ = run(good_model, threads=3, wait="all")
+    assert value["solved"]
+    assert [thread["outcome"] for thread in value["threads"]] == ["refuted", "verified", "refuted"]
 
 
 def test_skip_leaves_out_the_outlines_of_earlier_stars() -> None:
     value, writer = run(good_model, threads=1, skip=2)
     assert [thread["outline"] for thread in value["threads"]] == ["8 - 3 = 5"]
     assert not value["solved"]
-    fork = next(ask for ask in writer.asks if isinstance(ask, Fork))
-    assert prompt_text(fork.prefix).count("<Outline>") == 3
+    assert next(prompt for prompt in prompts(writer) if prompt.endswith(":")).count("<Outline>") == 3
 
 
 def test_first_moves_that_the_list_leaves_out_are_added() -> None:
     value, _ = run(good_model, threads=2, skip=3)
     assert [thread["outline"] for thread in value["threads"]] == ["4 + 3 = 7", "4 - 3 = 1"]
-    assert value["accounting"]["added_outlines"] == 2
+    assert value["accounting"]["added_entries"] == 2
+
+
+def test_moves_that_leave_the_same_numbers_share_a_thread() -> None:
+    value, _ = run(lambda prompt, _: rest_of_list(prompt), numbers=[2, 2, 7, 9], threads=20)
+    outlines = [thread["outline"] for thread in value["threads"]]
+    assert "2 + 2 = 4" in outlines
+    assert "2 * 2 = 4" not in outlines
 
 
 def test_skip_beyond_every_first_move_is_a_success_without_a_solution() -> None:
-    value, writer = run(good_model, skip=200)
+    value, _ = run(good_model, skip=200)
     assert not value["solved"]
     assert value["threads"] == ()
-    assert not any(isinstance(ask, Fork) for ask in writer.asks)
 
 
 def test_false_claim_is_struck_out_and_the_thread_goes_on() -> None:
-    lie = "8 + 6 = 14 yes 14 + 12 = 24 </Thread>"
-
     def write(prompt: str, sampling: Sampling) -> str:
-        if "8 + 6 = 14 no" in prompt:
-            return "8 - 6 = 2 yes 12 * 2 = 24 </Thread>"
-        return lie if prompt.endswith("4 * 3 = 12 left 6 8 12 :") else good_model(prompt, sampling)
+        if "4 3 + 7 no" in prompt:
+            return "- 1 none </Thread>"
+        return LIE if prompt.endswith("8 + 6 = 14 left 3 4 14 -> 24 :") else good_model(prompt, sampling)
 
-    value, _ = run(write, threads=3)
+    value, _ = run(write, threads=3, wait="all")
     assert value["solved"]
+    assert [thread["outcome"] for thread in value["threads"]] == ["refuted", "verified", "refuted"]
     assert value["accounting"]["false_claims"] == 1
 
 
-def test_list_without_an_outline_falls_back_to_one_text() -> None:
-    search = "try 4 * 3 = 12 left 6 8 12 : 8 - 6 = 2 yes 12 * 2 = 24 </Search>"
-    value, _ = run(lambda prompt, _: search if prompt.endswith("<Search>") else "no no no </Outlines>")
-    assert value["solved"]
-    assert value["accounting"]["fallbacks"] == 1
+def test_malformed_and_repeated_outlines_are_counted_and_cost_no_thread() -> None:
+    listed = ("8 + 6 = 15", "4 * 3 = 12", "4 * 3 = 12", "8 - 3 = 5")
+
+    def write(prompt: str, sampling: Sampling) -> str:
+        is_list = "<Thread>" not in prompt
+        return rest_of_list(prompt, *listed) if is_list else LOSER
+
+    value, _ = run(write, threads=2)
+    assert [thread["outline"] for thread in value["threads"]] == ["4 * 3 = 12", "8 - 3 = 5"]
+    assert (value["accounting"]["malformed_entries"], value["accounting"]["repeated_entries"]) == (1, 1)
+
+
+def test_list_without_an_outline_is_written_by_the_program() -> None:
+    value, _ = run(lambda *_: "no no no </Outlines>", threads=3)
+    assert [thread["outline"] for thread in value["threads"]] == ["4 + 3 = 7", "4 - 3 = 1", "4 * 3 = 12"]
 
 
 def test_sequential_search_restarts_with_sampling_until_its_budget_is_spent() -> None:
@@ -108,13 +160,36 @@ def test_sequential_search_restarts_with_sampling_until_its_budget_is_spent() ->
     asked = [ask.sampling for ask in writer.asks if isinstance(ask, Generate)]
     assert [sampling.temperature for sampling in asked] == [0.0, *[0.8] * (len(asked) - 1)]
     assert [sampling.seed for sampling in asked] == list(range(len(asked)))
-    assert value["accounting"]["total_tokens"] == 40
+    assert value["accounting"]["total_tokens"] == value["accounting"]["critical_path_tokens"] == 40
     assert not value["solved"]
+
+
+def test_false_claim_of_a_search_is_struck_out_in_the_same_text() -> None:
+    def write(prompt: str, sampling: Sampling) -> str:
+        if "+ 14 no" in prompt:
+            return "- 2 yes 12 * 2 = 24 </Search>"
+        return "try 4 * 3 = 12 left 6 8 12 -> 24 : with 12 add 12 : 8 6 + 14 yes 12 + 14 = 24 </Search>"
+
+    value, writer = run(write, mode="sequential")
+    assert value["solved"]
+    assert value["accounting"]["false_claims"] == 1
+    assert [ask.sampling.temperature for ask in writer.asks if isinstance(ask, Generate)] == [0.0, 0.0]
+
+
+def test_direct_answers_are_sampled_until_one_verifies() -> None:
+    def write(prompt: str, sampling: Sampling) -> str:
+        moves = "4 * 3 = 12 , 8 - 6 = 2 , 12 * 2 = 24" if sampling.seed == 2 else "4 * 3 = 12 , 8 + 6 = 14"
+        return f"{moves} </Answer>"
+
+    value, writer = run(write, mode="direct")
+    assert value["solved"]
+    assert value["accounting"]["false_claims"] == 2
+    assert [ask.sampling.seed for ask in writer.asks if isinstance(ask, Generate)] == [0, 1, 2]
 
 
 def test_model_may_choose_not_to_fork() -> None:
     value, _ = run(
-        lambda prompt, _: "left 3 8 10 : none </Search>" if "<Search>" in prompt else "<Search>",
+        lambda prompt, _: "left 3 8 10 -> 24 : none </Search>" if "<Search>" in prompt else "<Search>",
         mode="auto",
         numbers=[3, 8, 10],
     )
@@ -136,7 +211,7 @@ def test_edits_for_the_result_go_with_it(solved: bool, expected: str) -> None:
         ("numbers", [1, 2]),
         ("numbers", [1, 2, 3, 999]),
         ("numbers", "4 6 8 3"),
-        ("target", 201),
+        ("target", 401),
         ("target", 0),
         ("threads", 0),
         ("threads", 65),
@@ -146,6 +221,11 @@ def test_edits_for_the_result_go_with_it(solved: bool, expected: str) -> None:
         ("mode", "both"),
         ("temperature", -1),
         ("temperature", float("nan")),
+        ("budget", 0),
+        ("context", 5),
+        ("at_once", 0),
+        ("eager", 1),
+        ("wait", "any"),
         ("on_result", []),
         ("on_result", {"solved": [{}]}),
         ("on_result", {"other": []}),
@@ -158,8 +238,8 @@ def test_bad_input_fails_for_good(field: str, value: Json) -> None:
     assert not caught.value.retryable
 
 
-words = st.sampled_from([*markup.VOCABULARY[1:32], "2", "3", "4", "6", "8", "12", "24", "</Thread>", "yes"])
-fragments = st.sampled_from([OUTLINES, WINNER, LOSER, ANSWER, "<Outline> 1 : 8 + 6 = 14 </Outline>", "yes", ""])
+words = st.sampled_from([*markup.VOCABULARY[1:40], "2", "3", "4", "6", "8", "12", "24", "</Thread>", "yes"])
+fragments = st.sampled_from([rest_of_list("", *LIST), WINNER, LOSER, LIE, "2 </Answer>", "<Outline> 8 + 6 = 14", ""])
 texts = st.lists(st.one_of(words, fragments), max_size=40).map(" ".join)
 
 
@@ -168,17 +248,19 @@ texts = st.lists(st.one_of(words, fragments), max_size=40).map(" ".join)
     st.integers(1, 8),
     st.integers(0, 6),
     st.integers(1, 60),
-    st.sampled_from(["parallel", "sequential", "auto"]),
+    st.sampled_from(["parallel", "sequential", "auto", "direct"]),
+    st.booleans(),
 )
 @settings(max_examples=150, deadline=None)
 def test_whatever_a_model_says_the_program_ends_within_bounds_and_says_nothing_false(
-    said: list[str], threads: int, skip: int, tokens: int, mode: str
+    said: list[str], threads: int, skip: int, tokens: int, mode: str, eager: bool
 ) -> None:
     turn = iter(range(10**6))
-    value, writer = run(lambda *_: said[next(turn) % len(said)], threads=threads, skip=skip, tokens=tokens, mode=mode)
+    effort: dict[str, Json] = {"threads": threads, "skip": skip, "tokens": tokens, "mode": mode, "eager": eager}
+    value, writer = run(lambda *_: said[next(turn) % len(said)], **effort)
     if value["solved"]:
         assert verify(BOARD, value["expression"]).is_correct
     else:
         assert value["expression"] is None
-    assert len(writer.asks) < 200
+    assert len(writer.asks) < 400
     assert all(thread["tokens"] <= max(tokens, threads * tokens) for thread in value["threads"])

@@ -1,10 +1,15 @@
 from pathlib import Path
 
+from asterism.agents.countdown import solve
 from asterism.workers.training.boards import (
     HELD_BACK,
     HELD_BACK_24,
     HELD_BACK_COUNTDOWN,
     RESERVED,
+    VALIDATION,
+    VALIDATION_24,
+    VALIDATION_COUNTDOWN,
+    boards_of_three,
     excluded_boards,
     make_held_back,
     read_boards,
@@ -17,7 +22,7 @@ def test_held_back_boards_are_distinct_and_not_reserved() -> None:
     held_back, reserved = read_boards(HELD_BACK), read_boards(RESERVED)
     assert len(set(held_back)) == len(held_back) == HELD_BACK_24 + HELD_BACK_COUNTDOWN
     assert not set(held_back) & set(reserved)
-    assert excluded_boards() == {*held_back, *reserved}
+    assert excluded_boards() == {*held_back, *reserved, *read_boards(VALIDATION)}
 
 
 def test_held_back_file_is_what_its_seed_gives() -> None:
@@ -26,3 +31,15 @@ def test_held_back_file_is_what_its_seed_gives() -> None:
 
 def test_boards_of_the_shipped_request_are_excluded_from_training() -> None:
     assert {*read_boards(REQUESTS)} <= excluded_boards()
+
+
+def test_validation_boards_are_distinct_and_none_of_the_others() -> None:
+    validation = read_boards(VALIDATION)
+    assert len(set(validation)) == len(validation) == VALIDATION_24 + VALIDATION_COUNTDOWN
+    assert not set(validation) & {*read_boards(HELD_BACK), *read_boards(RESERVED)}
+
+
+def test_boards_of_three_are_solvable_and_the_same_every_time() -> None:
+    boards = boards_of_three(20)
+    assert boards == boards_of_three(30)[:20]
+    assert all(len(board.numbers) == 3 and solve(board) for board in boards)

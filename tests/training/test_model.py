@@ -8,8 +8,8 @@ from asterism.agents import markup
 from asterism.agents.countdown import solve
 from asterism.workers.engine.folder import load_folder
 from asterism.workers.engine.torch_engine import TorchEngine
+from asterism.workers.training.attempts import attempt_all
 from asterism.workers.training.boards import RESERVED, read_boards
-from asterism.workers.training.evaluate import attempt_all
 
 MODEL = Path(__file__).parents[2] / "workers" / "models" / "countdown"
 

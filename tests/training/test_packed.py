@@ -4,7 +4,7 @@ import torch
 
 from asterism.agents.countdown import Board
 from asterism.workers.engine.decoder import Decoder, DecoderConfig
-from asterism.workers.training.packed import pack, packed_logits, packed_loss
+from asterism.workers.training.packed import pack, packed_logits, weighted_loss
 from asterism.workers.training.traces import TOKEN_ID, Trace, parallel_trace, sequential_trace
 
 CONFIG = DecoderConfig(
@@ -25,7 +25,8 @@ def decoder() -> Decoder:
 
 def traces() -> list[Trace]:
     rng = random.Random(3)
-    return [parallel_trace(Board((3, 4, 6, 8), 24), rng), sequential_trace(Board((3, 8, 10), 24), rng)]
+    board = Board((3, 4, 6, 8), 24)
+    return [parallel_trace(board, rng, whole_list=True), sequential_trace(Board((3, 8, 10), 24), rng)]
 
 
 def test_packed_threads_are_computed_as_if_each_stood_alone_behind_the_prefix() -> None:
@@ -36,7 +37,7 @@ def test_packed_threads_are_computed_as_if_each_stood_alone_behind_the_prefix() 
             prefix = [index for index, segment in enumerate(trace.segments) if segment == 0]
             for wanted in set(trace.segments):
                 own = [index for index, segment in enumerate(trace.segments) if segment == wanted]
-                alone = prefix if wanted == 0 else prefix + own
+                alone = prefix if wanted == 0 else prefix[: trace.seen[own[0]]] + own
                 logits = model(torch.tensor([[trace.token_ids[index] for index in alone]]))[0]
                 torch.testing.assert_close(packed[row, own], logits[-len(own) :], atol=1e-4, rtol=1e-4)
 
@@ -49,6 +50,18 @@ def test_first_word_of_a_thread_is_not_predicted_from_its_neighbour() -> None:
     assert batch.weights[0, starts].sum() == 0
 
 
+def test_thread_is_blind_to_outlines_behind_its_own() -> None:
+    rng = random.Random(0)
+    while True:
+        trace = parallel_trace(Board((3, 4, 6, 8), 24), rng, whole_list=True)
+        starts = [index for index, segment in enumerate(trace.segments) if segment and trace.seen[index] < 60]
+        if starts:
+            break
+    visible = pack([trace]).visible[0, 0, starts[0]]
+    assert visible[: trace.seen[starts[0]]].all()
+    assert not visible[trace.seen[starts[0]] : starts[0]].any()
+
+
 def test_padding_changes_nothing() -> None:
     model, both = decoder(), traces()
     alone = pack(both[1:])
@@ -59,5 +72,5 @@ def test_padding_changes_nothing() -> None:
 
 def test_loss_is_finite_and_has_gradients_everywhere() -> None:
     model = decoder()
-    torch.autograd.backward(packed_loss(model, pack(traces())))
+    torch.autograd.backward(weighted_loss(model, pack(traces())))
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in model.parameters())

@@ -5,31 +5,37 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asterism.agents import markup
-from asterism.agents.countdown import Board, after, expression_of, first_moves, moves, verify
+from asterism.agents.countdown import MAX_INTERMEDIATE, Board, Move, after, expression_of, first_moves, moves, verify
+from asterism.agents.effort import DEFAULT_TOKENS
 from asterism.workers.training.traces import (
     MAX_SEQUENTIAL_TOKENS,
-    PROMOTED,
     TOKEN_ID,
     BoardMix,
     Trace,
+    direct_trace,
     is_winner,
     needs,
-    ordered_moves,
     parallel_trace,
+    search_of_three,
     sequential_trace,
     teachable,
     winning_moves,
 )
 
 WORDS = {index: word for word, index in TOKEN_ID.items()}
-threes = st.lists(st.integers(1, 60), min_size=3, max_size=3).map(lambda numbers: tuple(sorted(numbers)))
+threes = st.lists(st.integers(0, 60), min_size=3, max_size=3).map(lambda numbers: tuple(sorted(numbers)))
 fours = st.builds(
     Board, st.lists(st.integers(1, 20), min_size=4, max_size=4).map(tuple), st.one_of(st.just(24), st.integers(10, 100))
 )
+seeds = st.integers(0, 1000)
 
 
 def segment_text(trace: Trace, segment: int) -> str:
     return " ".join(WORDS[token] for token, own in zip(trace.token_ids, trace.segments, strict=True) if own == segment)
+
+
+def outlines_of(text: str) -> list[Move | None]:
+    return [markup.find_move(part.partition("</Outline>")[0].split()) for part in text.split("<Outline>")[1:]]
 
 
 @given(threes, st.integers(1, 100))
@@ -45,45 +51,53 @@ def test_teacher_finds_a_solution_of_three_numbers_exactly_when_brute_force_does
         assert after(left, claim[1]) == (target,)
 
 
-@given(st.integers(1, 200), st.integers(1, 100))
+@given(st.integers(0, MAX_INTERMEDIATE), st.integers(1, 100))
 def test_needs_are_what_one_move_turns_into_the_target(number: int, target: int) -> None:
     listed = {value for _, value in needs(number, target)}
     possible = {
-        other for other in range(1, 201) if any(move.result == target for move in moves(tuple(sorted((number, other)))))
+        other
+        for other in range(MAX_INTERMEDIATE + 1)
+        if any(move.result == target for move in moves(tuple(sorted((number, other)))))
     }
     assert listed == possible
 
 
-@given(fours, st.integers(0, 1000))
-def test_every_first_move_is_listed_once_and_winners_lead(board: Board, seed: int) -> None:
-    choices = ordered_moves(board, random.Random(seed))
-    assert sorted(map(str, (choice.move for choice in choices))) == sorted(map(str, first_moves(board)))
-    assert all(choice.wins for choice in choices[:PROMOTED] if choice.weight > 0)
-    rest = [choice.move for choice in choices[PROMOTED:]]
-    assert rest == [move for move in first_moves(board) if move in rest]
+@given(fours, seeds)
+def test_whole_list_is_every_first_move_in_canonical_order(board: Board, seed: int) -> None:
+    text = segment_text(parallel_trace(board, random.Random(seed), whole_list=True), 0)
+    assert outlines_of(text) == list(first_moves(board))
+    assert text.endswith("</Outlines>")
 
 
-@given(fours, st.integers(0, 1000))
+@given(fours, seeds, st.booleans())
 @settings(deadline=None)
-def test_threads_start_where_the_prefix_ends_and_claim_only_what_is_true(board: Board, seed: int) -> None:
-    trace = parallel_trace(board, random.Random(seed))
+def test_threads_start_behind_their_outline_or_the_list_and_claim_what_is_true(
+    board: Board, seed: int, whole: bool
+) -> None:
+    trace = parallel_trace(board, random.Random(seed), whole_list=whole)
     prefix = segment_text(trace, 0)
-    read = markup.read_outlines(prefix.partition("<Outlines>")[2], first_moves(board))
-    assert (read.malformed, read.repeated) == (0, 0)
+    listed = outlines_of(prefix)
     for segment in range(1, max(trace.segments) + 1):
         start = trace.segments.index(segment)
-        assert trace.positions[start] == len(prefix.split())
+        seen = trace.seen[start]
+        assert trace.positions[start] == seen
         text = segment_text(trace, segment)
+        assert text.startswith("</Outlines> <Thread>")
+        assert prefix.split()[seen - 1] == "</Outline>"
+        number, outline = int(text.split()[2]), markup.find_move(text.split()[4:9])
+        assert outline == listed[number - 1]
+        assert " ".join(prefix.split()[:seen]).count("<Outline>") >= number
         if "<Answer>" in text:
-            chain = markup.read_answer(text.partition("<Answer>")[2].partition(markup.ANSWER_CLOSES)[0])
-            assert chain is not None
-            expression = expression_of(board, chain)
-            assert expression is not None
-            assert verify(board, expression).is_correct
+            won = int(text.partition("<Answer>")[2].split()[0])
+            winner = listed[won - 1]
+            assert winner is not None
+            assert is_winner(board, winner)
+            assert f"<Thread> {won} : {winner}" in text
             continue
-        outline = markup.find_move(text.split()[3:8])
         assert outline is not None
-        claim = markup.read_thread(text.partition(markup.LEFT)[2])
+        body = text.partition("-> ")[2].partition(" : ")[2]
+        assert len(body.split()) <= DEFAULT_TOKENS
+        claim = markup.read_thread(body)
         assert (claim is not None) == is_winner(board, outline)
         if claim is not None:
             expression = expression_of(board, (outline, *claim.moves))
@@ -91,7 +105,21 @@ def test_threads_start_where_the_prefix_ends_and_claim_only_what_is_true(board: 
             assert verify(board, expression).is_correct
 
 
-@given(fours, st.integers(0, 1000))
+def test_model_is_never_taught_to_say_no() -> None:
+    rng = random.Random(4)
+    mix = BoardMix(frozenset())
+    traces = [trace for _ in range(20) for group in mix.step(rng, 1) for trace in group]
+    said = [
+        weight
+        for trace in traces
+        for token, weight in zip(trace.token_ids, trace.weights, strict=True)
+        if WORDS[token] == markup.NO
+    ]
+    assert said
+    assert not any(said)
+
+
+@given(fours, seeds)
 @settings(deadline=None)
 def test_sequential_search_ends_with_what_it_found(board: Board, seed: int) -> None:
     trace = sequential_trace(board, random.Random(seed))
@@ -102,6 +130,32 @@ def test_sequential_search_ends_with_what_it_found(board: Board, seed: int) -> N
         expression = expression_of(board, claim.moves)
         assert expression is not None
         assert verify(board, expression).is_correct
+
+
+@given(threes, st.integers(1, 100), seeds)
+def test_search_of_three_numbers_says_none_exactly_when_there_is_none(
+    numbers: tuple[int, ...], target: int, seed: int
+) -> None:
+    text = segment_text(search_of_three(numbers, target, random.Random(seed)), 0)
+    assert (markup.NONE in text.split()) == (winning_moves(numbers, target) is None)
+    assert (markup.read_search(text) is None) == (markup.NONE in text.split())
+
+
+@given(fours.filter(teachable), seeds)
+def test_direct_answer_solves_the_board(board: Board, seed: int) -> None:
+    text = segment_text(direct_trace(board, random.Random(seed)), 0)
+    chain = markup.read_direct(text.partition(markup.ANSWER_OPENS)[2].partition(markup.ANSWER_CLOSES)[0].strip())
+    assert chain is not None
+    expression = expression_of(board, chain)
+    assert expression is not None
+    assert verify(board, expression).is_correct
+
+
+def test_boards_are_drawn_from_the_numbers_that_are_asked_for() -> None:
+    rng = random.Random(2)
+    drawn = [BoardMix(frozenset(), largest=99, share_24=0.0).draw(rng) for _ in range(60)]
+    assert 20 < max(max(board.numbers) for board in drawn) <= 99
+    assert all(10 <= board.target <= 100 for board in drawn)
 
 
 @pytest.mark.parametrize("numbers", [3, 4])

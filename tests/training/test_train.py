@@ -7,18 +7,20 @@ import torch
 from asterism.workers.engine.decoder import Decoder
 from asterism.workers.engine.folder import load_folder
 from asterism.workers.training.optimizer import Optimizer, orthogonalised
-from asterism.workers.training.shape import CONFIG
+from asterism.workers.training.shape import CONFIG, DISTRIBUTIONS
 from asterism.workers.training.traces import TOKEN_ID
 from asterism.workers.training.train import Plan, embed_values, learning_rate_factor, train
 
 
-def plan(folder: Path, minutes: float) -> Plan:
+def plan(folder: Path, minutes: float, boards: str = "countdown") -> Plan:
     return Plan(
+        boards=boards,
         minutes=minutes,
-        batch=1,
+        scale=1,
         seed=3,
         device=torch.device("cpu"),
         bfloat16=False,
+        compiled=False,
         checkpoint=folder / "checkpoint.pt",
         out=folder / "model",
     )
@@ -43,9 +45,17 @@ def test_text_survives_the_tokenizer(tmp_path: Path) -> None:
     assert tokenizer.decode(tokenizer.encode(text).ids) == text
 
 
+@pytest.mark.parametrize("boards", sorted(DISTRIBUTIONS))
+def test_every_distribution_has_a_model_that_fits_ten_megabytes(tmp_path: Path, boards: str) -> None:
+    train(plan(tmp_path, 0.0, boards))
+    model = load_folder(tmp_path / "model")
+    assert model.decoder.config == DISTRIBUTIONS[boards].shape
+    assert sum(file.stat().st_size for file in (tmp_path / "model").iterdir()) <= 10 * 1024 * 1024
+
+
 @pytest.mark.parametrize(
     ("used", "steps", "factor"),
-    [(0.0, 0, 0.02), (0.0, 1000, 1.0), (0.5, 1000, 1.0), (0.75, 1000, 0.5), (1.0, 1000, 0.0)],
+    [(0.0, 0, 0.02), (0.0, 1000, 1.0), (0.2, 1000, 1.0), (0.6, 1000, 0.5), (1.0, 1000, 0.0)],
 )
 def test_learning_rate_warms_up_stays_and_decays_to_nothing(used: float, steps: int, factor: float) -> None:
     assert learning_rate_factor(used, steps) == pytest.approx(factor)

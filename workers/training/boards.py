@@ -1,4 +1,4 @@
-"""The boards that no training may see: a held-back set for evaluation, and those reserved for the requests we ship."""
+"""The boards that no training may see: for evaluation, for choosing settings, and for the requests that we ship."""
 
 import random
 from collections.abc import Sequence
@@ -9,9 +9,15 @@ from asterism.agents.countdown import Board, solve
 
 _FOLDER: Final = Path(__file__).parent
 HELD_BACK: Final = _FOLDER / "held_back.txt"
+VALIDATION: Final = _FOLDER / "validation.txt"
+"""Settings are chosen on these, so that the held-back ones are looked at once."""
 RESERVED: Final = _FOLDER / "reserved.txt"
 
 HELD_BACK_SEED: Final = 20_261
+VALIDATION_SEED: Final = 20_262
+VALIDATION_24: Final = 75
+VALIDATION_COUNTDOWN: Final = 225
+THREES_SEED: Final = 20_263
 HELD_BACK_24: Final = 250
 HELD_BACK_COUNTDOWN: Final = 750
 
@@ -28,7 +34,7 @@ def read_boards(path: Path) -> tuple[Board, ...]:
 
 def excluded_boards() -> frozenset[Board]:
     """Every board that training leaves out, in canonical form."""
-    return frozenset((*read_boards(HELD_BACK), *read_boards(RESERVED)))
+    return frozenset((*read_boards(HELD_BACK), *read_boards(VALIDATION), *read_boards(RESERVED)))
 
 
 def make_held_back(
@@ -51,11 +57,34 @@ def make_held_back(
     return tuple(found)
 
 
+def make_validation(taken: Sequence[Board]) -> tuple[Board, ...]:
+    """As `make_held_back`, from another seed and none of `taken`."""
+    return make_held_back(taken, VALIDATION_SEED, VALIDATION_24, VALIDATION_COUNTDOWN)
+
+
+def boards_of_three(count: int, seed: int = THREES_SEED) -> tuple[Board, ...]:
+    """Distinct random solvable boards of three numbers, on which a model should not fork; training may see them."""
+    rng = random.Random(seed)
+    found: dict[Board, None] = {}
+    while len(found) < count:
+        board = Board(tuple(rng.choices(range(1, 21), k=3)), rng.choice((24, rng.randint(10, 100))))
+        if solve(board) is not None:
+            found.setdefault(board)
+    return tuple(found)
+
+
+def _write(path: Path, boards: Sequence[Board], seed: int) -> None:
+    lines = [f"# {len(boards)} solvable boards, seed {seed}: numbers, target"]
+    lines += [f"{' '.join(map(str, board.numbers))} {board.target}" for board in boards]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 def main() -> None:
-    """Writes the held-back set anew; the same seed gives the same file."""
-    lines = [f"# {HELD_BACK_24 + HELD_BACK_COUNTDOWN} solvable boards, seed {HELD_BACK_SEED}: numbers, target"]
-    lines += [f"{' '.join(map(str, board.numbers))} {board.target}" for board in make_held_back(read_boards(RESERVED))]
-    HELD_BACK.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    """Writes both sets anew; the same seeds give the same files."""
+    reserved = read_boards(RESERVED)
+    held_back = make_held_back(reserved)
+    _write(HELD_BACK, held_back, HELD_BACK_SEED)
+    _write(VALIDATION, make_validation((*reserved, *held_back)), VALIDATION_SEED)
 
 
 if __name__ == "__main__":

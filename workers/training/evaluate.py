@@ -1,200 +1,142 @@
-"""Measures a model folder on the held-back boards: `python -m asterism.workers.training.evaluate`.
+"""Measures a model folder: `python -m asterism.workers.training.evaluate`.
 
-It runs the shipped program on the shipped engine, many boards at a time, greedy: k reasoning threads for k = 1, 4, 16,
-and sequential search with as many token ids for every board as the costliest board took with k threads. A board counts
-as solved only when the program's expression verifies exactly.
+Each run is one way to use the same weights, greedy, on boards that training never saw; its records go to a folder, and
+`results.json` is made of the records that are there, so that runs may be measured one at a time. A board counts as
+solved only when the program's expression verifies exactly.
 """
 
 import argparse
 import asyncio
 import json
-import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, assert_never
+from typing import Final
 
-from asterism.agents.asks import (
-    Answer,
-    Ask,
-    CallTool,
-    CancelBranches,
-    Clock,
-    EditReply,
-    Emit,
-    Fork,
-    Generate,
-    Join,
-    Json,
-    ProgramContext,
-    Say,
-    ToolError,
-)
-from asterism.agents.countdown import Board, verify
-from asterism.agents.reason_countdown import reason_countdown
-from asterism.orchestrator.core.events import Chunk
+from asterism.agents.asks import Json
+from asterism.agents.countdown import Board
 from asterism.workers.engine.folder import load_folder
-from asterism.workers.engine.seam import Engine
+from asterism.workers.engine.seam import GenerationRequest
 from asterism.workers.engine.torch_engine import TorchEngine
-from asterism.workers.thread_desk import EngineLoad, ThreadDesk
-from asterism.workers.training.boards import HELD_BACK, HELD_BACK_24, read_boards
+from asterism.workers.training.attempts import SLOTS, Attempt, attempt_all
+from asterism.workers.training.boards import HELD_BACK, VALIDATION, boards_of_three, read_boards
+from asterism.workers.training.results import Records, results_json
 
-THREAD_COUNTS: Final = (1, 4, 16)
-TOKENS_A_THREAD: Final = 150
 SHIPPED: Final = Path(__file__).parents[1] / "models" / "countdown"
-_CONTEXT: Final = ProgramContext(constellation="evaluation", star="board", attempt=1, revision=0)
+THREES: Final = 200
+BUDGET: Final = 1_700
+"""Tokens of all texts together at most; figures for fewer are read from the same runs."""
+SMALL_BUDGET: Final = 800
+_PARALLEL: Final[dict[str, Json]] = {"threads": 24, "at_once": SLOTS}
+_TWICE: Final[dict[str, Json]] = {"threads": 24, "wait": "all", "temperature": 0.7, "seed": 5}
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
-    """What one run of the program did on one board."""
+class Run:
+    """One way to use the model: what the program is told, how long a context is, and on which boards."""
 
-    solved: bool
-    tokens: int
-    critical_path: int
-    false_claims: int
-
-
-class BoardRun:
-    """Interprets the asks of one program on an engine, without a worker around it."""
-
-    def __init__(self, load: EngineLoad, name: str, children: asyncio.TaskGroup) -> None:
-        self._desk = ThreadDesk(load, name, _unseen, children)
-
-    async def run(self, inputs: dict[str, Json]) -> dict[str, Any]:
-        """The program's result value."""
-        program = reason_countdown(inputs, _CONTEXT)
-        answer: Answer = None
-        while True:
-            try:
-                ask = program.send(answer)
-            except StopIteration as end:
-                value: dict[str, Any] = end.value.value
-                return value
-            answer = await self._answer(ask)
-
-    async def _answer(self, ask: Ask) -> Answer:
-        match ask:
-            case Generate() | Fork() | Join() | CancelBranches() | Clock():
-                return await self._desk.serve(ask)
-            case CallTool():
-                return ToolError("unknown_tool", "an evaluation has no tools")
-            case Emit():
-                return EditReply(False, ("an evaluation has no graph",), 0)
-            case Say():
-                return None
-            case _:
-                assert_never(ask)
+    effort: Mapping[str, Json]
+    context: int = 640
+    boards: int = 0
+    """At most so many; 0: all that there are."""
+    at_once: int = 8
+    """Boards at the same time."""
+    of_three: bool = False
+    sequences: int = 64
 
 
-async def _unseen(chunk: Chunk) -> None:
-    """Nobody watches an evaluation."""
+RUNS: Final[dict[str, Run]] = {
+    "parallel, context 256": Run(_PARALLEL, context=256),
+    "sequential, context 256": Run({"mode": "sequential", "context": 256, "budget": 256}, context=256, at_once=64),
+    "parallel, 800 tokens": Run({**_PARALLEL, "budget": SMALL_BUDGET}),
+    "sequential, 1700 tokens": Run({"mode": "sequential", "budget": BUDGET}, at_once=64),
+    "direct, 1700 tokens": Run({"mode": "direct", "budget": BUDGET}, at_once=64),
+    "barrier": Run({**_PARALLEL, "eager": False, "wait": "all"}),
+    "cancel": Run({**_PARALLEL, "eager": False}),
+    "three numbers, auto": Run({"mode": "auto"}, boards=THREES, at_once=64, of_three=True),
+    "three numbers, sequential": Run({"mode": "sequential"}, boards=THREES, at_once=64, of_three=True),
+    "three numbers, parallel": Run(_PARALLEL, boards=THREES, of_three=True),
+    "alone, parallel": Run(_PARALLEL, boards=100, at_once=1, sequences=SLOTS),
+    "alone, sequential": Run({"mode": "sequential", "budget": BUDGET}, boards=100, at_once=1, sequences=SLOTS),
+    "repeated, 1 at once": Run({**_TWICE, "at_once": 1}, boards=20, at_once=1, sequences=1),
+    "repeated, 8 at once": Run({**_TWICE, "at_once": 8}, boards=20, at_once=8),
+}
 
 
-async def attempt(engine: Engine, name: str, board: Board, effort: dict[str, Json]) -> Attempt:
-    async with asyncio.TaskGroup() as children:
-        value = await BoardRun(EngineLoad(engine), name, children).run({**board.to_json(), **effort})
-    accounting, expression = value["accounting"], value["expression"]
-    return Attempt(
-        solved=isinstance(expression, str) and verify(board, expression).is_correct,
-        tokens=accounting["total_tokens"],
-        critical_path=accounting["critical_path_tokens"],
-        false_claims=accounting["false_claims"],
-    )
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How long a model takes until it is there and then until its first token, and how large it is."""
+
+    load_s: float
+    first_token_s: float
+    parameters: int
+    folder_bytes: int
 
 
-async def attempt_all(
-    engine: Engine, boards: Sequence[Board], effort: dict[str, Json], at_once: int
-) -> tuple[Attempt, ...]:
-    """One attempt a board, `at_once` of them at the same time."""
-    places = asyncio.Semaphore(at_once)
-
-    async def one(index: int, board: Board) -> Attempt:
-        async with places:
-            return await attempt(engine, f"b{index}", board, effort)
-
-    async with asyncio.TaskGroup() as group:
-        running = [group.create_task(one(index, board)) for index, board in enumerate(boards)]
-    return tuple(task.result() for task in running)
-
-
-def wilson(solved: int, boards: int) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927)."""
-    z, share = 1.96, solved / boards
-    centre = (share + z * z / (2 * boards)) / (1 + z * z / boards)
-    half = z * math.sqrt(share * (1 - share) / boards + z * z / (4 * boards * boards)) / (1 + z * z / boards)
-    return centre - half, centre + half
-
-
-def summary(mode: str, threads: int, boards: Sequence[Board], attempts: Sequence[Attempt], seconds: float) -> Json:
-    """What the model card says about one mode: shares with intervals, and mean tokens."""
-    is_24 = [board.target == 24 and max(board.numbers) <= 13 for board in boards]
-
-    def share(chosen: Sequence[Attempt]) -> Json:
-        solved = sum(one.solved for one in chosen)
-        if not chosen:
-            return None
-        low, high = wilson(solved, len(chosen))
-        return {
-            "boards": len(chosen),
-            "solved": solved,
-            "share": round(solved / len(chosen), 4),
-            "low": round(low, 4),
-            "high": round(high, 4),
-        }
-
-    return {
-        "mode": mode,
-        "threads": threads,
-        "all": share(attempts),
-        "game_of_24": share([one for one, chosen in zip(attempts, is_24, strict=True) if chosen]),
-        "countdown": share([one for one, chosen in zip(attempts, is_24, strict=True) if not chosen]),
-        "mean_tokens": round(sum(one.tokens for one in attempts) / len(attempts), 1),
-        "largest_tokens": max(one.tokens for one in attempts),
-        "mean_critical_path": round(sum(one.critical_path for one in attempts) / len(attempts), 1),
-        "false_claims": sum(one.false_claims for one in attempts),
-        "seconds": round(seconds, 1),
-    }
-
-
-async def evaluate(folder: Path, boards: Sequence[Board], at_once: int) -> list[Json]:
-    """All modes, one after the other; prints each as it comes."""
-    engine = TorchEngine(load_folder(folder), max_sequences=64, context_tokens=640)
+async def measure_start(folder: Path, folder_bytes: int) -> Start:
+    began = time.monotonic()
+    engine = TorchEngine(load_folder(folder), max_sequences=SLOTS, context_tokens=640)
     await engine.start()
-    results: list[Json] = []
-
-    async def measure(mode: Literal["parallel", "sequential"], threads: int, tokens: int) -> int:
-        started = time.monotonic()
-        effort: dict[str, Json] = {"mode": mode, "threads": threads, "tokens": tokens}
-        attempts = await attempt_all(engine, boards, effort, at_once if mode == "parallel" else 64)
-        results.append(summary(mode, threads, boards, attempts, time.monotonic() - started))
-        print(json.dumps(results[-1]), flush=True)
-        return max(one.tokens for one in attempts)
-
+    loaded = time.monotonic()
     try:
-        for threads in THREAD_COUNTS:
-            costliest = await measure("parallel", threads, TOKENS_A_THREAD)
-            await measure("sequential", threads, math.ceil(costliest / threads))
+        async for _ in engine.generate([GenerationRequest(id="first", prompt="<Board> 3 4 6 8 -> 24", max_tokens=1)]):
+            pass
+        ended = time.monotonic()
     finally:
         await engine.close()
-    return results
+    return Start(loaded - began, ended - loaded, engine.profile.parameters, folder_bytes)
+
+
+async def measure(folder: Path, run: Run, boards: Sequence[Board]) -> tuple[tuple[Attempt, ...], float, float]:
+    """The attempts of a run, and the wall and processor seconds that they took together."""
+    engine = TorchEngine(load_folder(folder), max_sequences=run.sequences, context_tokens=run.context)
+    await engine.start()
+    try:
+        wall, processor = time.monotonic(), time.process_time()
+        attempts = await attempt_all(engine, boards, dict(run.effort), run.at_once)
+        return attempts, time.monotonic() - wall, time.process_time() - processor
+    finally:
+        await engine.close()
+
+
+def boards_of(run: Run, chosen: Sequence[Board]) -> tuple[Board, ...]:
+    """The boards of a run, spread evenly over those that were chosen."""
+    boards = boards_of_three(run.boards) if run.of_three else tuple(chosen)
+    return boards[:: max(1, len(boards) // run.boards)][: run.boards] if run.boards else boards
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=SHIPPED)
     parser.add_argument("--boards", type=int, default=0, help="so many of the held-back boards, spread evenly; 0: all")
-    parser.add_argument("--at-once", type=int, default=8)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--validation", action="store_true", help="on the boards for choosing settings instead")
+    parser.add_argument(
+        "--runs", nargs="*", default=list(RUNS), choices=list(RUNS), metavar="RUN", help="; ".join(RUNS)
+    )
+    parser.add_argument("--records", type=Path, default=Path("checkpoints/records"))
+    parser.add_argument("--out", type=Path, help="where results go; default: records/results.json")
     options = parser.parse_args()
-    boards = read_boards(HELD_BACK)
+    chosen = read_boards(VALIDATION if options.validation else HELD_BACK)
     if options.boards:
-        boards = boards[:: max(1, len(boards) // options.boards)]
-    results = asyncio.run(evaluate(options.folder, boards, options.at_once))
-    if options.out is not None:
-        report = {"held_back": HELD_BACK.name, "boards": len(boards), "of_24": HELD_BACK_24, "results": results}
-        options.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        chosen = chosen[:: max(1, len(chosen) // options.boards)][: options.boards]
+    options.records.mkdir(parents=True, exist_ok=True)
+    for name in options.runs:
+        boards = boards_of(RUNS[name], chosen)
+        attempts, wall_s, processor_s = asyncio.run(measure(options.folder, RUNS[name], boards))
+        records = Records(boards, attempts, wall_s, processor_s)
+        (options.records / f"{name}.json").write_text(json.dumps(records.to_json()), encoding="utf-8")
+        print(name, f"{sum(one.solved for one in attempts)} of {len(boards)}, {wall_s:.0f} s", flush=True)
+    folder_bytes = sum(path.stat().st_size for path in options.folder.iterdir() if path.is_file())
+    start = asyncio.run(measure_start(options.folder, folder_bytes))
+    saved = {
+        name: Records.from_json(json.loads((options.records / f"{name}.json").read_text(encoding="utf-8")))
+        for name in RUNS
+        if (options.records / f"{name}.json").exists()
+    }
+    results = {"start": asdict(start), **results_json(saved)}
+    out = options.out or options.records / "results.json"
+    out.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from asterism.agents import markup
 from asterism.workers.engine.decoder import Decoder
 from asterism.workers.engine.folder import save_folder
-from asterism.workers.training.shape import CONFIG
+from asterism.workers.training.shape import DISTRIBUTIONS
 from asterism.workers.training.traces import TOKEN_ID
 
 
@@ -31,10 +31,11 @@ def write_model(decoder: Decoder, folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--boards", choices=sorted(DISTRIBUTIONS), default="countdown")
     parser.add_argument("--checkpoint", type=Path, default=Path("checkpoints/countdown.pt"))
     parser.add_argument("--out", type=Path, default=Path("checkpoints/countdown"))
     options = parser.parse_args()
-    decoder = Decoder(CONFIG)
+    decoder = Decoder(DISTRIBUTIONS[options.boards].shape)
     decoder.load_state_dict(torch.load(options.checkpoint, map_location="cpu", weights_only=True)["decoder"])
     write_model(decoder, options.out)
 

@@ -1,7 +1,7 @@
 """The optimiser: Muon for the hidden matrices, AdamW for the embedding and the norms, one factor for both rates.
 
-Muon (Jordan et al. 2024) makes each matrix's momentum orthogonal by five Newton-Schulz steps. torch's own one computes
-them in bfloat16, which is slow on a CPU without matrix units; these are in float32, matrices of one shape at a time.
+Muon (Jordan et al. 2024) makes each matrix's momentum orthogonal by five Newton-Schulz steps, here on matrices of one
+shape at a time. torch's own one computes them in bfloat16 alone, which is slow on a CPU without units for it.
 """
 
 from collections import defaultdict
@@ -18,23 +18,24 @@ _MOMENTUM: Final = 0.95
 _COEFFICIENTS: Final = (3.4445, -4.7750, 2.0315)
 
 
-def orthogonalised(matrices: Tensor) -> Tensor:
-    """Roughly the nearest orthogonal matrices of `matrices` [count, rows, columns]."""
+def orthogonalised(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Roughly the nearest orthogonal matrices of `matrices` [count, rows, columns], computed in `dtype`."""
     a, b, c = _COEFFICIENTS
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = matrices.mT if tall else matrices
-    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    x = (x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)).to(dtype)
     for _ in range(5):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
     result: Tensor = x.mT if tall else x
-    return result
+    return result.to(matrices.dtype)
 
 
 class Optimizer:
     """Steps a decoder's parameters; `state` and `load` carry it through a restart."""
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: Decoder, dtype: torch.dtype = torch.float32) -> None:
+        self._dtype = dtype
         self._matrices = [parameter for parameter in decoder.model.layers.parameters() if parameter.dim() == 2]
         hidden = {id(parameter) for parameter in self._matrices}
         others = [parameter for parameter in decoder.parameters() if id(parameter) not in hidden]
@@ -55,7 +56,7 @@ class Optimizer:
                 momentum.lerp_(grad, 1 - _MOMENTUM)
                 grads.append(grad.lerp(momentum, _MOMENTUM))
             scale = MUON_LR * factor * max(1.0, shape[0] / shape[1]) ** 0.5
-            for index, update in zip(indices, orthogonalised(torch.stack(grads)), strict=True):
+            for index, update in zip(indices, orthogonalised(torch.stack(grads), self._dtype), strict=True):
                 self._matrices[index].mul_(1 - MUON_LR * factor * 0.01).sub_(update, alpha=scale)
                 self._matrices[index].grad = None
         for group in self._adam.param_groups:

@@ -1,14 +1,15 @@
 """Trains the Countdown model on fresh boards: `python -m asterism.workers.training.train --minutes 60`.
 
 Runs on one CPU core or one GPU, writes a checkpoint every two minutes, and goes on from it when started again. The
-learning rate follows the share of the time that is used: warm-up, constant, then linearly to zero over the last half,
-so that stopping at the limit is always the end of a schedule (warm-up, stable, decay).
+learning rate follows the share of the time that is used: warm-up, constant for a fifth, then linearly to zero, so that
+stopping at the limit is always the end of a schedule.
 """
 
 import argparse
 import math
 import random
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,11 +21,10 @@ from asterism.workers.engine.decoder import Decoder
 from asterism.workers.training.boards import excluded_boards
 from asterism.workers.training.export import write_model
 from asterism.workers.training.optimizer import Optimizer
-from asterism.workers.training.packed import PackedBatch, pack, packed_loss
-from asterism.workers.training.shape import CONFIG
+from asterism.workers.training.packed import PackedBatch, pack, weighted_loss
+from asterism.workers.training.shape import DISTRIBUTIONS
 from asterism.workers.training.traces import TOKEN_ID, BoardMix
 
-_BATCHES_A_DRAW: Final = 16
 _CHECKPOINT_EVERY_S: Final = 120.0
 _REPORT_EVERY: Final = 50
 _WARM_UP_STEPS: Final = 50
@@ -32,16 +32,19 @@ _WARM_UP_STEPS: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long to train, in how large batches (traces), from which seed, on what device, writing where.
+    """On which boards and how long to train, in how large steps, from which seed, on what device, writing where.
 
-    `bfloat16` computes the matrix products in that type; weights, attention and the head stay in float32.
+    `scale` times 15 or 16 traces make an update. `bfloat16` computes the matrix products in that type; weights, softmax
+    and the head stay in float32. `compiled` has torch compile the passes, which needs a C++ compiler.
     """
 
+    boards: str
     minutes: float
-    batch: int
+    scale: int
     seed: int
     device: torch.device
     bfloat16: bool
+    compiled: bool
     checkpoint: Path
     out: Path
 
@@ -57,7 +60,7 @@ class Progress:
 
 def learning_rate_factor(used: float, steps: int) -> float:
     """Between 0 and 1, for the share `used` of the time and the number of steps taken."""
-    return min(1.0, (steps + 1) / _WARM_UP_STEPS) * min(1.0, max(0.0, 1.0 - used) / 0.5)
+    return min(1.0, (steps + 1) / _WARM_UP_STEPS) * min(1.0, max(0.0, 1.0 - used) / 0.8)
 
 
 def embed_values(decoder: Decoder, seed: int) -> None:
@@ -79,47 +82,50 @@ def embed_values(decoder: Decoder, seed: int) -> None:
         decoder.model.embed_tokens.weight[first : first + len(numbers)] = 0.03 * mixed
 
 
-def draw_batches(mix: BoardMix, rng: random.Random, batch: int) -> list[PackedBatch]:
-    """Several batches at once, each of traces of like length, so that little of a batch is padding."""
-    traces = sorted((mix.trace(rng) for _ in range(batch * _BATCHES_A_DRAW)), key=lambda trace: len(trace.token_ids))
-    batches = [pack(traces[start : start + batch]) for start in range(0, len(traces), batch)]
-    rng.shuffle(batches)
-    return batches
+def batches(mix: BoardMix, seed: str, scale: int) -> Iterator[tuple[PackedBatch, ...]]:
+    """For ever what one update learns from: batches of traces of like length, so that little of them is padding."""
+    rng = random.Random(seed)
+    while True:
+        yield tuple(pack(traces) for traces in mix.step(rng, scale))
 
 
 def train(plan: Plan) -> Progress:
     """Trains until `plan.minutes` are spent, writes the model folder, and gives the counts."""
     torch.manual_seed(plan.seed)
-    decoder = Decoder(CONFIG)
+    distribution = DISTRIBUTIONS[plan.boards]
+    mix = BoardMix(excluded_boards(), distribution.largest, distribution.share_24)
+    decoder = Decoder(distribution.shape)
     embed_values(decoder, plan.seed)
     decoder.to(plan.device)
-    optimizer = Optimizer(decoder)
+    optimizer = Optimizer(decoder, torch.bfloat16 if plan.bfloat16 else torch.float32)
     progress = _resume(plan, decoder, optimizer)
-    # A restart draws other boards than the run before it: the step is part of the seed.
-    rng = random.Random(f"{plan.seed} {progress.steps}")
-    mix = BoardMix(excluded_boards())
+    loss_of = torch.compile(weighted_loss, dynamic=True) if plan.compiled else weighted_loss
     limit_s = plan.minutes * 60
     saved_s = progress.spent_s
     average = 0.0
-    while progress.spent_s < limit_s:
-        for batch in draw_batches(mix, rng, plan.batch):
-            started = time.monotonic()
+    started = time.monotonic() - progress.spent_s
+    # A restart draws other boards than the run before it: the step is part of the seed.
+    for update in batches(mix, f"{plan.seed} {progress.steps}", plan.scale):
+        if progress.spent_s >= limit_s:
+            break
+        total = sum(float(batch.weights.sum()) for batch in update)
+        loss = 0.0
+        for batch in update:
             with torch.autocast(plan.device.type, torch.bfloat16, enabled=plan.bfloat16):
-                loss = packed_loss(decoder, batch.to(plan.device))
-            torch.autograd.backward(loss)
-            torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
-            optimizer.step(learning_rate_factor(progress.spent_s / limit_s, progress.steps))
-            progress.steps += 1
+                part = loss_of(decoder, batch.to(plan.device)) / total
+            torch.autograd.backward(part)
+            loss += part.item()
             progress.tokens += int((batch.weights > 0).sum())
-            average = loss.item() if progress.steps == 1 else 0.98 * average + 0.02 * loss.item()
-            progress.spent_s += time.monotonic() - started
-            if progress.steps % _REPORT_EVERY == 0:
-                _report(progress, average)
-            if progress.spent_s - saved_s > _CHECKPOINT_EVERY_S:
-                saved_s = progress.spent_s
-                _save(plan, decoder, optimizer, progress)
-            if progress.spent_s >= limit_s:
-                break
+        torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
+        optimizer.step(learning_rate_factor(progress.spent_s / limit_s, progress.steps))
+        progress.steps += 1
+        average = loss if average == 0.0 else 0.98 * average + 0.02 * loss
+        progress.spent_s = time.monotonic() - started
+        if progress.steps % _REPORT_EVERY == 0:
+            _report(progress, average)
+        if progress.spent_s - saved_s > _CHECKPOINT_EVERY_S:
+            saved_s = progress.spent_s
+            _save(plan, decoder, optimizer, progress)
     _save(plan, decoder, optimizer, progress)
     write_model(decoder, plan.out)
     _report(progress, average)
@@ -152,25 +158,29 @@ def _resume(plan: Plan, decoder: Decoder, optimizer: Optimizer) -> Progress:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--boards", choices=sorted(DISTRIBUTIONS), default="countdown")
     parser.add_argument("--minutes", type=float, default=60.0, help="training time, all runs of a checkpoint together")
-    parser.add_argument("--batch", type=int, default=14, help="traces a step")
+    parser.add_argument("--scale", type=int, default=1, help="an update learns from 15 or 16 times so many traces")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--bfloat16", action="store_true", help="1.5 times as fast on a CPU that has AVX512-BF16")
+    parser.add_argument("--compiled", action="store_true", help="1.6 times as fast on a CPU; takes a minute to start")
     parser.add_argument("--threads", type=int, default=1, help="OS threads of torch on a CPU")
-    parser.add_argument("--checkpoint", type=Path, default=Path("checkpoints/countdown.pt"))
-    parser.add_argument("--out", type=Path, default=Path("checkpoints/countdown"))
+    parser.add_argument("--checkpoint", type=Path, help="default: checkpoints/BOARDS.pt")
+    parser.add_argument("--out", type=Path, help="default: checkpoints/BOARDS")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     train(
         Plan(
+            boards=options.boards,
             minutes=options.minutes,
-            batch=options.batch,
+            scale=options.scale,
             seed=options.seed,
             device=torch.device(options.device),
             bfloat16=options.bfloat16,
-            checkpoint=options.checkpoint,
-            out=options.out,
+            compiled=options.compiled,
+            checkpoint=options.checkpoint or Path(f"checkpoints/{options.boards}.pt"),
+            out=options.out or Path(f"checkpoints/{options.boards}"),
         )
     )
 
