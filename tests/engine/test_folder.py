@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from asterism.workers.engine.decoder import DecoderConfig
 from asterism.workers.engine.errors import UnsupportedModel
 from asterism.workers.engine.folder import load_folder, save_folder
 from tests.engine.conftest import character_tokenizer, random_decoder
@@ -37,39 +36,6 @@ def test_weights_stored_in_float16_are_loaded_as_float32(tmp_path: Path) -> None
     assert {parameter.dtype for parameter in load_folder(tmp_path).decoder.parameters()} == {torch.float32}
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("model_type", "gpt2"),
-        ("hidden_act", "gelu"),
-        ("attention_bias", True),
-        ("mlp_bias", True),
-        ("quantization_config", {"bits": 4}),
-        ("rope_scaling", {"rope_type": "llama3", "factor": 8.0}),
-        ("rope_parameters", 7),
-        ("head_dim", 64),
-        ("hidden_size", 30),
-        ("num_key_value_heads", 3),
-        ("num_hidden_layers", 0),
-        ("vocab_size", None),
-        ("vocab_size", "many"),
-        ("rms_norm_eps", -1.0),
-        ("rope_theta", "big"),
-        ("eos_token_id", ["</s>"]),
-    ],
-)
-def test_a_config_that_would_be_computed_wrongly_is_refused(field: str, value: object) -> None:
-    with pytest.raises(UnsupportedModel) as refused:
-        DecoderConfig.from_json({**VALUES, field: value})
-    assert refused.value.field in {field, "num_attention_heads"}
-
-
-def test_the_angle_base_is_read_from_either_place() -> None:
-    values = {field: value for field, value in VALUES.items() if field != "rope_theta"}
-    nested = {**values, "rope_parameters": {"rope_type": "default", "rope_theta": 500.0}}
-    assert DecoderConfig.from_json(nested) == DecoderConfig.from_json({**values, "rope_theta": 500.0})
-
-
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors"])
 @pytest.mark.parametrize("content", [None, b"", b"{not json"], ids=["missing", "empty", "broken"])
 def test_a_file_that_does_not_read_is_named(tmp_path: Path, file: str, content: bytes | None) -> None:
@@ -96,7 +62,7 @@ def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tmp_path: Path) 
     assert refused.value.field == "tokenizer.json"
 
 
-@pytest.mark.parametrize("page", ["seam", "batch", "stops", "scripted", "errors"])
+@pytest.mark.parametrize("page", ["seam", "batch", "config", "errors", "fields", "rope", "scripted", "stops"])
 def test_the_pure_half_imports_no_torch(page: str) -> None:
     code = f"import sys, asterism.workers.engine.{page}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

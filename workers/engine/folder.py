@@ -9,7 +9,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from tokenizers import Tokenizer
 
-from asterism.workers.engine.decoder import Decoder, DecoderConfig
+from asterism.workers.engine.config import DecoderConfig
+from asterism.workers.engine.decoder import Decoder
 from asterism.workers.engine.errors import UnsupportedModel
 
 CONFIG, TOKENIZER, WEIGHTS = "config.json", "tokenizer.json", "model.safetensors"
