@@ -51,6 +51,12 @@ def random_decoder(seed: int, **changes: Any) -> Decoder:
     return decoder.eval()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_os_thread() -> None:
+    """What is computed here is too small to share, and on a busy machine threads of one operation wait for another."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def tiny_model() -> ModelFolder:
     return ModelFolder("tiny", random_decoder(seed=1), character_tokenizer())

@@ -90,6 +90,7 @@ def test_a_config_is_read_back_as_written(config: DecoderConfig) -> None:
         ("hidden_size", True),
         ("num_key_value_heads", 3),
         ("num_hidden_layers", 0),
+        ("num_hidden_layers", 1 << 40),
         ("max_position_embeddings", 1 << 30),
         ("vocab_size", None),
         ("vocab_size", "many"),

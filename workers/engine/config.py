@@ -23,6 +23,9 @@ _ARCHITECTURES: Final[Mapping[ModelType, str]] = {
 MAX_POSITIONS: Final = 1 << 24
 """Angles are products in float32, which tells whole numbers apart up to here."""
 
+MAX_LAYERS: Final = 1024
+"""Eight times as deep as the deepest that is published; a config that asks for more is broken."""
+
 _COUNTS: Final = (
     "vocab_size",
     "hidden_size",
@@ -68,6 +71,8 @@ class DecoderConfig:
         for field in _COUNTS:
             if getattr(self, field) < 1:
                 raise UnsupportedModel(field, "must be at least 1")
+        if self.num_hidden_layers > MAX_LAYERS:
+            raise UnsupportedModel("num_hidden_layers", f"is above {MAX_LAYERS}")
         if self.max_position_embeddings > MAX_POSITIONS:
             raise UnsupportedModel("max_position_embeddings", f"is above {MAX_POSITIONS}")
         if self.num_attention_heads % self.num_key_value_heads:

@@ -5,6 +5,8 @@ so that a folder written by either side loads on the other. `config.py` says in 
 with a KV cache is elsewhere, and takes the weights from here.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -124,6 +126,14 @@ class Decoder(nn.Module):
                 nn.init.normal_(parameter, std=0.02)
             elif name.endswith(".bias"):
                 nn.init.zeros_(parameter)
+
+    def adopt(self, weights: Mapping[str, Tensor]) -> None:
+        """Takes tensors named as in `state_dict` as its weights, without a copy; a tied head follows its embedding."""
+        if self.config.tie_word_embeddings:
+            weights = {**weights, "lm_head.weight": weights["model.embed_tokens.weight"]}
+        self.load_state_dict(weights, assign=True)
+        if self.config.tie_word_embeddings:
+            self.lm_head.weight = self.model.embed_tokens.weight
 
     def rotary(self, positions: int) -> tuple[Tensor, Tensor]:
         """Cosines and sines of positions 0 .. `positions` - 1 where the weights are, each [positions, head_dim].

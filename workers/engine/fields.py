@@ -1,7 +1,9 @@
 """Reading typed fields out of the JSON files of a model folder; each error names the field. Pure: no torch."""
 
+import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import overload
 
 from asterism.workers.engine.errors import UnsupportedModel
@@ -55,3 +57,18 @@ def ids(values: Mapping[str, object], field: str) -> tuple[int, ...]:
     if len(numbers) != len(found):
         raise UnsupportedModel(field, f"is {value!r}, not a token id or a list of them")
     return numbers
+
+
+def read_json(path: Path, *, limit: int) -> dict[str, object]:
+    """The object in a JSON file of at most `limit` bytes; raises `UnsupportedModel` naming the file."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(limit + 1)
+        if len(content) > limit:
+            raise UnsupportedModel(path.name, f"has more than {limit} bytes")
+        values = json.loads(content)
+    except (OSError, ValueError, RecursionError) as error:
+        raise UnsupportedModel(path.name, str(error)) from error
+    if not isinstance(values, dict):
+        raise UnsupportedModel(path.name, "is no object")
+    return values
