@@ -125,10 +125,9 @@ def test_a_story_with_other_options(options: dict[str, Any]) -> None:
     tell_a_story(Sequences(decoder, make_computer(decoder, **options)), decodes=4)
 
 
-@pytest.mark.parametrize("family", ["qwen3", "mistral"])
-def test_a_story_through_the_kernels(triton_operations: Any, family: str) -> None:
-    small = {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 12}
-    decoder = random_decoder(5, **{**small, **FAMILIES[family]})
+def test_a_story_through_the_kernels(triton_operations: Any) -> None:
+    small = {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
+    decoder = random_decoder(5, **small, **FAMILIES["qwen3"])
     computer = make_computer(decoder, operations=triton_operations.TritonOperations)
     tell_a_story(Sequences(decoder, computer), decodes=1)
 
