@@ -17,10 +17,10 @@ WORKERS ?= 3
 JOBS ?= 2
 MINUTES ?= 60
 
-.PHONY: help run test venv dev lint types imports unit format proto schema train evaluate bench faults mutation clean
+.PHONY: help run test venv dev lint types imports unit format proto schema train evaluate bench bench-gpu faults mutation clean
 
 help: ## what can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
 
 run: venv ## install, start an orchestrator and three workers, solve the boards, stop everything
 	$(BIN)/asterism run $(REQUEST) --workers $(WORKERS)
@@ -81,6 +81,9 @@ evaluate: venv ## measure the shipped model on held-back boards
 
 bench: dev ## the overhead of an empty star
 	$(BIN)/python -m tests.bench.overhead
+
+bench-gpu: dev ## the engine's table on a GPU, beside transformers; needs one
+	$(BIN)/python -m tests.bench.gpu_table
 
 faults: dev ## hundreds of seeds of the fault simulation
 	ASTERISM_SIM_SEEDS=300 $(BIN)/python -m pytest -q -n $(JOBS) --timeout 900 tests/sim

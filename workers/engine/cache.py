@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from asterism.workers.engine.batch import Copy
-from asterism.workers.engine.decoder import DecoderConfig
+from asterism.workers.engine.config import DecoderConfig
 
 
 class KvCache:

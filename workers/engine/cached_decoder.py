@@ -12,7 +12,9 @@ from torch.nn import functional as F
 
 from asterism.workers.engine.batch import Step
 from asterism.workers.engine.cache import KvCache
-from asterism.workers.engine.decoder import Decoder, DecoderLayer, rotary_tables
+from asterism.workers.engine.decoder import Decoder, DecoderLayer
+from asterism.workers.engine.errors import UnsupportedModel
+from asterism.workers.engine.rotary import rotary_tables
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,9 @@ class CachedDecoder:
     @torch.inference_mode()
     def __init__(self, decoder: Decoder, *, slots: int, context_tokens: int, device: torch.device) -> None:
         config = decoder.config
+        for trait in ("qkv_bias", "output_bias", "mlp_bias", "qk_norm", "sliding_window"):
+            if getattr(config, trait):
+                raise UnsupportedModel(trait, "is not computed here")
         decoder = decoder.to(device)
         self._config = config
         self._device = device

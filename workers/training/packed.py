@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from asterism.workers.engine.decoder import Attention, Decoder, DecoderLayer, rotate
+from asterism.workers.engine.decoder import Attention, Decoder, DecoderLayer
 from asterism.workers.training.traces import PAD_ID, Trace
 
 
@@ -55,7 +55,8 @@ def pack(traces: Sequence[Trace]) -> PackedBatch:
 
 def packed_logits(decoder: Decoder, batch: PackedBatch) -> Tensor:
     """Logits [batch, time, vocab], each thread computed as if it stood alone behind the shared prefix."""
-    cos, sin = decoder.cos[batch.positions][:, None], decoder.sin[batch.positions][:, None]
+    # For every position that there may be: asking the batch for its last one would wait for a GPU.
+    cos, sin = (table[batch.positions][:, None] for table in decoder.rotary(decoder.config.max_position_embeddings))
     x = decoder.model.embed_tokens(batch.token_ids)
     for layer in decoder.model.layers:
         assert isinstance(layer, DecoderLayer)
@@ -67,17 +68,14 @@ def packed_logits(decoder: Decoder, batch: PackedBatch) -> Tensor:
 
 
 def _attend(attention: Attention, x: Tensor, cos: Tensor, sin: Tensor, visible: Tensor) -> Tensor:
-    batch, time, size = x.shape
-    q = attention.q_proj(x).view(batch, time, attention.heads, attention.head_dim).transpose(1, 2)
-    k = attention.k_proj(x).view(batch, time, attention.kv_heads, attention.head_dim).transpose(1, 2)
-    v = attention.v_proj(x).view(batch, time, attention.kv_heads, attention.head_dim).transpose(1, 2)
-    q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+    batch, time, _ = x.shape
+    q, k, v = attention.project(x, cos, sin)
     shared = attention.heads // attention.kv_heads
     k, v = k.repeat_interleave(shared, dim=1), v.repeat_interleave(shared, dim=1)
     # Attention itself stays in float32: on a CPU its bfloat16 backward pass takes twice as long.
     with torch.autocast(x.device.type, enabled=False):
         attended = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), attn_mask=visible)
-    projected: Tensor = attention.o_proj(attended.transpose(1, 2).reshape(batch, time, size))
+    projected: Tensor = attention.o_proj(attended.transpose(1, 2).reshape(batch, time, -1))
     return projected
 
 

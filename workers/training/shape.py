@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from asterism.workers.engine.decoder import DecoderConfig
+from asterism.workers.engine.config import DecoderConfig
 from asterism.workers.training.traces import END_ID, TOKEN_ID
 
 CONFIG: Final = DecoderConfig(
