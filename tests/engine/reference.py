@@ -5,14 +5,12 @@ Shares no code with the engine but the weights' names. Sources: Touvron et al. 2
 """
 
 import math
-import random
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from asterism.workers.engine.decoder import DecoderConfig
-from asterism.workers.engine.seam import GenerationRequest
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -62,26 +60,3 @@ def all_logits(config: DecoderConfig, weights: Mapping[str, Tensor], token_ids: 
             states[at] = x + weights[f"{name}.mlp.down_proj.weight"] @ (gate * torch.sigmoid(gate) * up)
     norm = weights["model.norm.weight"]
     return torch.stack([weights["lm_head.weight"] @ rms_norm(x, norm, config.rms_norm_eps) for x in states])
-
-
-def choose(logits: Tensor, request: GenerationRequest, draws: random.Random) -> int:
-    """Greedy, or the token in whose share of the nucleus the next draw falls."""
-    if request.temperature == 0:
-        return int(logits.argmax())
-    shares = torch.softmax(logits.double() / request.temperature, dim=-1).tolist()
-    order = list(range(len(shares)))
-    if request.top_p < 1:
-        order.sort(key=lambda token_id: -shares[token_id])
-        nucleus, reached = [], 0.0
-        for token_id in order:
-            nucleus.append(token_id)
-            reached += shares[token_id]
-            if reached > request.top_p:
-                break
-        order = nucleus
-    point = draws.random() * sum(shares[token_id] for token_id in order)
-    for token_id in order:
-        point -= shares[token_id]
-        if point < 0:
-            return token_id
-    return order[-1]

@@ -13,7 +13,7 @@ import pytest_asyncio
 from asterism.workers.engine.errors import EngineClosed, InvalidRequest
 from asterism.workers.engine.folder import ModelFolder
 from asterism.workers.engine.scripted import ScriptedEngine
-from asterism.workers.engine.seam import Engine, GenerationChunk, GenerationEnd, GenerationRequest
+from asterism.workers.engine.seam import Engine, GenerationChunk, GenerationEnd, GenerationRequest, Grammar
 from asterism.workers.engine.torch_engine import TorchEngine
 from tests.engine.conftest import Collect
 
@@ -59,6 +59,24 @@ class TestEngine:
         _, end = (await collect(engine, [ask("a", max_tokens=10_000)]))["a"]
         assert end.finish_reason in {"length", "end"}
         assert end.prompt_tokens + end.tokens <= engine.profile.context_tokens
+
+    async def test_no_tokens_are_wanted(self, engine: Engine, collect: Collect) -> None:
+        text, end = (await collect(engine, [ask("a", max_tokens=0)]))["a"]
+        assert (text, end.finish_reason, end.tokens, end.error) == ("", "length", 0, None)
+        assert end.prompt_tokens >= 4
+        _, again = (await collect(engine, [ask("b", max_tokens=3)]))["b"]
+        assert again.cached_tokens >= end.prompt_tokens - 1
+
+    async def test_every_token_has_a_logprob_where_they_are_asked_for(self, engine: Engine) -> None:
+        events = [event async for event in engine.generate([replace(ask("a"), logprobs=2)])]
+        chunks = [event for event in events if isinstance(event, GenerationChunk)]
+        assert chunks
+        for chunk in chunks:
+            assert len(chunk.logprobs) == chunk.tokens
+            for logprob in chunk.logprobs:
+                assert logprob.logprob <= 0
+                assert 1 <= len(logprob.likeliest) <= 2
+                assert max(value for _, value in logprob.likeliest) >= logprob.logprob - 1e-6
 
     async def test_text_ends_before_a_stop_string_that_crosses_tokens(self, engine: Engine, collect: Collect) -> None:
         whole, _ = (await collect(engine, [ask("a", max_tokens=40)]))["a"]
@@ -143,7 +161,6 @@ class TestEngine:
             ("prompt", ""),
             ("prompt", "  \n"),
             ("prompt", "a b c " * 2000),
-            ("max_tokens", 0),
             ("max_tokens", -3),
             ("temperature", -0.1),
             ("temperature", float("nan")),
@@ -151,6 +168,24 @@ class TestEngine:
             ("top_p", 0.0),
             ("top_p", 1.1),
             ("top_p", float("nan")),
+            ("top_k", -1),
+            ("min_p", -0.1),
+            ("min_p", 1.0),
+            ("min_p", float("nan")),
+            ("repetition_penalty", 0.0),
+            ("repetition_penalty", float("inf")),
+            ("presence_penalty", 2.1),
+            ("presence_penalty", float("nan")),
+            ("frequency_penalty", -2.1),
+            ("logprobs", -1),
+            ("logprobs", 21),
+            ("banned", ("",)),
+            ("banned", ("x",) * 300),
+            ("grammar", Grammar("regex", "")),
+            ("grammar", Grammar("regex", "x" * 70_000)),
+            ("keep_s", -1.0),
+            ("keep_s", 3601.0),
+            ("keep_s", float("nan")),
             ("stop", ("",)),
             ("stop", ("x" * 1000,)),
             ("stop", tuple("abcdefghijklmnopqrstuvwxyz")),
