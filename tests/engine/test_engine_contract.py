@@ -1,4 +1,4 @@
-"""What every engine promises; each test runs against the scripted and the torch engine."""
+"""What every engine promises; each test runs against the scripted engine, the torch engine, and both behind HTTP."""
 
 import asyncio
 import random
@@ -12,6 +12,8 @@ import pytest_asyncio
 
 from asterism.workers.engine.errors import EngineClosed, InvalidRequest
 from asterism.workers.engine.folder import ModelFolder
+from asterism.workers.engine.http_engine import HttpEngine
+from asterism.workers.engine.http_server import serving
 from asterism.workers.engine.scripted import ScriptedEngine
 from asterism.workers.engine.seam import Engine, GenerationChunk, GenerationEnd, GenerationRequest, Grammar
 from asterism.workers.engine.torch_engine import TorchEngine
@@ -36,12 +38,20 @@ def make(kind: str, model: ModelFolder) -> Engine:
     return TorchEngine(model, max_sequences=MAX_SEQUENCES)
 
 
-@pytest_asyncio.fixture(params=["scripted", "torch"])
+@pytest_asyncio.fixture(params=["scripted", "torch", "http to scripted", "http to torch"])
 async def engine(request: pytest.FixtureRequest, tiny_model: ModelFolder) -> AsyncIterator[Engine]:
-    engine = make(request.param, tiny_model)
-    await engine.start()
-    yield engine
-    await engine.close()
+    kind: str = request.param
+    behind = make(kind.removeprefix("http to "), tiny_model)
+    await behind.start()
+    if not kind.startswith("http"):
+        yield behind
+    else:
+        async with serving(behind) as url:
+            engine = HttpEngine(url, max_sequences=MAX_SEQUENCES)
+            await engine.start()
+            yield engine
+            await engine.close()
+    await behind.close()
 
 
 def ask(request_id: str, prompt: str = "once upon a time", max_tokens: int = 24) -> GenerationRequest:
@@ -209,7 +219,8 @@ class TestEngine:
             await anext(engine.generate([ask("b")]))
 
 
-@pytest.mark.parametrize("kind", ["scripted", "torch"])
+@pytest.mark.parametrize("kind", ["scripted", "torch", "http"])
 async def test_an_engine_that_was_not_started_refuses(kind: str, tiny_model: ModelFolder) -> None:
+    engine = HttpEngine("http://127.0.0.1:9/v1") if kind == "http" else make(kind, tiny_model)
     with pytest.raises(EngineClosed):
-        await anext(make(kind, tiny_model).generate([ask("a")]))
+        await anext(engine.generate([ask("a")]))
