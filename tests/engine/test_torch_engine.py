@@ -14,7 +14,7 @@ from asterism.workers.engine.folder import ModelFolder
 from asterism.workers.engine.seam import GenerationEnd, GenerationRequest, prompt_text
 from asterism.workers.engine.torch_engine import TorchEngine
 from tests.engine.conftest import CHARACTERS, Collect, character_tokenizer, random_decoder
-from tests.engine.reference import choose
+from tests.engine.reference_sampling import choose
 
 GREEDY = GenerationRequest(id="greedy", prompt="0", max_tokens=20)
 SAMPLED = replace(GREEDY, id="sampled", temperature=1.3, seed=11)
@@ -27,7 +27,7 @@ def reference_text(decoder: Decoder, request: GenerationRequest) -> str:
     token_ids = [CHARACTERS.index(character) for character in request.prompt]
     draws = random.Random(request.seed)
     for _ in range(request.max_tokens):
-        token_ids.append(choose(decoder(torch.tensor([token_ids]))[0, -1], request, draws))
+        token_ids.append(choose(decoder(torch.tensor([token_ids]))[0, -1].tolist(), request, draws))
     return "".join(CHARACTERS[token_id] for token_id in token_ids[len(request.prompt) :])
 
 

@@ -5,7 +5,7 @@ import queue
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import assert_never
 
 import torch
@@ -15,7 +15,8 @@ from asterism.workers.engine.batch import Batch, BatchSequence, Produced
 from asterism.workers.engine.cached_decoder import CachedDecoder
 from asterism.workers.engine.errors import EngineClosed, InvalidRequest
 from asterism.workers.engine.folder import ModelFolder
-from asterism.workers.engine.sampling import Sampler, choose_tokens
+from asterism.workers.engine.samplers import Samplers
+from asterism.workers.engine.sampling import Chosen, Sampler, choose_tokens
 from asterism.workers.engine.seam import (
     EngineEvent,
     EngineProfile,
@@ -24,6 +25,7 @@ from asterism.workers.engine.seam import (
     GenerationEnd,
     GenerationRequest,
     Prompt,
+    TokenLogprob,
     check_prompt_length,
     check_requests,
 )
@@ -52,6 +54,7 @@ class Submit:
 
     requests: tuple[GenerationRequest, ...]
     prompts: tuple[list[int], ...]
+    samplers: tuple[Sampler, ...]
     mailbox: Mailbox
 
 
@@ -81,13 +84,21 @@ class Answer:
     unsaid_text: str = ""
     unsaid_tokens: int = 0
     """Decoded since the last chunk; `unsaid_text` is what may be shown of them."""
+    unsaid_logprobs: list[TokenLogprob] = field(default_factory=list)
+    dead_end: str | None = None
+    """Why no token was left to choose."""
 
     def take_chunk(self) -> list[EngineEvent]:
         """What is to be said, at most one chunk."""
         if not self.unsaid_text:
             return []
-        chunk = GenerationChunk(request_id=self.request.id, text=self.unsaid_text, tokens=self.unsaid_tokens)
-        self.unsaid_text, self.unsaid_tokens = "", 0
+        chunk = GenerationChunk(
+            request_id=self.request.id,
+            text=self.unsaid_text,
+            tokens=self.unsaid_tokens,
+            logprobs=tuple(self.unsaid_logprobs),
+        )
+        self.unsaid_text, self.unsaid_tokens, self.unsaid_logprobs = "", 0, []
         return [chunk]
 
 
@@ -117,6 +128,7 @@ class TorchEngine:
         )
         self._unknown: str | None = getattr(model.tokenizer.model, "unk_token", None)
         self._unknown_id = None if self._unknown is None else model.tokenizer.token_to_id(self._unknown)
+        self._samplers = Samplers(model.tokenizer, vocab_size=config.vocab_size, end_ids=config.eos_token_ids)
         self._live: set[str] = set()
         self._inbox: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -131,7 +143,13 @@ class TorchEngine:
             raise EngineClosed("an engine starts once")
         self._loop = loop = asyncio.get_running_loop()
         worker = await asyncio.to_thread(
-            EngineThread, self._model, self._profile, self._os_threads, self._inbox, loop.call_soon_threadsafe
+            EngineThread,
+            self._model,
+            self._profile,
+            self._os_threads,
+            self._samplers,
+            self._inbox,
+            loop.call_soon_threadsafe,
         )
         # A daemon: a process that is ending for another reason does not wait for the model.
         self._thread = threading.Thread(target=worker.run, name=f"engine-{self._profile.model}", daemon=True)
@@ -149,9 +167,10 @@ class TorchEngine:
         try:
             mailbox: Mailbox = asyncio.Queue()
             prompts = [await self._tokenise(request.prompt) for request in requests]
+            made = [await self._samplers.make(each, ids) for each, ids in zip(requests, prompts, strict=True)]
             if self._loop is None:
                 raise EngineClosed("while the prompt was tokenised")
-            self._inbox.put(Submit(tuple(requests), tuple(prompts), mailbox))
+            self._inbox.put(Submit(tuple(requests), tuple(prompts), tuple(made), mailbox))
             while mine:
                 for event in await mailbox.get():
                     if isinstance(event, GenerationEnd):
@@ -209,12 +228,14 @@ class EngineThread:
         model: ModelFolder,
         profile: EngineProfile,
         os_threads: int,
+        samplers: Samplers,
         inbox: "queue.SimpleQueue[Command]",
         call_soon_threadsafe: Callable[..., object],
     ) -> None:
         self._model = model
         self._profile = profile
         self._os_threads = os_threads
+        self._samplers = samplers
         self._inbox = inbox
         self._call_soon = call_soon_threadsafe
         # Built before the thread runs, so that a model that does not fit the memory fails `start` and nothing else.
@@ -256,8 +277,8 @@ class EngineThread:
         while True:
             for command in self._take(wait=not self._answers):
                 match command:
-                    case Submit(requests, prompts, mailbox):
-                        self._submit(batch, requests, prompts, mailbox)
+                    case Submit():
+                        self._submit(batch, command)
                     case Cancel(request_ids):
                         self._cancel(batch, request_ids)
                     case Close():
@@ -272,7 +293,8 @@ class EngineThread:
                 wanted = zip(answers, step.samples, strict=True)
                 samplers = [answer.sampler if samples else None for answer, samples in wanted]
                 chosen = choose_tokens(self._decoder.compute(step), samplers)
-                for produced in batch.advance(step, chosen):
+                self._note(step.sequences, chosen)
+                for produced in batch.advance(step, chosen.token_ids):
                     self._report(batch, produced)
             self._flush()
 
@@ -286,19 +308,17 @@ class EngineThread:
             except queue.Empty:
                 return
 
-    def _submit(
-        self, batch: Batch, requests: Sequence[GenerationRequest], prompts: Sequence[list[int]], mailbox: Mailbox
-    ) -> None:
+    def _submit(self, batch: Batch, submit: Submit) -> None:
         sequences: list[BatchSequence] = []
-        for request, prompt in zip(requests, prompts, strict=True):
+        for request, prompt, sampler in zip(submit.requests, submit.prompts, submit.samplers, strict=True):
             sequence = BatchSequence(request.id, prompt, request.max_tokens)
             self._answers[request.id] = Answer(
                 request=request,
-                mailbox=mailbox,
+                mailbox=submit.mailbox,
                 sequence=sequence,
                 detokeniser=Detokeniser(self._decode, prompt),
                 scanner=StopScanner(request.stop),
-                sampler=Sampler(temperature=request.temperature, top_p=request.top_p, seed=request.seed),
+                sampler=sampler,
             )
             sequences.append(sequence)
         batch.submit(sequences)
@@ -314,8 +334,20 @@ class EngineThread:
                 batch.finish(request_id)
                 self._end(answer, "cancelled")
 
+    def _note(self, sequences: Sequence[BatchSequence], chosen: Chosen) -> None:
+        """Keeps what came with the tokens; a row that no token was left for ends."""
+        for row, logprobs in chosen.logprobs.items():
+            self._answers[sequences[row].request_id].unsaid_logprobs.append(self._samplers.name(logprobs))
+        for row, error in chosen.errors.items():
+            self._answers[sequences[row].request_id].dead_end = error
+
     def _report(self, batch: Batch, produced: Produced) -> None:
         answer = self._answers[produced.sequence.request_id]
+        if answer.dead_end is not None or not answer.request.max_tokens:
+            del answer.sequence.token_ids[-1:]
+            batch.finish(answer.request.id)
+            self._end(answer, "error" if answer.dead_end else "length", error=answer.dead_end)
+            return
         answer.unsaid_tokens += 1
         if produced.finish == "end":
             batch.finish(answer.request.id)
