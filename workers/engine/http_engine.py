@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from asterism.orchestrator.core.errors import AsterismError, Misconfigured, Unreachable
 from asterism.workers.engine.errors import EngineClosed
 from asterism.workers.engine.http_stream import Reading, extra_fields, refusal
+from asterism.workers.engine.metrics import EngineStats
 from asterism.workers.engine.seam import (
     EngineEvent,
     EngineProfile,
@@ -91,6 +92,7 @@ class HttpEngine:
         self._client: AsyncOpenAI | None = None
         self._was_started = False
         self._live: dict[str, Exchange] = {}
+        self._asked = self._cached = self._generated = 0
 
     @property
     def profile(self) -> EngineProfile:
@@ -101,6 +103,15 @@ class HttpEngine:
             max_sequences=self._max_sequences,
             device=self._base_url,
             parameters=0,
+        )
+
+    def stats(self) -> EngineStats:
+        """What can be seen from here: requests of ours, and tokens of those that have ended."""
+        return EngineStats(
+            num_requests_running=len(self._live),
+            prefix_cache_queries=self._asked,
+            prefix_cache_hits=self._cached,
+            generation_tokens=self._generated,
         )
 
     async def start(self) -> None:
@@ -170,6 +181,9 @@ class HttpEngine:
                     event = held.pop(0)
                     if isinstance(event, GenerationEnd):
                         del mine[event.request_id], self._live[event.request_id]
+                        self._asked += event.prompt_tokens
+                        self._cached += event.cached_tokens
+                        self._generated += event.tokens
                     yield event
         finally:
             for request_id in mine:

@@ -10,8 +10,9 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from asterism.workers.engine.batch import shared_prefix
 from asterism.workers.engine.errors import EngineClosed
+from asterism.workers.engine.metrics import EngineStats
+from asterism.workers.engine.prefix_tree import shared_prefix
 from asterism.workers.engine.seam import (
     EngineEvent,
     EngineProfile,
@@ -119,12 +120,22 @@ class ScriptedEngine:
         self._is_running = False
         self._live: dict[str, Recital] = {}
         self._seen: deque[list[str]] = deque(maxlen=max_sequences)
+        self._cached = self._asked = self._recited = 0
         self.requests: list[GenerationRequest] = []
         """Every request that was accepted, in order: what a test may assert on."""
 
     @property
     def profile(self) -> EngineProfile:
         return self._profile
+
+    def stats(self) -> EngineStats:
+        """What the others count, as far as there is something to count without a clock and a memory."""
+        return EngineStats(
+            num_requests_running=len(self._live),
+            prefix_cache_queries=self._asked,
+            prefix_cache_hits=self._cached,
+            generation_tokens=self._recited,
+        )
 
     async def start(self) -> None:
         self._is_running = True
@@ -182,6 +193,8 @@ class ScriptedEngine:
         text = script.get(prompt_text(request.prompt)) if isinstance(script, Mapping) else script(request)
         tokens = [token for token in split_tokens(text or "") if token.strip() not in request.banned]
         recital = Recital(request, tokens, prompt, max(known, default=0), StopScanner(request.stop))
+        self._asked += len(prompt)
+        self._cached += recital.cached_tokens
         if text is None:
             recital.end("error", error="the script has no answer to this prompt")
         return recital
@@ -189,7 +202,10 @@ class ScriptedEngine:
     def _recite(self, recital: Recital) -> bool:
         if recital.events:  # the end that `_open` wrote
             return False
-        return recital.step(self._profile.context_tokens)
+        before = recital.position
+        goes_on = recital.step(self._profile.context_tokens)
+        self._recited += recital.position - before
+        return goes_on
 
     async def _next_turn(self, mine: Mapping[str, Recital]) -> bool:
         """True for a step; False when, before one was allowed, something was cancelled."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias, get_args
 
 from asterism.workers.engine.errors import InvalidRequest
+from asterism.workers.engine.metrics import EngineStats
 
 FinishReason = Literal["stop", "length", "end", "cancelled", "error"]
 """`stop`: a stop string; `length`: `max_tokens` or the context is used up; `end`: the model's end-of-text id."""
@@ -138,6 +139,10 @@ class Engine(Protocol):
 
     @property
     def profile(self) -> EngineProfile: ...
+
+    def stats(self) -> EngineStats:
+        """Where it stands and what it counted, as of its last step; all zero before `start`."""
+        ...
 
     async def start(self) -> None: ...
 
