@@ -13,8 +13,8 @@ History = tuple[int, ...]
 
 
 def next_token(history: Sequence[int], salt: int) -> int:
-    """A model: the next token depends on all before it and on the request; now and then it is the end."""
-    return hash((tuple(history), salt)) % (END + 1)
+    """A model: the next token depends on all before it and on the salt; now and then, from salt 0 up, it is the end."""
+    return hash((tuple(history), salt)) % (END + 1 if salt >= 0 else END)
 
 
 def expected_answer(prompt: Sequence[int], salt: int, max_tokens: int, context_tokens: int) -> list[int]:

@@ -145,7 +145,6 @@ class EngineThread:
     def _serve(self, scheduler: Scheduler, computer: StepComputer) -> None:
         """Computes until told to close."""
         while True:
-            self._publish(scheduler)
             for command in self._take(wait=not self._answers):
                 match command:
                     case Submit():
@@ -154,6 +153,7 @@ class EngineThread:
                         self._cancel(scheduler, request_ids)
                     case Close():
                         self._cancel(scheduler, frozenset(self._answers))
+                        self._publish(scheduler)
                         self._flush()
                         return
                     case _:
@@ -171,6 +171,8 @@ class EngineThread:
                 self._note(sampled, chosen)
                 for produced in scheduler.advance(scheduled, chosen.token_ids):
                     self._report(scheduler, produced)
+            # Before the flush: who reads an end finds it counted.
+            self._publish(scheduler)
             self._flush()
 
     def _take(self, *, wait: bool) -> Iterable[Command]:
