@@ -7,7 +7,6 @@ contexts Chen et al. 2023 (linear), Llama Team 2024 (section 3.4.3) and Peng et 
 """
 
 import math
-import random
 from collections.abc import Mapping
 
 import torch
@@ -15,7 +14,6 @@ from torch import Tensor
 
 from asterism.workers.engine.config import DecoderConfig
 from asterism.workers.engine.rope import LinearScaling, Llama3Scaling, YarnScaling
-from asterism.workers.engine.seam import GenerationRequest
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -109,26 +107,3 @@ def all_logits(config: DecoderConfig, weights: Mapping[str, Tensor], token_ids: 
             states[at] = x + projected(weights, f"{name}.mlp.down_proj", gate * torch.sigmoid(gate) * up)
     norm = weights["model.norm.weight"]
     return torch.stack([weights["lm_head.weight"] @ rms_norm(x, norm, config.rms_norm_eps) for x in states])
-
-
-def choose(logits: Tensor, request: GenerationRequest, draws: random.Random) -> int:
-    """Greedy, or the token in whose share of the nucleus the next draw falls."""
-    if request.temperature == 0:
-        return int(logits.argmax())
-    shares = torch.softmax(logits.double() / request.temperature, dim=-1).tolist()
-    order = list(range(len(shares)))
-    if request.top_p < 1:
-        order.sort(key=lambda token_id: -shares[token_id])
-        nucleus, reached = [], 0.0
-        for token_id in order:
-            nucleus.append(token_id)
-            reached += shares[token_id]
-            if reached > request.top_p:
-                break
-        order = nucleus
-    point = draws.random() * sum(shares[token_id] for token_id in order)
-    for token_id in order:
-        point -= shares[token_id]
-        if point < 0:
-            return token_id
-    return order[-1]

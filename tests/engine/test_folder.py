@@ -224,7 +224,9 @@ def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tmp_path: Path) 
     assert refused.value.field == "tokenizer.json"
 
 
-@pytest.mark.parametrize("page", ["seam", "batch", "config", "errors", "fields", "rope", "scripted", "stops"])
+@pytest.mark.parametrize(
+    "page", ["answer_memo", "config", "errors", "fields", "metrics", "rope", "scheduler", "scripted", "seam", "stops"]
+)
 def test_the_pure_half_imports_no_torch(page: str) -> None:
     code = f"import sys, asterism.workers.engine.{page}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

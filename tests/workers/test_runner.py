@@ -247,7 +247,7 @@ async def test_result_nested_too_deep_fails_the_star(make_runner: MakeRunner) ->
         Fork("p", [Branch("t", "a", SHORT)]),  # type: ignore[arg-type]
         Generate("p", "sampling"),  # type: ignore[arg-type]
         Generate("p", Sampling(max_tokens="many")),  # type: ignore[arg-type]
-        Generate("p", Sampling(max_tokens=0)),
+        Generate("p", Sampling(max_tokens=-1)),
         Generate("p", SHORT, thread=""),
         Generate("", SHORT),
         Say("x" * 100_000),
