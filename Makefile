@@ -12,12 +12,14 @@ BIN := $(VENV)/bin
 CONSTRAINTS := deploy/constraints-cpu.txt
 # Where the tests look for the wheel that ours must be able to lie beside.
 BESIDE := build/beside
+# Where the engines are that `asterism bench engine` can be compared with.
+PEERS := build/peers
 REQUEST ?= deploy/requests/boards.txt
 WORKERS ?= 3
 JOBS ?= 2
 MINUTES ?= 60
 
-.PHONY: help run test venv dev lint types imports unit format proto schema train evaluate bench faults mutation clean
+.PHONY: help run test venv dev lint types imports unit format proto schema train evaluate bench peers faults mutation clean
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -81,6 +83,18 @@ evaluate: venv ## measure the shipped model on held-back boards
 
 bench: dev ## the overhead of an empty star
 	$(BIN)/python -m tests.bench.overhead
+
+peers: $(PEERS)/.installed ## other engines, in an environment of their own, which `asterism bench engine --peers` measures beside ours
+
+$(PEERS)/bin/python: | $(VENV)/bin/python
+	$(PYTHON) -m venv $(PEERS)
+
+# transformers and torch in the versions that ours is tested with; llama.cpp is built for this machine, some ten minutes.
+$(PEERS)/.installed: $(PEERS)/bin/python $(CONSTRAINTS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) torch transformers accelerate
+	CMAKE_ARGS='-DGGML_NATIVE=ON -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TOOLS=OFF' \
+		$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) llama-cpp-python gguf
+	@touch $@
 
 faults: dev ## hundreds of seeds of the fault simulation
 	ASTERISM_SIM_SEEDS=300 $(BIN)/python -m pytest -q -n $(JOBS) --timeout 900 tests/sim
