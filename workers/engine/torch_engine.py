@@ -15,8 +15,9 @@ from asterism.workers.engine.batch import Batch, BatchSequence, Produced
 from asterism.workers.engine.cached_decoder import CachedDecoder
 from asterism.workers.engine.errors import EngineClosed, InvalidRequest
 from asterism.workers.engine.folder import ModelFolder
+from asterism.workers.engine.sampler import Sampler
 from asterism.workers.engine.samplers import Samplers
-from asterism.workers.engine.sampling import Chosen, Sampler, choose_tokens
+from asterism.workers.engine.sampling import Chosen, choose_tokens
 from asterism.workers.engine.seam import (
     EngineEvent,
     EngineProfile,
