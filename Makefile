@@ -19,7 +19,7 @@ WORKERS ?= 3
 JOBS ?= 2
 MINUTES ?= 60
 
-.PHONY: help run test venv dev lint types imports unit format proto schema train evaluate bench peers faults mutation clean
+.PHONY: help run test venv dev lint types imports unit format proto schema train evaluate bench compare peers faults mutation clean
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -84,7 +84,11 @@ evaluate: venv ## measure the shipped model on held-back boards
 bench: dev ## the overhead of an empty star
 	$(BIN)/python -m tests.bench.overhead
 
-peers: $(PEERS)/.installed ## other engines, in an environment of their own, which `asterism bench engine --peers` measures beside ours
+compare: venv peers ## measure the engine on this machine, beside transformers and llama.cpp
+	$(BIN)/asterism bench engine --peer '$(PEERS)/bin/python tests/bench/peers/transformers_batching.py' \
+		--peer '$(PEERS)/bin/python tests/bench/peers/llama_cpp_q8.py'
+
+peers: $(PEERS)/.installed ## install other engines to compare with, in an environment of their own
 
 $(PEERS)/bin/python: | $(VENV)/bin/python
 	$(PYTHON) -m venv $(PEERS)
