@@ -9,7 +9,8 @@ from typing import Final
 
 import torch
 
-from asterism.workers.engine.sampling import Sampler, choose_tokens
+from asterism.workers.engine.sampler import Sampler
+from asterism.workers.engine.sampling import choose_tokens
 
 VOCABULARIES: Final = (231, 32_000, 150_000)
 ROWS: Final = 8

@@ -17,7 +17,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from asterism.workers.engine.errors import InvalidRequest
 from asterism.workers.engine.folder import ModelFolder
 from asterism.workers.engine.grammar import GrammarCompiler, Matcher
-from asterism.workers.engine.sampling import Sampler, choose_tokens
+from asterism.workers.engine.sampler import Sampler
+from asterism.workers.engine.sampling import choose_tokens
 from asterism.workers.engine.seam import GenerationRequest, Grammar, GrammarKind
 from asterism.workers.engine.torch_engine import TorchEngine
 from tests.engine.conftest import CHARACTERS, Collect, character_tokenizer, random_decoder

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from asterism.workers.engine.sampling import SORTED_TOKENS, Sampler, choose_tokens
+from asterism.workers.engine.sampler import Sampler
+from asterism.workers.engine.sampling import SORTED_TOKENS, choose_tokens
 from asterism.workers.engine.seam import GenerationRequest
 from tests.engine.reference_sampling import choose, scored, weighted
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from asterism.workers.engine.batch_sequence import BatchSequence
-from asterism.workers.engine.sampling import Sampler
+from asterism.workers.engine.sampler import Sampler
 from asterism.workers.engine.seam import EngineEvent, GenerationChunk, GenerationRequest, TokenLogprob
 from asterism.workers.engine.stops import Detokeniser, StopScanner
 

@@ -14,8 +14,9 @@ from asterism.workers.engine.batch_sequence import BatchSequence, Produced
 from asterism.workers.engine.computer import StepComputer
 from asterism.workers.engine.folder import ModelFolder
 from asterism.workers.engine.metrics import EngineStats, TokenMeter
+from asterism.workers.engine.sampler import Sampler
 from asterism.workers.engine.samplers import Samplers
-from asterism.workers.engine.sampling import Chosen, Sampler, choose_tokens
+from asterism.workers.engine.sampling import Chosen, choose_tokens
 from asterism.workers.engine.scheduler import Scheduler
 from asterism.workers.engine.seam import EngineEvent, EngineProfile, FinishReason, GenerationEnd, GenerationRequest
 from asterism.workers.engine.stops import Detokeniser

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from tokenizers import Tokenizer
 
 from asterism.workers.engine.errors import InvalidRequest
-from asterism.workers.engine.sampling import RowLogprobs, Sampler
+from asterism.workers.engine.sampler import Sampler
+from asterism.workers.engine.sampling import RowLogprobs
 from asterism.workers.engine.seam import GenerationRequest, Grammar, TokenLogprob
 
 if TYPE_CHECKING:

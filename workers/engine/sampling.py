@@ -2,22 +2,20 @@
 
 A row passes, in this order: repetition, presence and frequency penalties; bans; the grammar; temperature; min_p; top_k;
 top_p; the draw. Each works on what the one before left, probabilities anew over what is left, as in vLLM and in Hugging
-Face's processors and warpers. Equally likely tokens count as ordered by their ids. All of it is float64, and no
-operation ever sees two rows: a request draws the same tokens alone and in any batch.
+Face's processors and warpers. Equally likely tokens count as ordered by their ids. On the CPU all of it is float64, and
+no operation ever sees two rows: a request draws the same tokens alone and in any batch. Logits on a GPU stay there,
+where `device_sampling.py` does the same for all rows at once. `python -m tests.bench.sampling_rows` measures a row.
 """
 
-import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-Reals = NDArray[np.float64]
-Ids = NDArray[np.intp]
+from asterism.workers.engine.device_sampling import choose_rows, logprobs_of
+from asterism.workers.engine.sampler import Ids, Reals, Sampler
 
 BINS = 4096
 """Of the histogram in which the end of a nucleus is looked for."""
@@ -30,18 +28,6 @@ SORTED_TOKENS = 1024
 
 PICK_BLOCK = 512
 """Weights that are added up before they are cumulated: at 150,000 weights 5 times quicker than cumulating them all."""
-
-
-class Constraint(Protocol):
-    """What a grammar is to the sampler; `grammar.Matcher` is one."""
-
-    def allowed(self, tokens: int) -> NDArray[np.bool_]:
-        """Which of the ids 0 to tokens - 1 may come next; none at a dead end."""
-        ...
-
-    def accept(self, token_id: int) -> None:
-        """Goes on behind this token, which was allowed."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,102 +50,6 @@ class Chosen:
     """Rows that no token is left for, and why: their token id means nothing, their requests have to end."""
 
 
-class Sampler:
-    """How one request chooses, and what it has said: its choices depend on nothing else.
-
-    Counts and draws move on with every choice: a request that is computed again after a preemption keeps its sampler.
-    """
-
-    __slots__ = (
-        "_counts",
-        "_frequency_penalty",
-        "_ids",
-        "_places",
-        "_presence_penalty",
-        "_random",
-        "_repetition_penalty",
-        "banned_ids",
-        "constraint",
-        "is_plain",
-        "logprobs",
-        "min_p",
-        "temperature",
-        "top_k",
-        "top_p",
-    )
-
-    def __init__(
-        self,
-        *,
-        temperature: float = 0.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
-        repetition_penalty: float = 1.0,
-        presence_penalty: float = 0.0,
-        frequency_penalty: float = 0.0,
-        logprobs: int | None = None,
-        banned_ids: Sequence[int] = (),
-        constraint: Constraint | None = None,
-        seed: int = 0,
-        prompt_ids: Iterable[int] = (),
-    ) -> None:
-        """The fields are those of `GenerationRequest`; `prompt_ids` counts for the repetition penalty alone."""
-        self.temperature = temperature
-        self.top_k = top_k
-        self.top_p = top_p
-        self.min_p = min_p
-        self.logprobs = logprobs
-        self.banned_ids = np.array(banned_ids, dtype=np.intp)
-        self.constraint = constraint
-        self._random = random.Random(seed)
-        self._repetition_penalty = repetition_penalty
-        self._presence_penalty = presence_penalty
-        self._frequency_penalty = frequency_penalty
-        penalises = repetition_penalty != 1 or presence_penalty != 0 or frequency_penalty != 0
-        self._places: dict[int, int] | None = {} if penalises else None
-        """Where each id of prompt and answer stands in `_ids` and `_counts`; None where nothing is penalised."""
-        self._ids: Ids = np.zeros(64, dtype=np.intp)
-        self._counts: Reals = np.zeros(64)
-        """How often the answer has each of `_ids`: 0 for what only the prompt has."""
-        if repetition_penalty != 1:
-            for token_id in prompt_ids:
-                self._count(token_id, 0)
-        self.is_plain = not (temperature or penalises or banned_ids or constraint) and logprobs is None
-        """Whether the largest logit is all that it wants: nothing of the row is looked at, nothing remembered."""
-
-    def draw(self) -> float:
-        """The next number in [0, 1) of this request."""
-        return self._random.random()
-
-    def penalise(self, scores: Reals) -> None:
-        """Changes the scores [vocab] of what prompt and answer have."""
-        if not self._places:
-            return
-        ids, counts = self._ids[: len(self._places)], self._counts[: len(self._places)]
-        values = scores[ids]
-        if self._repetition_penalty != 1:
-            values = np.where(values > 0, values / self._repetition_penalty, values * self._repetition_penalty)
-        values -= self._presence_penalty * (counts > 0) + self._frequency_penalty * counts
-        scores[ids] = values
-
-    def accept(self, token_id: int) -> None:
-        """Remembers a token as part of the answer."""
-        if self.constraint is not None:
-            self.constraint.accept(token_id)
-        self._count(token_id, 1)
-
-    def _count(self, token_id: int, times: int) -> None:
-        if self._places is None:
-            return
-        place = self._places.setdefault(token_id, len(self._places))
-        if place == len(self._ids):
-            self._ids = np.concatenate((self._ids, np.zeros_like(self._ids)))
-            self._counts = np.concatenate((self._counts, np.zeros_like(self._counts)))
-        self._ids[place] = token_id
-        self._counts[place] += times
-
-
 def choose_tokens(logits: Tensor, samplers: Sequence[Sampler | None]) -> Chosen:
     """A token id for each row of `logits` [rows, vocab]; a row without a sampler is not wanted and gets any id.
 
@@ -167,23 +57,25 @@ def choose_tokens(logits: Tensor, samplers: Sequence[Sampler | None]) -> Chosen:
     """
     others = [(row, sampler) for row, sampler in enumerate(samplers) if sampler is not None and not sampler.is_plain]
     chosen = Chosen([0] * len(samplers))
+    is_here = logits.device.type == "cpu"
     if len(others) < len(samplers):
         # numpy's argmax of a row took 2 us at a vocabulary of 32,000, torch's 28 us; of equals both take the first.
-        is_here = logits.device.type == "cpu"
         chosen.token_ids = (logits.numpy().argmax(axis=-1) if is_here else logits.argmax(dim=-1)).tolist()
     if not others:
         return chosen
-    if len(others) < len(samplers):
-        logits = logits[[row for row, _ in others]]
-    for (row, sampler), values in zip(others, logits.cpu().numpy(), strict=True):
-        token_id = _choose(values.astype(np.float64), sampler)
+    rows = logits if len(others) == len(samplers) else logits[[row for row, _ in others]]
+    if is_here:
+        found = [_choose(row.astype(np.float64), each) for row, (_, each) in zip(rows.numpy(), others, strict=True)]
+    else:
+        found = choose_rows(rows.clone(), [sampler for _, sampler in others])
+    for place, ((row, sampler), token_id) in enumerate(zip(others, found, strict=True)):
         if token_id is None:
             chosen.errors[row] = "no token is left that the grammar and the bans allow"
             continue
         chosen.token_ids[row] = token_id
         sampler.accept(token_id)
         if sampler.logprobs is not None:
-            chosen.logprobs[row] = _logprobs(values.astype(np.float64), token_id, sampler.logprobs)
+            chosen.logprobs[row] = _logprobs(rows[place], token_id, sampler.logprobs)
     return chosen
 
 
@@ -273,7 +165,11 @@ def _pick(weights: Reals, draw: float) -> int:
     return int(np.flatnonzero(weights[: start + PICK_BLOCK])[-1])
 
 
-def _logprobs(scores: Reals, token_id: int, likeliest: int) -> RowLogprobs:
+def _logprobs(logits: Tensor, token_id: int, likeliest: int) -> RowLogprobs:
+    """Of one row. The likeliest are few, so a selection finds their end, and only they are sorted."""
+    if logits.device.type != "cpu":
+        return RowLogprobs(token_id, *logprobs_of(logits, token_id, likeliest))
+    scores = logits.numpy().astype(np.float64)
     best = scores.max()
     scores -= best + np.log(np.exp(scores - best).sum())
     ids: Ids = np.zeros(0, dtype=np.intp)
