@@ -1,4 +1,4 @@
-"""Random steps on a library built with sanitizers: `python native_sanitized.py LIBRARY`. No torch, which they slow down.
+"""Random steps on a library built with sanitizers: `python native_sanitized.py LIBRARY`. No torch: it is slow so.
 
 Prints "ended" at the end; a sanitizer that finds something ends the process before.
 """
@@ -59,8 +59,9 @@ def random_step(draws: random.Random) -> Step:
             blocks[: len(shared)] = shared
         blocks += [own.pop() for _ in range(start // 16, (start + rows + 15) // 16)]
         chunks.append(Chunk(draws.choices(range(LIMITS.vocab), k=rows), start, blocks, draws.random() < 0.7))
-    copies = [BlockCopy(*draws.sample(read, 2), draws.randrange(16)) for _ in range(draws.randrange(3))]
-    return Step(tuple(copies), tuple(chunks))
+    pairs = [draws.sample(read, 2) for _ in range(draws.randrange(3))]
+    copies = tuple(BlockCopy(source, target, draws.randrange(16)) for source, target in pairs)
+    return Step(copies, tuple(chunks))
 
 
 def run(library: Library, *, is_int8: bool, window: int, os_threads: int) -> None:

@@ -16,10 +16,10 @@ BLOCK = 32
 def q8_0(x: Tensor) -> Tensor:
     """`x` [.., size] as it is after quantising its last dimension."""
     padded = nn.functional.pad(x, (0, -x.shape[-1] % BLOCK))
-    parts = padded.unflatten(-1, (-1, BLOCK))
+    parts = padded.reshape(*padded.shape[:-1], -1, BLOCK)
     factors = parts.abs().amax(dim=-1, keepdim=True) / 127
     whole = (parts / factors.clamp(min=1e-30)).round()
-    return (whole * factors.half().float()).flatten(-2)[..., : x.shape[-1]]
+    return (whole * factors.half().float()).reshape(padded.shape)[..., : x.shape[-1]]
 
 
 class Q8Linear(nn.Module):
