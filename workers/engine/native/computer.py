@@ -16,8 +16,8 @@ from asterism.workers.engine.native.library import Config, Library, NativeStep, 
 from asterism.workers.engine.rotary import rotary_tables
 from asterism.workers.engine.step import Step
 
-_LANES: Final = 16
-"""Logits are written in tiles of 16."""
+_TILE: Final = 32
+"""Logits are written in tiles of so many."""
 
 _LAYER: Final[Mapping[str, Weight]] = {
     "input_layernorm.weight": Weight.INPUT_NORM,
@@ -76,7 +76,7 @@ class NativeComputer:
             raise MemoryError(f"no memory for {blocks} KV blocks and the weights")
         self._model = model
         self._finalizer = weakref.finalize(self, self._library.destroy, model)
-        self._padded_vocab = -(-decoder.config.vocab_size // _LANES) * _LANES
+        self._padded_vocab = -(-decoder.config.vocab_size // _TILE) * _TILE
         self._embedding = self._load(decoder)
 
     @property

@@ -47,8 +47,18 @@ static Range range_of(const Attention *a, int row, int span) {
   return from < to ? (Range){from, to} : (Range){0, 0};
 }
 
-/* Scores of a block for some queries into scores[query * SPAN + 0..15]. */
-INLINE void scores_of(const float *keys, const float *const *queries, int count, int head_dim, float *const *scores) {
+static const float *keys_of(const Attention *a, int32_t block, int kv_head) {
+  return a->keys + ((size_t)block * (size_t)a->kv_heads + (size_t)kv_head) * (size_t)a->head_dim * BLOCK_TOKENS;
+}
+
+static const float *values_of(const Attention *a, int32_t block, int kv_head) {
+  return a->values + ((size_t)block * (size_t)a->kv_heads + (size_t)kv_head) * BLOCK_TOKENS * (size_t)a->padded_dim;
+}
+
+/* Scores of a block for some queries. `ahead`, which is read next, is fetched meanwhile, line by line: blocks lie apart,
+ * so the CPU's own prefetchers begin anew with each. */
+INLINE void scores_of(const float *keys, const float *const *queries, int count, int head_dim, float *const *scores,
+                      const float *ahead) {
   v16 sums[QUERIES_AT_ONCE][CHAINS];
   for (int i = 0; i < count; i++)
     for (int c = 0; c < CHAINS; c++) sums[i][c] = v_set(0);
@@ -56,6 +66,7 @@ INLINE void scores_of(const float *keys, const float *const *queries, int count,
   for (; d + CHAINS <= head_dim; d += CHAINS) {
     for (int c = 0; c < CHAINS; c++) {
       const v16 key = v_load(keys + (d + c) * LANES);
+      __builtin_prefetch(ahead + (d + c) * LANES);
       for (int i = 0; i < count; i++) sums[i][c] = v_fma(key, v_set(queries[i][d + c]), sums[i][c]);
     }
   }
@@ -69,13 +80,16 @@ INLINE void scores_of(const float *keys, const float *const *queries, int count,
 
 /* Adds shares * values of positions from..to-1 of a block, some vectors of the head's dimensions at a time. */
 INLINE void add_values(const float *block, const float *const *shares, float *const *totals, int count, int vectors,
-                       int from, int to, int padded_dim) {
+                       int from, int to, int padded_dim, const float *ahead) {
   v16 sums[QUERIES_AT_ONCE][VECTORS_AT_ONCE];
   for (int i = 0; i < count; i++)
     for (int v = 0; v < vectors; v++) sums[i][v] = v_load(totals[i] + v * LANES);
   for (int p = from; p < to; p++) {
     v16 values[VECTORS_AT_ONCE];
-    for (int v = 0; v < vectors; v++) values[v] = v_load(block + p * padded_dim + v * LANES);
+    for (int v = 0; v < vectors; v++) {
+      values[v] = v_load(block + p * padded_dim + v * LANES);
+      __builtin_prefetch(ahead + p * padded_dim + v * LANES);
+    }
     for (int i = 0; i < count; i++) {
       const v16 share = v_set(shares[i][p]);
       for (int v = 0; v < vectors; v++) sums[i][v] = v_fma(share, values[v], sums[i][v]);
@@ -86,15 +100,15 @@ INLINE void add_values(const float *block, const float *const *shares, float *co
 }
 
 INLINE void add_block(const float *block, const float *const *shares, float *const *totals, int count, int from, int to,
-                      int padded_dim) {
+                      int padded_dim, const float *ahead) {
   float *parts[QUERIES_AT_ONCE];
   for (int d = 0; d < padded_dim;) {
     for (int i = 0; i < count; i++) parts[i] = totals[i] + d;
     const int wide = padded_dim - d >= VECTORS_AT_ONCE * LANES;
     if (wide)
-      add_values(block + d, shares, parts, count, VECTORS_AT_ONCE, from, to, padded_dim);
+      add_values(block + d, shares, parts, count, VECTORS_AT_ONCE, from, to, padded_dim, ahead + d);
     else
-      add_values(block + d, shares, parts, count, 1, from, to, padded_dim);
+      add_values(block + d, shares, parts, count, 1, from, to, padded_dim, ahead + d);
     d += wide ? VECTORS_AT_ONCE * LANES : LANES;
   }
 }
@@ -165,10 +179,11 @@ static void attend_span(const Attention *a, const Queries *q, int kv_head, int t
       queries[i] = a->queries + (size_t)row * a->query_stride + (size_t)head * (size_t)a->head_dim;
     }
     for (int b = first_block; b < last_block; b++) {
-      const float *keys = a->keys + ((size_t)blocks[b] * (size_t)a->kv_heads + (size_t)kv_head) *
-                                        (size_t)a->head_dim * BLOCK_TOKENS;
+      const float *keys = keys_of(a, blocks[b], kv_head);
+      const float *ahead = b + 1 < last_block ? keys_of(a, blocks[b + 1], kv_head)
+                                              : values_of(a, blocks[first_block], kv_head);
       for (int i = 0; i < count; i++) scores[i] = q->shares + (size_t)(query + i) * SPAN + b * LANES;
-#define CALL(n) scores_of(keys, queries, n, a->head_dim, scores)
+#define CALL(n) scores_of(keys, queries, n, a->head_dim, scores, ahead)
       FOR_COUNT(CALL)
 #undef CALL
     }
@@ -187,12 +202,15 @@ static void attend_span(const Attention *a, const Queries *q, int kv_head, int t
     float *totals[QUERIES_AT_ONCE];
     for (int i = 0; i < count; i++) totals[i] = q->values + (size_t)(query + i) * (size_t)padded;
     for (int b = first_block; b < last_block; b++) {
-      const float *values = a->values + ((size_t)blocks[b] * (size_t)a->kv_heads + (size_t)kv_head) *
-                                            BLOCK_TOKENS * (size_t)padded;
+      const float *values = values_of(a, blocks[b], kv_head), *ahead = values;
+      if (b + 1 < last_block)
+        ahead = values_of(a, blocks[b + 1], kv_head);
+      else if (a->positions[first] >= (span + 1) * SPAN)
+        ahead = keys_of(a, blocks[SPAN_BLOCKS], kv_head);
       const int low = from > b * BLOCK_TOKENS ? from - b * BLOCK_TOKENS : 0;
       const int high = to < (b + 1) * BLOCK_TOKENS ? to - b * BLOCK_TOKENS : BLOCK_TOKENS;
       for (int i = 0; i < count; i++) shares[i] = q->shares + (size_t)(query + i) * SPAN + b * LANES;
-#define CALL(n) add_block(values, shares, totals, n, low, high, padded)
+#define CALL(n) add_block(values, shares, totals, n, low, high, padded, ahead)
       FOR_COUNT(CALL)
 #undef CALL
     }

@@ -67,64 +67,52 @@ INLINE Sums sums_add(Sums sums, Weights w, const Quantised *q) {
 }
 #endif
 
-INLINE void tiles_of(const uint8_t *const *data, int tiles, const Inputs *inputs, int row, int rows, float *results) {
+#define SCALES_BYTES (TILE * 2)
+#define GROUP_BYTES (SCALES_BYTES + GROUP * TILE)
+
+INLINE void sums_of(const uint8_t *tile, int half, int halves, const Inputs *inputs, int row, int rows, float *results) {
   const int groups = inputs->groups;
   const Quantised *q = inputs->q + (size_t)row * (size_t)groups * GROUP;
   const float *scales = inputs->scales + (size_t)row * (size_t)groups;
   const int32_t *offsets = inputs->offsets + (size_t)row * (size_t)groups;
-  v16 totals[TILES_AT_ONCE][ROWS_AT_ONCE];
-  for (int t = 0; t < tiles; t++)
-    for (int r = 0; r < rows; r++) totals[t][r] = v_set(0);
-  for (int g = 0; g < groups; g++) {
-    Sums sums[TILES_AT_ONCE][ROWS_AT_ONCE];
+  v16 totals[MAX_ROWS_AT_ONCE][HALVES_AT_ONCE];
+  for (int r = 0; r < rows; r++)
+    for (int h = 0; h < halves; h++) totals[r][h] = v_set(0);
+  for (int g = 0; g < groups; g++, tile += GROUP_BYTES) {
+    const uint8_t *weights = tile + SCALES_BYTES + half * LANES * 4;
+    Sums sums[MAX_ROWS_AT_ONCE][HALVES_AT_ONCE];
     for (int r = 0; r < rows; r++)
-      for (int t = 0; t < tiles; t++) sums[t][r] = sums_set(offsets[r * groups + g]);
-    const size_t at = (size_t)groups * LANES * 2 + (size_t)g * GROUP * LANES;
+      for (int h = 0; h < halves; h++) sums[r][h] = sums_set(offsets[r * groups + g]);
     for (int k = 0; k < GROUP; k += 4) {
-      Weights w[TILES_AT_ONCE];
-      for (int t = 0; t < tiles; t++) w[t] = weights_load(data[t] + at + k * LANES);
+      Weights w[HALVES_AT_ONCE];
+      for (int h = 0; h < halves; h++) w[h] = weights_load(weights + k * TILE + h * LANES * 4);
       for (int r = 0; r < rows; r++)
-        for (int t = 0; t < tiles; t++)
-          sums[t][r] = sums_add(sums[t][r], w[t], q + ((size_t)r * (size_t)groups + (size_t)g) * GROUP + k);
+        for (int h = 0; h < halves; h++)
+          sums[r][h] = sums_add(sums[r][h], w[h], q + ((size_t)r * (size_t)groups + (size_t)g) * GROUP + k);
     }
-    for (int t = 0; t < tiles; t++) {
-      const v16 scale = v_load_bf16((const uint16_t *)(const void *)data[t] + (size_t)g * LANES);
+    for (int h = 0; h < halves; h++) {
+      const v16 scale = v_load_bf16((const uint16_t *)(const void *)tile + (half + h) * LANES);
       for (int r = 0; r < rows; r++)
-        totals[t][r] = v_fma(v_mul(sums_float(sums[t][r]), scale), v_set(scales[r * groups + g]), totals[t][r]);
+        totals[r][h] = v_fma(v_mul(sums_float(sums[r][h]), scale), v_set(scales[r * groups + g]), totals[r][h]);
     }
   }
-  for (int t = 0; t < tiles; t++)
-    for (int r = 0; r < rows; r++) v_store(results + (t * rows + r) * LANES, totals[t][r]);
+  for (int r = 0; r < rows; r++)
+    for (int h = 0; h < halves; h++) v_store(results + r * TILE + (half + h) * LANES, totals[r][h]);
 }
 
-#define CASE(t, r)                                      \
-  case (t)*16 + (r):                                    \
-    tiles_of(data, (t), inputs, row, (r), results);     \
-    break
-#define ROWS_1_TO_4(t) CASE(t, 1); CASE(t, 2); CASE(t, 3); CASE(t, 4)
+/* A constant for the number of rows, so that the sums are registers. */
+#define CASE(r) \
+  case r: sums_of(tile, half, HALVES_AT_ONCE, inputs, row, r, results); break
 
-void tiles_i8(const Matrix *matrix, int tile, int tiles, const Inputs *inputs, int row, int rows, float *results) {
-#ifdef ASTERISM_AVX512
-  const int at_once = rows <= 2 ? 4 : rows <= 6 ? 2 : 1;
-#else
-  const int at_once = rows == 1 ? 2 : 1;
-#endif
-  for (int done = 0; done < tiles;) {
-    const int now = tiles - done >= at_once ? at_once : tiles - done >= 2 && at_once >= 2 ? 2 : 1;
-    const uint8_t *data[TILES_AT_ONCE];
-    for (int t = 0; t < now; t++) data[t] = matrix->data + (size_t)(tile + done + t) * matrix->tile_bytes;
-    switch (now * 16 + rows) {
-      ROWS_1_TO_4(1);
-      CASE(2, 1);
-#ifdef ASTERISM_AVX512
-      CASE(1, 5); CASE(1, 6); CASE(1, 7); CASE(1, 8);
-      CASE(2, 2); CASE(2, 3); CASE(2, 4); CASE(2, 5); CASE(2, 6);
-      CASE(4, 1); CASE(4, 2);
+void tile_i8(const uint8_t *tile, const Inputs *inputs, int row, int rows, float *results) {
+  for (int half = 0; half < 2; half += HALVES_AT_ONCE) {
+    switch (rows) {
+      CASE(1); CASE(2); CASE(3); CASE(4);
+#if ROWS_AT_ONCE_I8 > 4
+      CASE(5); CASE(6);
 #endif
       default: __builtin_unreachable();
     }
-    done += now;
-    results += now * rows * LANES;
   }
 }
 
@@ -154,9 +142,9 @@ static float weights_by(float scale, const float *weight, int8_t *q) {
 #define CANDIDATES 16 /* of bfloat16's scales from max / 129 on: steps of 0.4 to 0.8 % */
 
 void pack_row_i8(uint8_t *tile, int groups, int lane, const float *weight, int inputs) {
-  uint16_t *scales = (uint16_t *)(void *)tile;
-  uint8_t *data = tile + (size_t)groups * LANES * 2;
-  for (int g = 0; g < groups; g++) {
+  for (int g = 0; g < groups; g++, tile += GROUP_BYTES) {
+    uint16_t *scales = (uint16_t *)(void *)tile;
+    uint8_t *data = tile + SCALES_BYTES;
     float part[GROUP] = {0}, largest = 0;
     int8_t q[GROUP] = {0}, tried[GROUP];
     const int size = inputs - g * GROUP < GROUP ? inputs - g * GROUP : GROUP;
@@ -181,10 +169,8 @@ void pack_row_i8(uint8_t *tile, int groups, int lane, const float *weight, int i
         }
       }
     }
-    scales[g * LANES + lane] = best;
-    for (int i = 0; i < GROUP; i++)
-      data[((size_t)g * (GROUP / 4) + (size_t)(i / 4)) * LANES * 4 + (size_t)lane * 4 + (size_t)(i % 4)] =
-          (uint8_t)(q[i] + 128);
+    scales[lane] = best;
+    for (int i = 0; i < GROUP; i++) data[(i / 4 * TILE + lane) * 4 + i % 4] = (uint8_t)(q[i] + 128);
   }
 }
 

@@ -3,7 +3,8 @@
 
 #include <stdlib.h>
 
-static size_t padded(size_t size) { return (size + LANES - 1) / LANES * LANES; }
+/* Rows have room for whole tiles. */
+static size_t padded(size_t size) { return (size + TILE - 1) / TILE * TILE; }
 
 static size_t place(Matrix *matrix, uint8_t *memory, size_t at) {
   matrix->data = memory ? memory + at : NULL;
@@ -12,7 +13,7 @@ static size_t place(Matrix *matrix, uint8_t *memory, size_t at) {
 
 static void shape_layers(Model *model) {
   const Config *c = &model->config;
-  const int gate_up = (int)padded((size_t)c->intermediate) * 2;
+  const int gate_up = (c->intermediate + LANES - 1) / LANES * TILE;
   for (int i = 0; i < c->layers; i++) {
     Layer *layer = &model->layers[i];
     matrix_shape(&layer->qkv, (c->heads + 2 * c->kv_heads) * c->head_dim, c->hidden, c->is_int8);
@@ -95,7 +96,7 @@ Model *model_create(const Config *config) {
   if (!model) return NULL;
   const Config *c = config;
   model->config = *c;
-  model->padded_dim = (int)padded((size_t)c->head_dim);
+  model->padded_dim = (c->head_dim + LANES - 1) / LANES * LANES;
   model->layer_keys = (size_t)c->blocks * (size_t)c->kv_heads * (size_t)c->head_dim * BLOCK_TOKENS;
   model->layer_values = (size_t)c->blocks * (size_t)c->kv_heads * (size_t)model->padded_dim * BLOCK_TOKENS;
   model->hidden_stride = padded((size_t)c->hidden);
@@ -166,15 +167,15 @@ static int vector(float **place, const float *data, size_t size) {
   return 0;
 }
 
-static int bias(Matrix *matrix, const float *data, int rows, int first, int tile_stride) {
-  if (!matrix->bias) matrix->bias = calloc((size_t)matrix->tiles * LANES, sizeof(float));
+static int bias(Matrix *matrix, const float *data, int rows, int first, int stride) {
+  if (!matrix->bias) matrix->bias = calloc((size_t)matrix->tiles * TILE, sizeof(float));
   if (!matrix->bias) return 1;
-  matrix_pack_bias(matrix, data, rows, first, tile_stride);
+  matrix_pack_bias(matrix, data, rows, first, stride);
   return 0;
 }
 
-static int weight(Matrix *matrix, Pool *pool, const float *data, int rows, int first, int tile_stride) {
-  matrix_pack(matrix, pool, data, rows, first, tile_stride);
+static int weight(Matrix *matrix, Pool *pool, const float *data, int rows, int first, int stride) {
+  matrix_pack(matrix, pool, data, rows, first, stride);
   return 0;
 }
 

@@ -8,7 +8,7 @@ typedef struct {
   const int32_t *blocks;
   const int32_t *sample_rows; /* [samples] */
   const int32_t *copied;      /* [copies][3]: source, target, tokens */
-  float *logits;              /* [samples][vocab up to a multiple of 16] */
+  float *logits;              /* [samples][vocab up to whole tiles] */
 } Step;
 
 /* What the items of a phase see. */
@@ -161,7 +161,7 @@ int model_step(Model *model, const Step *step) {
     Inputs inputs;
     phase.picks = step->sample_rows;
     prepare(&phase, &inputs, model->x, model->hidden_stride, c->hidden, model->final_norm, step->samples);
-    product(model->pool, &model->head, &inputs, step->samples, step->logits, (size_t)model->head.tiles * LANES, STORE);
+    product(model->pool, &model->head, &inputs, step->samples, step->logits, (size_t)model->head.tiles * TILE, STORE);
   }
   pool_end(model->pool);
   return 0;
