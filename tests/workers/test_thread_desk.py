@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Generator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,8 +28,9 @@ from asterism.agents.asks import (
 from asterism.agents.policies import FirstVerified
 from asterism.agents.reasoning import Reasoning
 from asterism.agents.running import reason
+from asterism.workers.engine.errors import InvalidRequest
 from asterism.workers.engine.scripted import ScriptedEngine
-from asterism.workers.engine.seam import GenerationRequest, prompt_text
+from asterism.workers.engine.seam import EngineEvent, GenerationRequest, prompt_text
 from asterism.workers.engine.seam import Grammar as EngineGrammar
 from asterism.workers.reports import Report, Succeeded
 from asterism.workers.runner import Runner
@@ -207,6 +208,31 @@ async def test_clock_needs_no_model(make_runner: MakeRunner) -> None:
         return ProgramResult(reading.free_slots)
 
     assert value_of(await make_runner(program).run(an_assignment(model=None))) is None  # type: ignore[arg-type]
+
+
+class NoEarlyEngine(ScriptedEngine):
+    """A completion server that decodes at least one token."""
+
+    async def generate(self, requests: Sequence[GenerationRequest]) -> AsyncGenerator[EngineEvent, None]:
+        if any(request.max_tokens == 0 for request in requests):
+            raise InvalidRequest("max_tokens", "is 0; at least 1")
+        async for event in super().generate(requests):
+            yield event
+
+
+async def test_a_server_that_computes_nothing_early_only_costs_the_time(port: RecordingPort, tools: Toolbox) -> None:
+    def slow(request: GenerationRequest) -> str:
+        prompt = prompt_text(request.prompt)
+        return " z" * 40 + " </Thread>" if prompt.endswith("<Thread> a :") else script(request)
+
+    listed = "<Outline> b </Outline> <Outline> a </Outline>"
+    engine = NoEarlyEngine(slow, context_tokens=20_000)
+    await engine.start()
+    reasoning = declared(eager=False, incremental=True, opens_with=f"<Parallel> {listed}", has_tail=False)
+    value = value_of(await runner_of(reasoning_program(reasoning), engine, port, tools).run(an_assignment()))
+    assert value["accounting"]["joins"] == 1
+    assert value["accounting"]["early_prefill_tokens"] == 0
+    await engine.close()
 
 
 LIST = " <Parallel> <Outline> a </Outline> <Outline> b </Outline> </Outlines>"
