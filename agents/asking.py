@@ -8,6 +8,7 @@ from asterism.agents.asks import (
     Ask,
     CallTool,
     CancelBranches,
+    Clock,
     EditReply,
     Emit,
     Fork,
@@ -17,6 +18,7 @@ from asterism.agents.asks import (
     Join,
     Json,
     ProgramFailed,
+    Reading,
     Say,
     ToolError,
     ToolResult,
@@ -52,7 +54,8 @@ def fork(ask: Fork) -> Asking[Forked]:
     return answer
 
 
-def join(group: int) -> Asking[Generated | None]:
+def join(group: int | None = None) -> Asking[Generated | None]:
+    """The next branch of `group`, or of any fork, that ends, however it ends."""
     ask = Join(group)
     answer = yield ask
     if answer is None or isinstance(answer, Generated):
@@ -60,11 +63,18 @@ def join(group: int) -> Asking[Generated | None]:
     raise _mismatch(ask, answer)
 
 
-def cancel_branches(group: int, reason: str) -> Asking[tuple[Generated, ...]]:
-    ask = CancelBranches(group, reason)
+def cancel_branches(group: int | None, reason: str, threads: tuple[str, ...] = ()) -> Asking[tuple[Generated, ...]]:
+    ask = CancelBranches(group, reason, threads)
     answer = yield ask
     if not isinstance(answer, tuple):
         raise _mismatch(ask, answer)
+    return answer
+
+
+def clock() -> Asking[Reading]:
+    answer = yield Clock()
+    if not isinstance(answer, Reading):
+        raise _mismatch(Clock(), answer)
     return answer
 
 

@@ -12,23 +12,64 @@ Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json
 
 FinishReason: TypeAlias = Literal["stop", "length", "end", "cancelled", "error"]
 
+Prompt: TypeAlias = str | tuple[str, ...]
+"""A text, or its segments in order. Each segment is tokenised by itself, so that a shared one has the same token ids
+whatever follows it; a segment that is the text of an earlier answer gets the ids which that answer decoded."""
+
+
+def segments_of(prompt: Prompt) -> tuple[str, ...]:
+    """The segments of a prompt that are not empty; a text is one segment."""
+    return tuple(segment for segment in ((prompt,) if isinstance(prompt, str) else prompt) if segment)
+
+
+def prompt_text(prompt: Prompt) -> str:
+    """All segments together."""
+    return prompt if isinstance(prompt, str) else "".join(prompt)
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """What a text must match."""
+
+    kind: Literal["json_schema", "regex", "lark"]
+    text: str
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How the next token ids are chosen; `temperature` 0 is greedy, and the same `seed` gives the same text."""
 
     max_tokens: int
+    """0 computes the prompt and decodes nothing: a later prompt that begins with it finds it in the cache."""
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
     stop: tuple[str, ...] = ()
+    """The text ends before the first of these that is completed."""
+    top_k: int = 0
+    """Sample from this many most likely tokens; 0 from all."""
+    min_p: float = 0.0
+    """Sample from tokens at least this share as likely as the most likely one, 0 <= p < 1."""
+    repetition_penalty: float = 1.0
+    """Makes tokens of the prompt and the text less likely (above 1); above 0, 1 changes nothing."""
+    presence_penalty: float = 0.0
+    """Taken off the logits of tokens that the text has, -2 to 2."""
+    frequency_penalty: float = 0.0
+    """Taken off once for each time that the text has them, -2 to 2."""
+    banned: tuple[str, ...] = ()
+    """Tokens that are never chosen, each named by its text in the vocabulary: marks that a model must not forge."""
+    grammar: Grammar | None = None
+    priority: int = 0
+    """Higher ones are admitted first and preempted last."""
+    keep_s: float = 0.0
+    """Seconds for which the KV of prompt and text is not evicted after the end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Generate:
     """Continue `prompt`; answered by `Generated`."""
 
-    prompt: str
+    prompt: Prompt
     sampling: Sampling
     thread: str = "main"
 
@@ -49,6 +90,8 @@ class Generated:
     prompt_tokens: int
     cached_tokens: int
     model: str = ""
+    group: int = -1
+    """The fork that it was a branch of; -1 for the answer to `Generate`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +99,18 @@ class Branch:
     """One reasoning thread of a fork: its prompt is the fork's prefix followed by `suffix`."""
 
     thread: str
-    suffix: str
+    suffix: Prompt
     sampling: Sampling
 
 
 @dataclass(frozen=True, slots=True)
 class Fork:
-    """Decode all branches as one batch behind one shared prefix; answered by `Forked` as soon as they are started."""
+    """Decode all branches as one batch behind one shared prefix; answered by `Forked` as soon as they are started.
 
-    prefix: str
+    A program may have many forks at once: to decode its own text while children run it forks that text too.
+    """
+
+    prefix: Prompt
     branches: tuple[Branch, ...]
 
 
@@ -78,17 +124,41 @@ class Forked:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """Wait for the next branch of `group` that ends; answered by `Generated`, or by `None` when none is left."""
+    """Wait for the next branch of `group`, or of any fork, that ends; answered by `Generated`, or `None` at the last.
 
-    group: int
+    Every branch is given once, in the order of the ends.
+    """
+
+    group: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CancelBranches:
-    """Stop the branches of `group` that still decode; answered by their partial texts, finish reason `cancelled`."""
+    """Stop branches that still decode; answered by their partial texts, finish reason `cancelled`.
 
-    group: int
+    Those of `group`, or of every fork, and of these only the ones named in `threads`, if any are. What ended by itself
+    in the meantime is not in the answer: it can be joined.
+    """
+
+    group: int | None
     reason: str
+    threads: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Look at the worker; answered by `Reading`. A program has no clock of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a worker shows: seconds on a clock that only rises, and sequences that its engine could decode at once now.
+
+    The slots are a hint: others of the same engine may take them in the next moment. None: the engine does not say.
+    """
+
+    at_s: float
+    free_slots: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +208,8 @@ class Say:
     thread: str = "main"
 
 
-Ask: TypeAlias = Generate | Fork | Join | CancelBranches | CallTool | Emit | Say
-Answer: TypeAlias = Generated | Forked | tuple[Generated, ...] | ToolResult | ToolError | EditReply | None
+Ask: TypeAlias = Generate | Fork | Join | CancelBranches | Clock | CallTool | Emit | Say
+Answer: TypeAlias = Generated | Forked | tuple[Generated, ...] | Reading | ToolResult | ToolError | EditReply | None
 
 
 @dataclass(frozen=True, slots=True)

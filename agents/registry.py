@@ -7,6 +7,7 @@ from typing import Final
 
 from asterism.agents.asks import Json, Program, ProgramContext
 from asterism.agents.reason_countdown import reason_countdown
+from asterism.agents.reason_text import reason_child, reason_join, reason_text
 from asterism.agents.report import gather_boards
 
 
@@ -22,6 +23,9 @@ class ProgramSpec:
 PROGRAMS: Final[Mapping[str, ProgramSpec]] = MappingProxyType(
     {
         "gather.boards": ProgramSpec(gather_boards, False, "Report on boards from what other stars found"),
+        "reason.child": ProgramSpec(reason_child, True, "Run one reasoning thread that left its parent's device"),
         "reason.countdown": ProgramSpec(reason_countdown, True, "Search a board in parallel reasoning threads"),
+        "reason.join": ProgramSpec(reason_join, True, "Join reasoning threads that ran as stars, and write the answer"),
+        "reason.text": ProgramSpec(reason_text, True, "Answer a prompt in parallel reasoning threads"),
     }
 )

@@ -8,9 +8,11 @@ from asterism.agents.asks import (
     Branch,
     CallTool,
     CancelBranches,
+    Clock,
     Emit,
     Fork,
     Generate,
+    Grammar,
     Join,
     Sampling,
     Say,
@@ -20,6 +22,9 @@ from asterism.orchestrator.core.errors import InvalidField
 MAX_BRANCHES: Final = 256
 """Reasoning threads of one attempt that decode at the same time."""
 MAX_PROMPT_CHARACTERS: Final = 1024 * 1024
+MAX_SEGMENTS: Final = 16_384
+MAX_STOPS: Final = 64
+MAX_GRAMMAR_CHARACTERS: Final = 64 * 1024
 MAX_SAY_CHARACTERS: Final = 16 * 1024
 MAX_EDITS: Final = 20_000
 MAX_THREAD_NAME: Final = 64
@@ -29,16 +34,23 @@ def check_ask(ask: object) -> Ask:
     """The ask itself, or InvalidField with the path of what is wrong with it."""
     match ask:
         case Generate(prompt, sampling, thread):
-            _check_text("generate.prompt", prompt, MAX_PROMPT_CHARACTERS)
+            _check_prompt("generate.prompt", prompt)
             _check_sampling("generate.sampling", sampling)
             _check_thread("generate.thread", thread)
             return ask
         case Fork(prefix, branches):
-            _check_text("fork.prefix", prefix, MAX_PROMPT_CHARACTERS)
+            _check_prompt("fork.prefix", prefix)
             _check_branches(branches)
             return ask
-        case Join(group) | CancelBranches(group):
-            _check_integer("group", group)
+        case Join(group):
+            _check_group("join.group", group)
+            return ask
+        case CancelBranches(group, reason, threads):
+            _check_group("cancel.group", group)
+            _check_text("cancel.reason", reason, MAX_SAY_CHARACTERS)
+            _check_texts("cancel.threads", threads, MAX_BRANCHES)
+            return ask
+        case Clock():
             return ask
         case CallTool(name, arguments):
             _check_text("call_tool.name", name, MAX_THREAD_NAME)
@@ -69,7 +81,7 @@ def _check_branches(branches: object) -> None:
     if not 1 <= len(branches) <= MAX_BRANCHES:
         raise InvalidField("fork.branches", f"has {len(branches)} branches; 1 to {MAX_BRANCHES}")
     for index, branch in enumerate(branches):
-        _check_text(f"fork.branches[{index}].suffix", branch.suffix, MAX_PROMPT_CHARACTERS)
+        _check_prompt(f"fork.branches[{index}].suffix", branch.suffix)
         _check_sampling(f"fork.branches[{index}].sampling", branch.sampling)
         _check_thread(f"fork.branches[{index}].thread", branch.thread)
     if len({branch.thread for branch in branches}) < len(branches):
@@ -80,14 +92,33 @@ def _check_sampling(field: str, sampling: object) -> None:
     """The ranges are the engine's to check."""
     if not isinstance(sampling, Sampling):
         raise InvalidField(field, f"is a {type(sampling).__name__}, not a Sampling")
-    _check_integer(f"{field}.max_tokens", sampling.max_tokens)
-    _check_integer(f"{field}.seed", sampling.seed)
-    numbers: tuple[object, ...] = (sampling.temperature, sampling.top_p)
-    if not all(isinstance(number, int | float) for number in numbers):
-        raise InvalidField(field, "temperature and top_p must be numbers")
-    stops: object = sampling.stop
-    if not isinstance(stops, tuple) or not all(isinstance(stop, str) for stop in stops):
-        raise InvalidField(field, "stop must be a tuple of texts")
+    for name, integer in (
+        ("max_tokens", sampling.max_tokens),
+        ("seed", sampling.seed),
+        ("top_k", sampling.top_k),
+        ("priority", sampling.priority),
+    ):
+        _check_integer(f"{field}.{name}", integer)
+    for name, number in (
+        ("temperature", sampling.temperature),
+        ("top_p", sampling.top_p),
+        ("min_p", sampling.min_p),
+        ("repetition_penalty", sampling.repetition_penalty),
+        ("presence_penalty", sampling.presence_penalty),
+        ("frequency_penalty", sampling.frequency_penalty),
+        ("keep_s", sampling.keep_s),
+    ):
+        _check_number(f"{field}.{name}", number)
+    _check_texts(f"{field}.stop", sampling.stop, MAX_STOPS)
+    _check_texts(f"{field}.banned", sampling.banned, MAX_STOPS)
+    grammar: object = sampling.grammar
+    if grammar is None:
+        return
+    if not isinstance(grammar, Grammar):
+        raise InvalidField(f"{field}.grammar", f"is a {type(grammar).__name__}, not a Grammar")
+    if grammar.kind not in ("json_schema", "regex", "lark"):
+        raise InvalidField(f"{field}.grammar.kind", f"is {grammar.kind!r}; json_schema, regex or lark")
+    _check_text(f"{field}.grammar.text", grammar.text, MAX_GRAMMAR_CHARACTERS)
 
 
 def _check_arguments(field: str, arguments: object) -> None:
@@ -98,6 +129,36 @@ def _check_arguments(field: str, arguments: object) -> None:
 def _check_integer(field: str, number: object) -> None:
     if not isinstance(number, int):
         raise InvalidField(field, f"is a {type(number).__name__}, not an integer")
+
+
+def _check_number(field: str, number: object) -> None:
+    if not isinstance(number, int | float):
+        raise InvalidField(field, f"is a {type(number).__name__}, not a number")
+
+
+def _check_group(field: str, group: object) -> None:
+    if group is not None:
+        _check_integer(field, group)
+
+
+def _check_prompt(field: str, prompt: object) -> None:
+    """A text or a tuple of them, the limit for all together."""
+    if not isinstance(prompt, tuple):
+        _check_text(field, prompt, MAX_PROMPT_CHARACTERS)
+        return
+    _check_texts(field, prompt, MAX_SEGMENTS)
+    characters = sum(len(segment) for segment in prompt)
+    if characters > MAX_PROMPT_CHARACTERS:
+        raise InvalidField(field, f"has {characters} characters; at most {MAX_PROMPT_CHARACTERS}")
+
+
+def _check_texts(field: str, texts: object, most: int) -> None:
+    if not isinstance(texts, tuple):
+        raise InvalidField(field, f"is a {type(texts).__name__}, not a tuple of texts")
+    if len(texts) > most:
+        raise InvalidField(field, f"has {len(texts)} texts; at most {most}")
+    for index, text in enumerate(texts):
+        _check_text(f"{field}[{index}]", text, MAX_PROMPT_CHARACTERS)
 
 
 def _check_thread(field: str, name: object) -> None:

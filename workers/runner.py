@@ -13,18 +13,17 @@ from asterism.agents.asks import (
     Ask,
     CallTool,
     CancelBranches,
+    Clock,
     EditReply,
     Emit,
     Fork,
-    Forked,
     Generate,
-    Generated,
     Join,
     Program,
     ProgramContext,
     ProgramFailed,
     ProgramResult,
-    Sampling,
+    Reading,
     Say,
     ToolError,
     ToolResult,
@@ -38,10 +37,10 @@ from asterism.orchestrator.core.star import StarKind
 from asterism.orchestrator.core.values import MAX_VALUE_BYTES, Json
 from asterism.planner.edits_json import edits_from_json
 from asterism.protocol.convert import edit_batch_to_proto, json_to_text
-from asterism.workers.ask_check import MAX_BRANCHES, check_ask, check_edits
-from asterism.workers.branches import Branches
-from asterism.workers.engine.seam import Engine, GenerationRequest
+from asterism.workers.ask_check import check_ask, check_edits
+from asterism.workers.engine.seam import Engine
 from asterism.workers.reports import Failed, Report, Succeeded, describe_error
+from asterism.workers.thread_desk import EngineLoad, TextAnswer, TextAsk, ThreadDesk
 
 ProgramFunction: TypeAlias = Callable[[Mapping[str, Json], ProgramContext], Program]
 
@@ -93,7 +92,7 @@ class Runner:
     ) -> None:
         self._programs = programs
         self._tools = tools
-        self._engines = engines
+        self._loads = {name: EngineLoad(engine) for name, engine in engines.items()}
         self._port = port
         self._steps = steps
 
@@ -119,8 +118,8 @@ class Runner:
         function = self._programs.get(assignment.program)
         if function is None:
             raise AttemptFailed("unknown_program", f"no program {assignment.program!r} here", retryable=True)
-        engine = None if assignment.model is None else self._engines.get(assignment.model)
-        if assignment.model is not None and engine is None:
+        load = None if assignment.model is None else self._loads.get(assignment.model)
+        if assignment.model is not None and load is None:
             raise AttemptFailed("unknown_model", f"no model {assignment.model!r} here", retryable=True)
         context = ProgramContext(
             assignment.constellation, assignment.star, assignment.attempt, assignment.revision, assignment.model
@@ -129,7 +128,7 @@ class Runner:
         try:
             # The group is the parent of the tasks that collect forked branches: none outlives the program.
             async with asyncio.TaskGroup() as group:
-                desk = _Desk(assignment, engine, self._tools, self._port, group, self._steps)
+                desk = _Desk(assignment, load, self._tools, self._port, group, self._steps)
                 step = await steps.begin()
                 while not isinstance(step, ProgramResult):
                     step = await steps.advance(await desk.serve(check_ask(step)))
@@ -195,32 +194,26 @@ class _Desk:
     def __init__(
         self,
         assignment: Assign,
-        engine: Engine | None,
+        load: EngineLoad | None,
         tools: Tools,
         port: Port,
         group: asyncio.TaskGroup,
         executor: Executor,
     ) -> None:
         self._assignment = assignment
-        self._engine = engine
         self._tools = tools
         self._port = port
-        self._group = group
         self._executor = executor
-        self._forks: list[tuple[Branches, asyncio.Task[None]]] = []
-        self._requests = 0
+        name = str(assignment.fencing_token)
+        self._threads = None if load is None else ThreadDesk(load, name, self._stream, group)
 
     async def serve(self, ask: Ask) -> Answer:
         """Do what is asked and give the answer to send into the program."""
         match ask:
-            case Generate():
-                return await self._generate(ask)
-            case Fork():
-                return self._fork(ask)
-            case Join(group):
-                return await self._branches(group).join()
-            case CancelBranches(group):
-                return await self._branches(group).cancel()
+            case Clock() if self._threads is None:
+                return Reading(asyncio.get_running_loop().time())
+            case Generate() | Fork() | Join() | CancelBranches() | Clock():
+                return await self._serve_text(ask)
             case CallTool(name, arguments):
                 return await self._tools.call(name, arguments)
             case Emit(edits):
@@ -233,27 +226,17 @@ class _Desk:
 
     def stop(self) -> None:
         """Cancel the branches that nobody joined."""
-        for _, task in self._forks:
-            task.cancel()
+        if self._threads is not None:
+            self._threads.stop()
 
-    async def _generate(self, ask: Generate) -> Generated:
-        engine = self._require_engine()
-        branches = Branches(engine, [self._request(ask.prompt, ask.sampling)], [ask.thread], self._stream)
-        await branches.collect()
-        generated = await branches.join()
-        if generated is None:
+    async def _serve_text(self, ask: TextAsk) -> TextAnswer:
+        if self._threads is None:
+            message = "the program asks for text, but its star requires no model (requires: model:NAME)"
+            raise AttemptFailed("no_model", message, retryable=False)
+        answer = await self._threads.serve(ask)
+        if answer is None and isinstance(ask, Generate):
             raise AttemptFailed("engine_error", "the engine ended a request without saying how", retryable=True)
-        return generated
-
-    def _fork(self, ask: Fork) -> Forked:
-        engine = self._require_engine()
-        live = sum(branches.live for branches, _ in self._forks)
-        if live + len(ask.branches) > MAX_BRANCHES:
-            raise InvalidField("fork.branches", f"{live} branches decode already; {MAX_BRANCHES} in all")
-        requests = [self._request(ask.prefix + branch.suffix, branch.sampling) for branch in ask.branches]
-        branches = Branches(engine, requests, [branch.thread for branch in ask.branches], self._stream)
-        self._forks.append((branches, self._group.create_task(branches.collect())))
-        return Forked(group=len(self._forks) - 1, prompt_tokens=0)
+        return answer
 
     async def _emit(self, edits: tuple[Mapping[str, Json], ...]) -> EditReply:
         assignment = self._assignment
@@ -268,29 +251,6 @@ class _Desk:
 
     async def _stream(self, chunk: Chunk) -> None:
         await self._port.stream(self._assignment.fencing_token, chunk)
-
-    def _branches(self, group: int) -> Branches:
-        if not 0 <= group < len(self._forks):
-            raise InvalidField("group", f"{group} is not the number of a fork of this program")
-        return self._forks[group][0]
-
-    def _require_engine(self) -> Engine:
-        if self._engine is None:
-            message = "the program asks for text, but its star requires no model (requires: model:NAME)"
-            raise AttemptFailed("no_model", message, retryable=False)
-        return self._engine
-
-    def _request(self, prompt: str, sampling: Sampling) -> GenerationRequest:
-        self._requests += 1
-        return GenerationRequest(
-            id=f"{self._assignment.fencing_token}:{self._requests}",
-            prompt=prompt,
-            max_tokens=sampling.max_tokens,
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            seed=sampling.seed,
-            stop=sampling.stop,
-        )
 
 
 def report_tool(assignment: Assign, outcome: ToolResult | ToolError) -> Report:

@@ -1,13 +1,14 @@
 """Drives a program by hand: answers come from a function of the ask, and a bound on asks stands in for patience."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 from asterism.agents.asks import (
     Answer,
     Ask,
     Branch,
     CancelBranches,
+    Clock,
     Fork,
     Forked,
     Generate,
@@ -16,8 +17,10 @@ from asterism.agents.asks import (
     Program,
     ProgramContext,
     ProgramResult,
+    Reading,
     Sampling,
     Say,
+    prompt_text,
 )
 
 CONTEXT = ProgramContext(constellation="c", star="s", attempt=1, revision=0, model="countdown")
@@ -50,23 +53,36 @@ class ScriptedWriter:
         self.asks.append(ask)
         match ask:
             case Generate():
-                return finished(ask.thread, ask.prompt, self.write(ask.prompt, ask.sampling), ask.sampling)
+                prompt = prompt_text(ask.prompt)
+                return finished(ask.thread, prompt, self.write(prompt, ask.sampling), ask.sampling)
             case Fork():
-                self.groups.append([(ask.prefix, branch) for branch in ask.branches])
-                return Forked(len(self.groups) - 1, len(ask.prefix.split()))
+                prefix = prompt_text(ask.prefix)
+                self.groups.append([(prefix + prompt_text(branch.suffix), branch) for branch in ask.branches])
+                return Forked(len(self.groups) - 1, len(prefix.split()))
             case Join():
-                if not self.groups[ask.group]:
+                group = next((index for index in self._numbers(ask.group) if self.groups[index]), None)
+                if group is None:
                     return None
-                prefix, branch = self.groups[ask.group].pop(0)
-                prompt = prefix + branch.suffix
-                return finished(branch.thread, prompt, self.write(prompt, branch.sampling), branch.sampling)
+                prompt, branch = self.groups[group].pop(0)
+                ended = finished(branch.thread, prompt, self.write(prompt, branch.sampling), branch.sampling)
+                return replace(ended, group=group)
             case CancelBranches():
-                cut, self.groups[ask.group] = self.groups[ask.group], []
-                return tuple(Generated(branch.thread, "", "cancelled", None, 1, 0, 0) for _, branch in cut)
+                return tuple(one for group in self._numbers(ask.group) for one in self._cut(group, ask.threads))
+            case Clock():
+                return Reading(0.0, None)
             case Say():
                 return None
             case _:
                 raise AssertionError(f"no answer to {ask}")
+
+    def _numbers(self, group: int | None) -> Sequence[int]:
+        return range(len(self.groups)) if group is None else [group]
+
+    def _cut(self, group: int, threads: tuple[str, ...]) -> list[Generated]:
+        live = self.groups[group]
+        stopped = [branch.thread for _, branch in live if not threads or branch.thread in threads]
+        self.groups[group] = [(prompt, branch) for prompt, branch in live if branch.thread not in stopped]
+        return [Generated(thread, "", "cancelled", None, 1, 0, 0, group=group) for thread in stopped]
 
 
 def drive(program: Program, answer: Callable[[Ask], Answer], *, most_asks: int = 1_000) -> ProgramResult:

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asterism.agents import markup
-from asterism.agents.asks import Fork, Generate, Json, ProgramFailed, Sampling
+from asterism.agents.asks import Fork, Generate, Json, ProgramFailed, Sampling, prompt_text
 from asterism.agents.countdown import Board, verify
 from asterism.agents.reason_countdown import reason_countdown
 from tests.agents.driver import CONTEXT, ScriptedWriter, Writer, drive
@@ -43,7 +43,7 @@ def test_board_is_solved_by_the_thread_that_won() -> None:
     assert [thread["outcome"] for thread in value["threads"]] == ["refuted", "verified", "cancelled"]
     assert (value["numbers"], value["target"]) == ([3, 4, 6, 8], 24)
     fork = next(ask for ask in writer.asks if isinstance(ask, Fork))
-    assert fork.prefix.endswith("</Outlines>")
+    assert prompt_text(fork.prefix).endswith("</Outlines>")
     assert [branch.suffix for branch in fork.branches][1] == " <Thread> 2 : 4 * 3 = 12 left 6 8 12 :"
 
 
@@ -51,7 +51,9 @@ def test_join_tells_the_model_which_threads_ended_how() -> None:
     _, writer = run(good_model, threads=3)
     tail = writer.asks[-2]
     assert isinstance(tail, Generate)
-    assert "<Thread> 1 : none </Thread> <Thread> 2 : 8 - 6 = 2 , 12 * 2 = 24 </Thread> </Parallel>" in tail.prompt
+    assert "<Thread> 1 : none </Thread> <Thread> 2 : 8 - 6 = 2 , 12 * 2 = 24 </Thread> </Parallel>" in prompt_text(
+        tail.prompt
+    )
 
 
 def test_verified_claim_stands_when_the_join_says_something_false() -> None:
@@ -65,7 +67,7 @@ def test_skip_leaves_out_the_outlines_of_earlier_stars() -> None:
     assert [thread["outline"] for thread in value["threads"]] == ["8 - 3 = 5"]
     assert not value["solved"]
     fork = next(ask for ask in writer.asks if isinstance(ask, Fork))
-    assert fork.prefix.count("<Outline>") == 3
+    assert prompt_text(fork.prefix).count("<Outline>") == 3
 
 
 def test_first_moves_that_the_list_leaves_out_are_added() -> None:

@@ -171,6 +171,7 @@ class TestEngine:
             ("prompt", ""),
             ("prompt", "  \n"),
             ("prompt", "a b c " * 2000),
+            ("max_tokens", -1),
             ("max_tokens", -3),
             ("temperature", -0.1),
             ("temperature", float("nan")),

@@ -33,7 +33,7 @@ PROFILE: Final = WorkerProfile(
     slots=4096,
     models=("countdown",),
     tools=("countdown.search", "noop"),
-    programs=("plan", "plan.next", "reason.countdown", "gather.boards"),
+    programs=("plan", "plan.next", "reason.countdown", "reason.text", "reason.child", "reason.join", "gather.boards"),
 )
 Ended: TypeAlias = "ProgramResult | ProgramFailed"
 

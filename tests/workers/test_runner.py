@@ -94,7 +94,7 @@ async def test_branches_share_their_prefix_and_are_joined_one_after_the_other(
         return ProgramResult(sorted(joined))
 
     assert value_of(await run(make_runner, program)) == [["t1", " one two three"], ["t2", " one two three"]]
-    assert [request.prompt for request in engine.requests] == ["the prefix a", "the prefix b"]
+    assert [request.prompt for request in engine.requests] == [("the prefix", " a"), ("the prefix", " b")]
     assert port.text_of("t1") == port.text_of("t2") == " one two three"
 
 
@@ -248,6 +248,12 @@ async def test_result_nested_too_deep_fails_the_star(make_runner: MakeRunner) ->
         Generate("p", "sampling"),  # type: ignore[arg-type]
         Generate("p", Sampling(max_tokens="many")),  # type: ignore[arg-type]
         Generate("p", Sampling(max_tokens=-1)),
+        Generate("p", Sampling(1, min_p="x")),  # type: ignore[arg-type]
+        Generate("p", Sampling(1, banned=["x"])),  # type: ignore[arg-type]
+        Generate("p", Sampling(1, grammar="x")),  # type: ignore[arg-type]
+        Generate(("p", 1), SHORT),  # type: ignore[arg-type]
+        CancelBranches(None, "why", ("x", 1)),  # type: ignore[arg-type]
+        Join(-1),
         Generate("p", SHORT, thread=""),
         Generate("", SHORT),
         Say("x" * 100_000),

@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import Any, Final, Literal, assert_never
 
@@ -21,25 +20,24 @@ from asterism.agents.asks import (
     Ask,
     CallTool,
     CancelBranches,
+    Clock,
     EditReply,
     Emit,
     Fork,
-    Forked,
     Generate,
     Join,
     Json,
     ProgramContext,
-    Sampling,
     Say,
     ToolError,
 )
 from asterism.agents.countdown import Board, verify
 from asterism.agents.reason_countdown import reason_countdown
 from asterism.orchestrator.core.events import Chunk
-from asterism.workers.branches import Branches
 from asterism.workers.engine.folder import load_folder
-from asterism.workers.engine.seam import Engine, GenerationRequest
+from asterism.workers.engine.seam import Engine
 from asterism.workers.engine.torch_engine import TorchEngine
+from asterism.workers.thread_desk import EngineLoad, ThreadDesk
 from asterism.workers.training.boards import HELD_BACK, HELD_BACK_24, read_boards
 
 THREAD_COUNTS: Final = (1, 4, 16)
@@ -61,11 +59,8 @@ class Attempt:
 class BoardRun:
     """Interprets the asks of one program on an engine, without a worker around it."""
 
-    def __init__(self, engine: Engine, name: str, children: asyncio.TaskGroup) -> None:
-        self._engine = engine
-        self._ids = (f"{name}-{number}" for number in count())
-        self._children = children
-        self._groups: list[Branches] = []
+    def __init__(self, load: EngineLoad, name: str, children: asyncio.TaskGroup) -> None:
+        self._desk = ThreadDesk(load, name, _unseen, children)
 
     async def run(self, inputs: dict[str, Json]) -> dict[str, Any]:
         """The program's result value."""
@@ -81,16 +76,8 @@ class BoardRun:
 
     async def _answer(self, ask: Ask) -> Answer:
         match ask:
-            case Generate():
-                return await self._fork([(ask.thread, ask.prompt, ask.sampling)]).join()
-            case Fork():
-                self._fork([(branch.thread, ask.prefix + branch.suffix, branch.sampling) for branch in ask.branches])
-                # Prefix tokens are counted by the branches, as prompt tokens less cached ones.
-                return Forked(len(self._groups) - 1, 0)
-            case Join():
-                return await self._groups[ask.group].join()
-            case CancelBranches():
-                return await self._groups[ask.group].cancel()
+            case Generate() | Fork() | Join() | CancelBranches() | Clock():
+                return await self._desk.serve(ask)
             case CallTool():
                 return ToolError("unknown_tool", "an evaluation has no tools")
             case Emit():
@@ -100,24 +87,6 @@ class BoardRun:
             case _:
                 assert_never(ask)
 
-    def _fork(self, wanted: Sequence[tuple[str, str, Sampling]]) -> Branches:
-        requests = [
-            GenerationRequest(
-                id=next(self._ids),
-                prompt=prompt,
-                max_tokens=sampling.max_tokens,
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                seed=sampling.seed,
-                stop=sampling.stop,
-            )
-            for _, prompt, sampling in wanted
-        ]
-        branches = Branches(self._engine, requests, [thread for thread, _, _ in wanted], _unseen)
-        self._groups.append(branches)
-        self._children.create_task(branches.collect())
-        return branches
-
 
 async def _unseen(chunk: Chunk) -> None:
     """Nobody watches an evaluation."""
@@ -125,7 +94,7 @@ async def _unseen(chunk: Chunk) -> None:
 
 async def attempt(engine: Engine, name: str, board: Board, effort: dict[str, Json]) -> Attempt:
     async with asyncio.TaskGroup() as children:
-        value = await BoardRun(engine, name, children).run({**board.to_json(), **effort})
+        value = await BoardRun(EngineLoad(engine), name, children).run({**board.to_json(), **effort})
     accounting, expression = value["accounting"], value["expression"]
     return Attempt(
         solved=isinstance(expression, str) and verify(board, expression).is_correct,
