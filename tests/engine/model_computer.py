@@ -112,7 +112,7 @@ def common_blocks(first: Sequence[int], second: Sequence[int]) -> int:
 
 
 class Run:
-    """A scheduler and a model computer; each sequence's salt is in `salts`."""
+    """A scheduler and a model computer; each sequence's salt is in `salts`, three of seven never end by themselves."""
 
     def __init__(self, *, blocks: int, max_sequences: int, context_tokens: int, prefill_tokens: int) -> None:
         self.scheduler = Scheduler(
@@ -136,7 +136,7 @@ class Run:
         sequences = []
         for prompt in prompts:
             name = f"{len(self.salts)}"
-            self.salts[name] = len(self.salts) % 7
+            self.salts[name] = len(self.salts) % 7 - 3
             sequence = BatchSequence(name, list(prompt), max_tokens, priority)
             self.live[name], self.prompts[name], self.keeps[name] = sequence, list(prompt), keep_s
             sequences.append(sequence)

@@ -70,6 +70,16 @@ class TestEngine:
         assert end.finish_reason in {"length", "end"}
         assert end.prompt_tokens + end.tokens <= engine.profile.context_tokens
 
+    async def test_stats_count_requests_and_tokens(self, engine: Engine, collect: Collect) -> None:
+        before = engine.stats()
+        assert (before.num_requests_running, before.generation_tokens) == (0, 0)
+        ends = [end for _, end in (await collect(engine, [ask("a", max_tokens=7), ask("b", "another", 5)])).values()]
+        stats = engine.stats()
+        assert stats.num_requests_running == stats.num_requests_waiting == 0
+        assert stats.generation_tokens == 12
+        assert stats.prefix_cache_queries == sum(end.prompt_tokens for end in ends)
+        assert stats.prefix_cache_hits == sum(end.cached_tokens for end in ends)
+
     async def test_no_tokens_are_wanted(self, engine: Engine, collect: Collect) -> None:
         text, end = (await collect(engine, [ask("a", max_tokens=0)]))["a"]
         assert (text, end.finish_reason, end.tokens, end.error) == ("", "length", 0, None)

@@ -51,6 +51,19 @@ def test_a_branch_that_comes_while_the_prefix_is_computed_waits_for_it() -> None
     assert run.computer.repeated_blocks == 0
 
 
+def test_who_waits_for_a_cancelled_one_takes_over() -> None:
+    run = make(blocks=20, prefill_tokens=10)
+    first = run.submit([distinct(1, 200)])[0]
+    others = run.submit([[*distinct(1, 150), 5], [*distinct(1, 100), 6]])
+    run.step()
+    assert first.computed == 40
+    run.end(first.request_id, is_whole=False)
+    assert run.scheduler.used_blocks == 0
+    run.run()
+    assert [sequence.cached_tokens for sequence in others] == [40, 100]
+    assert run.computer.repeated_blocks == 0
+
+
 def test_who_shares_less_than_a_block_does_not_wait() -> None:
     run = make(prefill_tokens=256)
     sequences = run.submit([[1] * 15 + distinct(number, 20) for number in range(4)])
@@ -121,8 +134,11 @@ def test_the_last_in_rank_gives_way_and_says_the_same_in_the_end() -> None:
         for number, priority in enumerate((0, 5, 0))
     ]
     run.salts = dict.fromkeys(run.salts, NEVER_ENDS)
-    run.run()
+    while sequences[1].request_id in run.live:
+        run.step()
+        assert sequences[1].is_running or sequences[1].generated_tokens == 60, "the first in rank never gives way"
     assert run.scheduler.preemptions > 0
+    run.run()
     assert all(sequence.generated_tokens == 60 for sequence in sequences)
 
 

@@ -8,11 +8,12 @@ from asterism.workers.engine.batch_sequence import BatchSequence
 from asterism.workers.engine.step import BLOCK_TOKENS
 from tests.engine.model_computer import Run
 
-BLOCKS, SEQUENCES, PREFILL = 9, 4, 20
+BLOCKS, SEQUENCES, PREFILL = 9, 4, 5
 CONTEXT = BLOCKS * BLOCK_TOKENS
 """So that a request may need the whole memory."""
 
-segments = st.sampled_from([[1] * 16, [2] * 16, [1, 2, 3] * 7, [3] * 5, [2, 3], [1, 2] * 20, [4]])
+known = st.sampled_from([[1] * 16, [2] * 16, [1, 2, 3] * 7, [3] * 5, [2, 3], [1, 2] * 20, [4]])
+segments = st.one_of(known, st.integers(10, 99).map(lambda token: [token] * 24))
 prompts = st.lists(segments, min_size=1, max_size=3).map(lambda parts: [token for part in parts for token in part])
 suffixes = st.lists(st.integers(0, 3), max_size=20)
 
@@ -34,10 +35,12 @@ class Scheduling(RuleBasedStateMachine):
             sequence.token_ids
             for sequence in self.run.submit([prompt], max_tokens=max_tokens, priority=priority, keep_s=keep_s)
         ]
+        self.compute(1)
 
     @rule(prompt=prompts, branches=st.lists(suffixes, min_size=2, max_size=5))
     def fork(self, prompt: list[int], branches: list[list[int]]) -> None:
-        self.run.submit([prompt + suffix for suffix in branches], max_tokens=8)
+        self.run.submit([prompt + suffix for suffix in branches], max_tokens=30)
+        self.compute(1)
 
     @rule(data=st.data(), suffix=suffixes, priority=st.integers(0, 2))
     def join(self, data: st.DataObject, suffix: list[int], priority: int) -> None:
@@ -45,15 +48,16 @@ class Scheduling(RuleBasedStateMachine):
         text = data.draw(st.sampled_from(self.texts[-8:]))
         self.run.submit([(text + suffix)[: CONTEXT - 10]], max_tokens=5, priority=priority)
 
-    @rule(steps=st.integers(1, 12))
+    @rule(steps=st.sampled_from([1, 2, 3, 5, 20]))
     def compute(self, steps: int) -> None:
         for _ in range(steps):
             self.step()
 
-    @rule(data=st.data())
-    def cancel(self, data: st.DataObject) -> None:
-        if self.run.live:
-            self.run.end(data.draw(st.sampled_from(sorted(self.run.live))), is_whole=False)
+    @rule(data=st.data(), which=st.sampled_from(["running", "live"]))
+    def cancel(self, data: st.DataObject, which: str) -> None:
+        names = sorted(sequence.request_id for sequence in self.running()) if which == "running" else []
+        if names := names or sorted(self.run.live):
+            self.run.end(data.draw(st.sampled_from(names)), is_whole=False)
 
     @rule(seconds=st.integers(1, 4))
     def wait(self, seconds: int) -> None:

@@ -1,5 +1,6 @@
 """The torch engine gives, token by token, what the model gives without a cache, a batch or a neighbour."""
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -8,13 +9,12 @@ import pytest
 import pytest_asyncio
 import torch
 
-from asterism.workers.engine.computer import ComputerFactory, make_computer
 from asterism.workers.engine.decoder import Decoder
 from asterism.workers.engine.errors import InvalidRequest
 from asterism.workers.engine.folder import ModelFolder
-from asterism.workers.engine.seam import GenerationEnd, GenerationRequest, prompt_text
+from asterism.workers.engine.seam import GenerationRequest, prompt_text
 from asterism.workers.engine.torch_engine import TorchEngine
-from asterism.workers.engine.torch_step import TorchStepComputer
+from tests.engine.computers import COMPUTERS, Pace
 from tests.engine.conftest import CHARACTERS, Collect, character_tokenizer, random_decoder
 from tests.engine.reference_sampling import choose
 
@@ -31,15 +31,6 @@ def reference_text(decoder: Decoder, request: GenerationRequest) -> str:
     for _ in range(request.max_tokens):
         token_ids.append(choose(decoder(torch.tensor([token_ids]))[0, -1].tolist(), request, draws))
     return "".join(CHARACTERS[token_id] for token_id in token_ids[len(request.prompt) :])
-
-
-def torch_computer(
-    decoder: Decoder, *, blocks: int, context_tokens: int, os_threads: int, device: str
-) -> TorchStepComputer:
-    return TorchStepComputer(decoder, blocks=blocks, context_tokens=context_tokens, device=torch.device(device))
-
-
-COMPUTERS: dict[str, ComputerFactory] = {"default": make_computer, "torch": torch_computer}
 
 
 @pytest_asyncio.fixture(params=COMPUTERS)
@@ -94,23 +85,23 @@ async def test_a_fork_and_its_join(engine: TorchEngine, tiny_model: ModelFolder,
     assert end.cached_tokens == len(winner.prompt) + len(answers["6"][0]) - 1
 
 
-async def test_requests_that_join_a_running_batch(
-    engine: TorchEngine, tiny_model: ModelFolder, collect: Collect
-) -> None:
+@pytest.mark.parametrize("kind", COMPUTERS)
+async def test_requests_that_join_a_running_batch(tiny_model: ModelFolder, collect: Collect, kind: str) -> None:
     long = replace(SAMPLED, id="long", prompt="this one is there first", max_tokens=120)
     late = [replace(NUCLEUS, id=f"late {n}", prompt=f"this one is late by {n}", seed=n) for n in range(4)]
-    text = ""
-    answers: dict[str, tuple[str, GenerationEnd]] = {}
-    async for event in engine.generate([long]):
-        if isinstance(event, GenerationEnd):
-            break
-        text += event.text
-        if len(text) >= 40 * len(answers):
-            answers |= await collect(engine, late[len(answers) : len(answers) + 2])
-    assert text == reference_text(tiny_model.decoder, long)
-    assert len(answers) == 4
-    for request in late:
-        assert answers[request.id][0] == reference_text(tiny_model.decoder, request)
+    pace = Pace()
+    engine = TorchEngine(tiny_model, max_sequences=5, make_computer=pace.slow(COMPUTERS[kind]))
+    await engine.start()
+    async with asyncio.TaskGroup() as group:
+        calls = [group.create_task(collect(engine, [long]))]
+        for n in range(2):
+            await pace.allow(20)
+            calls.append(group.create_task(collect(engine, late[2 * n : 2 * n + 2])))
+        pace.end()
+    await engine.close()
+    for request in (long, *late):
+        (text,) = (answers[request.id][0] for call in calls if request.id in (answers := call.result()))
+        assert text == reference_text(tiny_model.decoder, request)
 
 
 async def test_the_end_of_text_id_ends_a_request(tiny_model: ModelFolder, collect: Collect) -> None:

@@ -1,5 +1,6 @@
 """What the torch engine does with its KV memory: shares, keeps, gives up and counts it."""
 
+import asyncio
 import threading
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -8,7 +9,6 @@ from dataclasses import replace
 import pytest
 import pytest_asyncio
 from tokenizers import Tokenizer, decoders, models
-from torch import Tensor
 
 from asterism.workers.engine.answer_memo import AnswerMemo
 from asterism.workers.engine.computer import StepComputer, make_computer
@@ -17,8 +17,8 @@ from asterism.workers.engine.errors import InvalidRequest
 from asterism.workers.engine.folder import ModelFolder
 from asterism.workers.engine.metrics import BOUNDS, TokenMeter
 from asterism.workers.engine.seam import GenerationEnd, GenerationRequest
-from asterism.workers.engine.step import Step
 from asterism.workers.engine.torch_engine import TorchEngine
+from tests.engine.computers import COMPUTERS, Pace
 from tests.engine.conftest import Collect, random_decoder
 
 ASK = GenerationRequest(id="a", prompt="once upon a time", max_tokens=40)
@@ -41,14 +41,21 @@ async def small(tiny_model: ModelFolder) -> AsyncIterator[TorchEngine]:
     await engine.close()
 
 
-async def test_a_small_memory_gives_the_same_tokens(roomy: TorchEngine, small: TorchEngine, collect: Collect) -> None:
+@pytest.mark.parametrize("kind", COMPUTERS)
+async def test_a_small_memory_gives_the_same_tokens(tiny_model: ModelFolder, collect: Collect, kind: str) -> None:
     requests = [
         replace(ASK, id=f"{n}", prompt=f"{n} is a story", temperature=0.9, seed=n, max_tokens=60) for n in range(5)
     ]
-    expected = await collect(roomy, requests)
-    answers = await collect(small, requests)
-    assert small.stats().num_preemptions > 0
-    assert {name: text for name, (text, _) in answers.items()} == {name: text for name, (text, _) in expected.items()}
+    texts, preemptions = [], []
+    for blocks in (100, 6):
+        engine = TorchEngine(tiny_model, max_sequences=8, kv_blocks=blocks, make_computer=COMPUTERS[kind])
+        await engine.start()
+        answers = await collect(engine, requests)
+        texts.append({name: text for name, (text, _) in answers.items()})
+        preemptions.append(engine.stats().num_preemptions)
+        await engine.close()
+    assert texts[0] == texts[1]
+    assert preemptions[0] == 0 < preemptions[1]
 
 
 async def test_who_comes_first_by_priority_ends_first(small: TorchEngine, collect: Collect) -> None:
@@ -76,48 +83,26 @@ async def test_a_request_that_can_never_fit_is_refused(small: TorchEngine) -> No
         await anext(events)
 
 
-class PacedComputer:
-    """Waits for a permit before each step."""
-
-    def __init__(self, computer: StepComputer, permits: threading.Semaphore) -> None:
-        self._computer = computer
-        self._permits = permits
-
-    @property
-    def blocks(self) -> int:
-        return self._computer.blocks
-
-    def compute(self, step: Step) -> Tensor:
-        self._permits.acquire()
-        return self._computer.compute(step)
-
-
 async def test_a_cancelled_request_frees_its_blocks_within_two_steps(tiny_model: ModelFolder) -> None:
-    permits = threading.Semaphore(4)
-
-    def make(decoder: Decoder, *, blocks: int, context_tokens: int, os_threads: int, device: str) -> StepComputer:
-        computer = make_computer(
-            decoder, blocks=blocks, context_tokens=context_tokens, os_threads=os_threads, device=device
-        )
-        return PacedComputer(computer, permits)
-
-    engine = TorchEngine(tiny_model, max_sequences=2, kv_blocks=20, make_computer=make)
+    pace = Pace()
+    engine = TorchEngine(tiny_model, max_sequences=2, kv_blocks=20, make_computer=pace.slow(make_computer))
     await engine.start()
     short = replace(ASK, id="short", prompt="9", max_tokens=3)
     async with aclosing(engine.generate([replace(ASK, prompt="long " * 20, max_tokens=90), short])) as events:
-        while not isinstance(event := await anext(events), GenerationEnd):
-            pass
+        pending = asyncio.ensure_future(anext(events))
+        await pace.allow(3)
+        while not isinstance(event := await pending, GenerationEnd):
+            pending = asyncio.ensure_future(anext(events))
         assert event.request_id == "short"
         stats = engine.stats()
-        assert stats.kv_cache_usage == 7 / 20
+        assert (stats.num_steps, stats.kv_cache_usage) == (3, 7 / 20)
         await engine.cancel(["a"])
-        permits.release(2)
+        pace.end()
         while not isinstance(event := await anext(events), GenerationEnd):
             pass
     assert event.finish_reason == "cancelled"
     assert engine.stats().kv_cache_usage == 0
     assert engine.stats().num_steps <= stats.num_steps + 2
-    permits.release(1000)
     await engine.close()
 
 
