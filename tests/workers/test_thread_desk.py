@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from asterism.agents.accounting import Accounting, Limits
 from asterism.agents.asks import (
     Branch,
@@ -37,6 +39,8 @@ from asterism.workers.runner import Runner
 from asterism.workers.step_threads import StepThreads
 from asterism.workers.tools import Toolbox
 from tests.agents.making import VERIFIER, declared
+from tests.agents.making import run as run_in_lockstep
+from tests.agents.test_schedule import write
 from tests.workers.conftest import MakeRunner
 from tests.workers.making import RecordingPort, an_assignment
 
@@ -298,4 +302,27 @@ async def test_prompts_of_siblings_begin_with_the_same_segments(port: RecordingP
     )
     assert first[:-1] == second[:-1]
     assert (first[-1], second[-1]) == ("<Thread> a :", "<Thread> b :")
+    await engine.close()
+
+
+def recited(request: GenerationRequest) -> str:
+    """The model of the schedule tests, which goes by thread and prompt."""
+    prompt = prompt_text(request.prompt)
+    is_thread = "<Thread>" in prompt and "</Parallel>" not in prompt
+    return " " + write("t" if is_thread else "main", prompt, SHORT)
+
+
+@pytest.mark.parametrize("eager", [True, False])
+@pytest.mark.parametrize("at_once", [1, 2, 16])
+async def test_the_same_machine_says_the_same_on_every_engine(
+    port: RecordingPort, tools: Toolbox, eager: bool, at_once: int
+) -> None:
+    reasoning = declared(limits=Limits(at_once=at_once, fork_from=1), eager=eager)
+    by_hand, spent, _ = run_in_lockstep(write, reasoning, VERIFIER)
+    engine = ScriptedEngine(recited)
+    await engine.start()
+    value = value_of(await runner_of(reasoning_program(reasoning), engine, port, tools).run(an_assignment()))
+    assert value["text"].split() == by_hand.text.split()
+    for part in ("total_tokens", "critical_path_tokens", "threads_forked", "joins"):
+        assert value["accounting"][part] == getattr(spent, part)
     await engine.close()
