@@ -100,7 +100,7 @@ $(PEERS)/bin/python: | $(VENV)/bin/python
 # transformers and torch in the versions that ours is tested with; llama.cpp is built for this machine, some ten minutes.
 $(PEERS)/.installed: $(PEERS)/bin/python $(CONSTRAINTS)
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) torch transformers accelerate
-	CMAKE_ARGS='-DGGML_NATIVE=ON -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TOOLS=OFF' \
+	CMAKE_ARGS='-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF' \
 		$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) llama-cpp-python gguf
 	@touch $@
 

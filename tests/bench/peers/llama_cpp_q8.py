@@ -82,7 +82,9 @@ def gguf_name(name: str) -> str:
 class Runner:
     """One context, whose sequences are the rows of a batch."""
 
-    def __init__(self, path: Path, task: Task, context: int) -> None:
+    def __init__(self, path: Path, task: Task, context: int, *, shares: bool) -> None:
+        """A cache that `shares` holds all sequences in one buffer: a fork copies references, but attention reads the
+        whole buffer for each of them. The other kind has a buffer a sequence."""
         llama_cpp.llama_log_set(_SILENT, ctypes.c_void_p(0))
         self._model = llama_cpp.llama_model_load_from_file(str(path).encode(), llama_cpp.llama_model_default_params())
         options = llama_cpp.llama_context_default_params()
@@ -90,8 +92,7 @@ class Runner:
         options.n_batch = options.n_ubatch = STEP_TOKENS
         options.n_seq_max = task.max_batch
         options.n_threads = options.n_threads_batch = task.os_threads
-        # One cache for all, in which a fork is a copy of references.
-        options.kv_unified = True
+        options.kv_unified = shares
         self._context = llama_cpp.llama_init_from_model(self._model, options)
         if not self._context:
             raise SystemExit("llama.cpp made no context")
@@ -150,9 +151,10 @@ def main() -> None:
     task = Task.read()
     plan = task.plan
     longest = max(plan["prompt_tokens"] + plan["long_tokens"], plan["fork_prefix"] + 1 + plan["fork_tokens"])
-    runner = Runner(write_gguf(task.folder), task, longest)
+    path = write_gguf(task.folder)
+    apart, shared = (Runner(path, task, longest, shares=shares) for shares in (False, True))
     config = json.loads((task.folder / "config.json").read_text(encoding="utf-8"))
-    measure(f"llama.cpp Q8_0 ({llama_cpp.__version__})", task, config["vocab_size"], runner.answer, runner.fork)
+    measure(f"llama.cpp Q8_0 ({llama_cpp.__version__})", task, config["vocab_size"], apart.answer, shared.fork)
 
 
 if __name__ == "__main__":
