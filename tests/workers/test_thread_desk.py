@@ -278,7 +278,8 @@ async def test_a_reasoning_program_runs_on_an_engine_and_leaves_nothing_behind(
     assert value["text"].split() == (LIST + " <Thread> b : won </Thread> </Parallel> so").split()
     accounting = value["accounting"]
     assert accounting["threads_cancelled"] == 1
-    assert accounting["total_tokens"] < 1_000
+    # How far `a` came depends on the time that checking `b` takes; to its limit it did not go.
+    assert accounting["total_tokens"] < reasoning.limits.tokens_a_thread
     assert accounting["cached_tokens"] > 0
     assert accounting["wall_s"] > 0
     assert {chunk.thread for _, chunk in port.chunks} == {"main", "t1", "t2"}
