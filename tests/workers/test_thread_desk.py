@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -102,13 +103,17 @@ async def test_threads_are_cancelled_by_name_and_the_others_go_on(
     assert value_of(report) == [[["a", "cancelled"], ["c", "cancelled"]], "b"]
 
 
-async def run_paced(runner: Runner, engine: ScriptedEngine, *, requests: int) -> Report:
-    """Lets the engine go once it has so many requests."""
+async def run_paced(
+    runner: Runner, engine: ScriptedEngine, *, requests: int, begins_after: threading.Event | None = None
+) -> Report:
+    """Lets the engine go once it has so many requests, and the program has said so."""
     async with asyncio.TaskGroup() as group:
         running = group.create_task(runner.run(an_assignment()))
         while len(engine.requests) < requests:
             # The program's own steps run in an OS thread.
             await asyncio.get_running_loop().run_in_executor(None, lambda: None)
+        if begins_after is not None:
+            await asyncio.to_thread(begins_after.wait)
         while not running.done():
             await engine.allow(1)
             await asyncio.get_running_loop().run_in_executor(None, lambda: None)
@@ -189,10 +194,13 @@ async def test_a_prompt_without_room_behind_it_ends_as_one_that_is_used_up(make_
 
 
 async def test_clock_shows_free_slots(paced_engine: ScriptedEngine, port: RecordingPort, tools: Toolbox) -> None:
+    has_read = threading.Event()
+
     def program(inputs: Inputs, context: ProgramContext) -> Steps:
         before = yield Clock()
         yield Fork("say", (Branch("a", " 1", SHORT), Branch("b", " 1", SHORT)))
         between = yield Clock()
+        has_read.set()
         while (yield Join()) is not None:
             pass
         after = yield Clock()
@@ -201,7 +209,8 @@ async def test_clock_shows_free_slots(paced_engine: ScriptedEngine, port: Record
         assert before.at_s <= between.at_s <= after.at_s  # type: ignore[attr-defined]
         return ProgramResult([reading.free_slots for reading in shown])  # type: ignore[attr-defined]
 
-    report = await run_paced(runner_of(program, paced_engine, port, tools), paced_engine, requests=2)
+    runner = runner_of(program, paced_engine, port, tools)
+    report = await run_paced(runner, paced_engine, requests=2, begins_after=has_read)
     assert value_of(report) == [16, 14, 16]
 
 
