@@ -12,6 +12,8 @@ BIN := $(VENV)/bin
 CONSTRAINTS := deploy/constraints-cpu.txt
 # Where the tests look for the wheel that ours must be able to lie beside.
 BESIDE := build/beside
+# Where the engines are that `asterism bench engine` can be compared with.
+PEERS := build/peers
 REQUEST ?= deploy/requests/boards.txt
 WORKERS ?= 3
 JOBS ?= 2
@@ -19,7 +21,8 @@ MINUTES ?= 60
 # More options of the training, such as --bfloat16 --compiled; see its --help.
 TRAIN ?=
 
-.PHONY: help run test venv dev lint types imports unit format proto schema train train-apr evaluate bench faults mutation clean
+.PHONY: help run test venv dev lint types imports unit format proto schema train train-apr evaluate bench bench-gpu \
+	compare peers faults mutation clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -86,6 +89,25 @@ evaluate: venv ## measure the shipped model on held-back boards
 
 bench: dev ## the overhead of an empty star
 	$(BIN)/python -m tests.bench.overhead
+
+bench-gpu: dev ## the engine's table on a GPU, beside transformers; needs one
+	$(BIN)/python -m tests.bench.gpu_table
+
+compare: venv peers ## measure the engine on this machine, beside transformers and llama.cpp
+	$(BIN)/asterism bench engine --peer '$(PEERS)/bin/python tests/bench/peers/transformers_batching.py' \
+		--peer '$(PEERS)/bin/python tests/bench/peers/llama_cpp_q8.py'
+
+peers: $(PEERS)/.installed ## install other engines to compare with, in an environment of their own
+
+$(PEERS)/bin/python: | $(VENV)/bin/python
+	$(PYTHON) -m venv $(PEERS)
+
+# transformers and torch in the versions that ours is tested with; llama.cpp is built for this machine, some ten minutes.
+$(PEERS)/.installed: $(PEERS)/bin/python $(CONSTRAINTS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) torch transformers accelerate
+	CMAKE_ARGS='-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF' \
+		$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) llama-cpp-python gguf
+	@touch $@
 
 faults: dev ## hundreds of seeds of the fault simulation
 	ASTERISM_SIM_SEEDS=300 $(BIN)/python -m pytest -q -n $(JOBS) --timeout 900 tests/sim

@@ -7,9 +7,11 @@ from typing import Final
 
 from asterism.agents.asks import FinishReason
 from asterism.agents.policies import Standing
-from asterism.agents.reasoning import Judgement, ThreadReport
+from asterism.agents.reasoning import Judgement, Reasoning, ThreadReport
 from asterism.agents.scheme import Opening, Place, glued
 
+ROOT: Final = "main"
+"""The id of the parent's own text."""
 SEED_STEP: Final = 7919
 """Between the seeds of one thread's requests: a prime, so that the sums with content hashes do not meet by rule."""
 
@@ -143,6 +145,26 @@ class Node:
             score=judgement.score,
             brief=judgement.brief,
         )
+
+
+def root_of(declared: Reasoning, context: tuple[str, ...], *, content: str, may_fork: bool) -> Node:
+    """The parent of all; where nothing may be forked, the list is not even begun in its name."""
+    opens_with = declared.opens_with
+    if not may_fork and declared.scheme.block_opens in opens_with:
+        opens_with = declared.scheme.sequential_opens
+    return Node(
+        name=ROOT,
+        depth=0,
+        entry="",
+        opening=Opening("", ""),
+        context=context,
+        shared=0,
+        left=declared.limits.tokens_parent,
+        path=0,
+        seed=seed_of(content, declared.sampling.seed) if content else declared.sampling.seed,
+        may_fork=may_fork,
+        said=[opens_with] if opens_with else [],
+    )
 
 
 def seed_of(content: str, seed: int) -> int:

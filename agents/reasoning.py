@@ -149,7 +149,7 @@ class Reasoned:
     text: str
     """All of the parent's text behind the prompt, as it stood at the end."""
     tail: str
-    """What it decoded after the last join; all that it decoded when there was none."""
+    """What stands behind the last join; all of its text when there was none."""
     finish_reason: FinishReason
     stop: str | None
     threads: tuple[ThreadReport, ...]

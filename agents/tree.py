@@ -15,7 +15,7 @@ from typing import Final, assert_never
 from asterism.agents.accounting import Accounting
 from asterism.agents.asks import Fork, Generated, Prompt, segments_of
 from asterism.agents.lists import cut_to_last_entry, read_block
-from asterism.agents.nodes import Block, Entry, Node, NodeState, seed_of
+from asterism.agents.nodes import Block, Entry, Node, NodeState, root_of
 from asterism.agents.nursery import Nursery
 from asterism.agents.policies import Best, Decision, FirstVerified, Vote, decide
 from asterism.agents.reasoning import Ended, Judgement, Leaving, Reasoned, Reasoning, Task, ThreadReport
@@ -24,7 +24,6 @@ from asterism.agents.scheme import Opening, Place, cut_at
 from asterism.agents.traffic import Traffic
 
 MAX_FALLBACKS: Final = 2
-ROOT: Final = "main"
 
 
 class Tree:
@@ -47,12 +46,14 @@ class Tree:
         self._task = task
         self._spent = accounting
         self._traffic = Traffic(declared, accounting, slots)
-        self._may_fork = declared.limits.depth > 0 and slots >= declared.limits.fork_from
+        may_fork = declared.limits.depth > 0 and slots >= declared.limits.fork_from
         self._nursery = Nursery(declared, task, accounting, self._traffic)
         self._ends = 0
         self._leaving: Leaving | None = None
         self._is_incremental = declared.incremental
-        self._root = self._new_root(prompt, content)
+        if not may_fork and declared.scheme.block_opens in declared.opens_with:
+            accounting.fallbacks += 1
+        self._root = root_of(declared, segments_of(prompt), content=content, may_fork=may_fork)
         if given:
             self._open_given(given)
         else:
@@ -388,24 +389,3 @@ class Tree:
         if node.block is not None:
             node.block.is_computing = False
             self._settle(node)
-
-    def _new_root(self, prompt: Prompt, content: str) -> Node:
-        """The parent's text; where too few may decode at once, or none below it, its list is not even begun."""
-        declared = self._declared
-        opens_with = declared.opens_with
-        if not self._may_fork and self._scheme.block_opens in opens_with:
-            self._spent.fallbacks += 1
-            opens_with = self._scheme.sequential_opens
-        return Node(
-            name=ROOT,
-            depth=0,
-            entry="",
-            opening=Opening("", ""),
-            context=segments_of(prompt),
-            shared=0,
-            left=self._limits.tokens_parent,
-            path=0,
-            seed=seed_of(content, declared.sampling.seed) if content else declared.sampling.seed,
-            may_fork=self._may_fork,
-            said=[opens_with] if opens_with else [],
-        )

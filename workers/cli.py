@@ -1,4 +1,4 @@
-"""`asterism work`: light to import; what a worker needs is imported when it runs."""
+"""`asterism work` and `asterism bench`: light to import; what they need is imported when they run."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -71,3 +71,51 @@ def work(
     )
     configure_logs(log_level.value, log_format.value)
     asyncio.run(run_worker(settings))
+
+
+bench = typer.Typer(help="Measure this machine.", no_args_is_help=True)
+
+
+class _Model(StrEnum):
+    small = "5M"
+    middle = "50M"
+    large = "150M"
+
+
+class _Output(StrEnum):
+    text = "text"
+    json = "json"
+
+
+@bench.callback()
+def _bench() -> None:
+    """Measure this machine."""
+
+
+@bench.command("engine")
+def bench_engine(
+    model: Annotated[list[_Model] | None, typer.Option(help="A size (repeat it).  [default: all]")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="OS threads of an engine.  [default: the cores]")] = None,
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="Rounds of a case; the best one counts.")] = 3,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COMMAND", help="A program that measures another engine (repeat it); see `make peers`."),
+    ] = None,
+    output: Annotated[_Output, typer.Option(help="For people, or for programs.")] = _Output.text,
+) -> None:
+    """Measure the engine on random weights: decoding by batch, a fork with and without sharing, admission."""
+    import asyncio
+    import os
+
+    from asterism.workers.bench.cases import Plan
+    from asterism.workers.bench.engine import bench_engine as action
+
+    asyncio.run(
+        action(
+            [each.value for each in model or _Model],
+            os_threads=threads or os.cpu_count() or 1,
+            plan=Plan(rounds=rounds),
+            peers=peer or (),
+            as_json=output is _Output.json,
+        )
+    )

@@ -9,6 +9,7 @@ from typing import Final, TypeAlias, assert_never
 from asterism.agents.asks import (
     CancelBranches,
     Clock,
+    FinishReason,
     Fork,
     Forked,
     Generate,
@@ -29,6 +30,7 @@ from asterism.workers.engine.seam import (
     GenerationEnd,
     GenerationRequest,
     Grammar,
+    prompt_text,
 )
 
 StreamChunk: TypeAlias = Callable[[Chunk], Awaitable[None]]
@@ -173,13 +175,13 @@ class ThreadDesk:
             async with aclosing(self._engine.generate(requests)) as events:
                 await self._take(events)
         except InvalidRequest as refusal:
-            if refusal.field == "prompt" and all("".join(prompt_of(request)).strip() for request in requests):
-                # No room behind the prompt: as when the context is used up in mid-text, and no fault of the program.
-                for request_id, thread in threads.items():
-                    if request_id in self._live:
-                        self._end(request_id, Generated(thread.name, "", "length", None, 0, 0, 0, group=group))
-            else:
+            reason = _bearable(refusal, requests)
+            if reason is None:
                 self._refusals[group] = refusal
+            else:
+                for request_id in [request_id for request_id in threads if request_id in self._live]:
+                    thread = threads[request_id]
+                    self._end(request_id, Generated(thread.name, "", reason, None, 0, 0, 0, group=group))
         except AsterismError as refusal:
             self._refusals[group] = refusal
         finally:
@@ -244,9 +246,17 @@ class ThreadDesk:
         )
 
 
-def prompt_of(request: GenerationRequest) -> tuple[str, ...]:
-    """The segments of a request's prompt."""
-    return segments_of(request.prompt)
+def _bearable(refusal: InvalidRequest, requests: Sequence[GenerationRequest]) -> FinishReason | None:
+    """How texts end that were refused by no fault of the program; None for those that it asked for wrongly."""
+    if any(not prompt_text(request.prompt).strip() for request in requests):
+        return None
+    if refusal.field == "prompt":
+        # No room behind it: as when the context is used up in the middle of a text.
+        return "length"
+    if all(request.max_tokens == 0 for request in requests):
+        # Not every server computes a prompt for nothing; whoever asks only hopes to save time.
+        return "error"
+    return None
 
 
 def _is_cut(ended: Generated, keys: set[tuple[int, str]]) -> bool:

@@ -12,6 +12,9 @@ def watch(
     after: Annotated[
         int, typer.Option("--after", min=0, help="With --output json: only what came after this record.")
     ] = 0,
+    star: Annotated[
+        str | None, typer.Option("--star", help="Show the reasoning threads of this star, side by side.")
+    ] = None,
     address: Address = None,
     token_file: TokenFile = None,
     output: OutputFormat = Output.TEXT,
@@ -19,4 +22,4 @@ def watch(
     """Follow a request to its end and print its answer. With JSON: one line for each record and piece of text."""
     from asterism.protocol.commands.actions import watch as action
 
-    action.watch(constellation, after, address, token_file, output)
+    action.watch(constellation, after, star, address, token_file, output)

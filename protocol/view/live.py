@@ -16,6 +16,7 @@ from asterism.orchestrator.core.records import ConstellationRecord
 from asterism.orchestrator.core.star import StarState
 from asterism.protocol.view.progress import Progress, StarRow
 from asterism.protocol.view.style import REQUEST_STYLES, STATE_STYLES
+from asterism.protocol.view.threads import threads_frame
 from asterism.protocol.view.wording import count, one_line, seconds, tail
 
 _NEWS: Final = 3
@@ -27,8 +28,10 @@ _AROUND: Final = 7
 class LiveView:
     """Follows one request in a terminal. Use it as a context manager; `refresh` draws a frame."""
 
-    def __init__(self, console: Console, progress: Progress) -> None:
+    def __init__(self, console: Console, progress: Progress, star: StarId | None = None) -> None:
+        """With `star`, frames show the reasoning threads of that star side by side."""
         self._progress = progress
+        self._star = star
         self._behind_s: float | None = None
         """This machine's clock minus the orchestrator's, at most: the smallest difference seen."""
         self._live = Live(self, console=console, auto_refresh=False, vertical_overflow="crop")
@@ -60,7 +63,11 @@ class LiveView:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         now = time.time() - (self._behind_s or 0.0)
-        yield frame(self._progress, now, width=console.width, height=console.height)
+        row = None if self._star is None else self._progress.stars.get(self._star)
+        if row is not None:
+            yield threads_frame(row, now, width=console.width, height=console.height - 1)
+        else:
+            yield frame(self._progress, now, width=console.width, height=console.height)
 
 
 def frame(progress: Progress, now: float, *, width: int, height: int) -> RenderableType:

@@ -15,7 +15,9 @@ HEAVY: Final = ("aiosqlite", "alembic", "networkx", "numpy", "pydantic", "sqlalc
 
 
 def _sources() -> list[Path]:
-    found = [path for folder in (*ROOMS, "tests") for path in (ROOT / folder).rglob("*.py")]
+    found = [
+        path for folder in (*ROOMS, "tests") for end in ("py", "c", "h") for path in (ROOT / folder).rglob(f"*.{end}")
+    ]
     return [path for path in found if "_pb2" not in path.name]
 
 

@@ -13,6 +13,7 @@ from asterism.orchestrator.core.star import StarState
 from asterism.protocol.view.live import frame
 from asterism.protocol.view.plain import PlainView
 from asterism.protocol.view.progress import Progress
+from asterism.protocol.view.threads import threads_frame
 from asterism.protocol.view.wording import one_line, seconds, tail
 from tests.cli.stories import ID, START, edits, lease, line, star, story
 
@@ -122,3 +123,40 @@ def test_records_of_unknown_stars_change_nothing() -> None:
     assert progress.apply(lease(3, 0.1, "ghost", "w1")) is None
     assert progress.apply(edits(4, 0.2, 2, "star:plan", line("ghost", "phantom"))) is not None
     assert list(progress.stars) == [StarId("plan")]
+
+
+def threads_drawn(texts: dict[str, str], *, width: int, height: int) -> list[str]:
+    progress = after(7)
+    progress.hear(StarId("b01-a"), 1, [Chunk(name, text, 1) for name, text in texts.items()])
+    console = Console(file=io.StringIO(), width=width, height=height, no_color=True)
+    row = progress.stars[StarId("b01-a")]
+    with console.capture() as capture:
+        console.print(threads_frame(row, START + 1, width=width, height=height))
+    return capture.get().splitlines()
+
+
+def test_threads_stand_side_by_side_in_the_order_of_their_numbers() -> None:
+    texts = {name: f"this is {name}" for name in ("t10", "t2", "t1", "t2.1")}
+    head, *lines = threads_drawn(texts, width=120, height=8)
+    assert "b01-a" in head
+    assert "4 threads" in head
+    assert [word for line in lines for word in line.split() if word.startswith("t") and word != "this"] == [
+        *("t1", "t1", "t2", "t2", "t2.1", "t2.1"),
+        *("t10", "t10"),
+    ]
+
+
+@pytest.mark.parametrize(("width", "height"), [(20, 3), (80, 4), (120, 24), (300, 5)])
+def test_many_threads_that_say_much_never_leave_the_screen(width: int, height: int) -> None:
+    lines = threads_drawn({f"t{number}": "word " * 500 for number in range(64)}, width=width, height=height)
+    assert len(lines) <= height
+    assert all(len(line) <= width for line in lines)
+    assert lines[-1].startswith("…") or len(lines) > 2
+
+
+def test_named_star_speaks_in_plain_lines_too() -> None:
+    stream = io.StringIO()
+    view = PlainView(stream, after(7), star=StarId("b01-a"))
+    view.hear(StarId("b01-a"), 1, [Chunk("t1", "1 + 2\x1b[2J", 3), Chunk("t2", "", 1)])
+    view.hear(StarId("b01-b"), 1, [Chunk("t1", "unseen", 1)])
+    assert stream.getvalue() == "t1: 1 + 2 [2J\n"

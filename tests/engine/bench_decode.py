@@ -8,7 +8,8 @@ import time
 
 import torch
 
-from asterism.workers.engine.decoder import Decoder, DecoderConfig
+from asterism.workers.engine.config import DecoderConfig
+from asterism.workers.engine.decoder import Decoder
 from asterism.workers.engine.folder import ModelFolder
 from asterism.workers.engine.seam import GenerationRequest
 from asterism.workers.engine.torch_engine import TorchEngine

@@ -8,7 +8,8 @@ import pytest
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
-from asterism.workers.engine.decoder import Decoder, DecoderConfig
+from asterism.workers.engine.config import DecoderConfig
+from asterism.workers.engine.decoder import Decoder, RMSNorm
 from asterism.workers.engine.folder import ModelFolder
 from asterism.workers.engine.seam import Engine, GenerationChunk, GenerationEnd, GenerationRequest
 
@@ -43,8 +44,17 @@ def random_decoder(seed: int, **changes: Any) -> Decoder:
         with torch.no_grad():
             for parameter in decoder.parameters():
                 # Far from the usual 0.02, so that the likeliest token changes from step to step.
-                parameter.normal_(1.0 if parameter.dim() == 1 else 0.0, 0.35)
+                parameter.normal_(0.0, 0.35)
+            for norm in decoder.modules():
+                if isinstance(norm, RMSNorm):
+                    norm.weight.add_(1.0)
     return decoder.eval()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_os_thread() -> None:
+    """What is computed here is too small to share, and on a busy machine threads of one operation wait for another."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -1,49 +1,94 @@
-"""A decoder of the Llama family written for reading: one position, one head at a time, no cache, float32.
+"""A decoder of the Llama, Qwen2, Qwen3 and Mistral families written for reading: one position, one head at a time.
 
-Shares no code with the engine but the weights' names. Sources: Touvron et al. 2023 (the layout), Su et al. 2021
-(rotary positions as complex factors), Ainslie et al. 2023 (query heads in groups), Shazeer 2020 (SwiGLU).
+No cache, float32. Shares no code with the engine but the config and the weights' names. Sources: Touvron et al. 2023
+(the layout), Su et al. 2021 (rotary positions as complex factors), Ainslie et al. 2023 (query heads in groups),
+Shazeer 2020 (SwiGLU), Qwen3 report 2025 (norms of queries and keys), Jiang et al. 2023 (the window), and for longer
+contexts Chen et al. 2023 (linear), Llama Team 2024 (section 3.4.3) and Peng et al. 2023 (YaRN).
 """
 
 import math
-import random
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from asterism.workers.engine.decoder import DecoderConfig
-from asterism.workers.engine.seam import GenerationRequest
+from asterism.workers.engine.config import DecoderConfig
+from asterism.workers.engine.rope import LinearScaling, Llama3Scaling, YarnScaling
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return x / math.sqrt(float((x * x).mean()) + eps) * weight
 
 
-def rotated(x: Tensor, position: int, theta: float) -> Tensor:
-    """Dimensions i and i + half are one complex number, turned by position * theta^(-2i / size)."""
+def frequency(config: DecoderConfig, pair: int) -> float:
+    """Radians that dimensions `pair` and `pair` + half turn from one position to the next."""
+    scaling, size = config.rope_scaling, config.head_dim
+    plain = math.pow(config.rope_theta, -2 * pair / size)
+    if scaling is None:
+        return plain
+    stretched = plain / scaling.factor
+    if isinstance(scaling, LinearScaling):
+        return stretched
+    if isinstance(scaling, Llama3Scaling):
+        wavelength = 2 * math.pi / plain
+        if wavelength > scaling.original_context / scaling.low_frequency:
+            return stretched
+        if wavelength < scaling.original_context / scaling.high_frequency:
+            return plain
+        smooth = scaling.original_context / wavelength - scaling.low_frequency
+        smooth /= scaling.high_frequency - scaling.low_frequency
+        return (1 - smooth) * stretched + smooth * plain
+    # Which pair turns so many times within the original context: plain * context = 2 pi * turns, solved for the pair.
+    first, last = (
+        size / 2 * math.log(scaling.original_context / (2 * math.pi * turns), config.rope_theta)
+        for turns in (scaling.beta_fast, scaling.beta_slow)
+    )
+    if scaling.is_truncated:
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, size - 1)
+    ramp = min(1.0, max(0.0, (pair - first) / (last - first or 0.001)))
+    return ramp * stretched + (1 - ramp) * plain
+
+
+def rotated(config: DecoderConfig, x: Tensor, position: int) -> Tensor:
+    """Dimensions i and i + half are one complex number, turned by position * frequency."""
     half = len(x) // 2
-    angles = torch.tensor([position * theta ** (-2 * i / len(x)) for i in range(half)])
-    turned = torch.complex(x[:half], x[half:]) * torch.polar(torch.ones(half), angles)
+    scaling = config.rope_scaling
+    length = scaling.attention_factor if isinstance(scaling, YarnScaling) else 1.0
+    angles = torch.tensor([position * frequency(config, pair) for pair in range(half)])
+    turned = torch.complex(x[:half], x[half:]) * torch.polar(torch.full((half,), length), angles)
     return torch.cat((turned.real, turned.imag))
+
+
+def projected(weights: Mapping[str, Tensor], name: str, x: Tensor) -> Tensor:
+    """`x` through the matrix of that name, and its bias where there is one."""
+    y = weights[f"{name}.weight"] @ x
+    return y + weights[f"{name}.bias"] if f"{name}.bias" in weights else y
 
 
 def attend(config: DecoderConfig, weights: Mapping[str, Tensor], name: str, normed: list[Tensor]) -> list[Tensor]:
     size, group = config.head_dim, config.num_attention_heads // config.num_key_value_heads
 
-    def heads(projection: str, x: Tensor) -> list[Tensor]:
-        return list(torch.split(weights[f"{name}.{projection}.weight"] @ x, size))
+    def heads(kind: str, x: Tensor, at: int) -> list[Tensor]:
+        """The heads' parts of a projection; those of queries and keys normed and turned."""
+        parts = list(torch.split(projected(weights, f"{name}.{kind}_proj", x), size))
+        if kind != "v" and config.qk_norm:
+            parts = [rms_norm(part, weights[f"{name}.{kind}_norm.weight"], config.rms_norm_eps) for part in parts]
+        return parts if kind == "v" else [rotated(config, part, at) for part in parts]
 
-    keys = [[rotated(k, at, config.rope_theta) for k in heads("k_proj", x)] for at, x in enumerate(normed)]
-    values = [heads("v_proj", x) for x in normed]
+    keys = [heads("k", x, at) for at, x in enumerate(normed)]
+    values = [heads("v", x, at) for at, x in enumerate(normed)]
     mixed = []
     for at, x in enumerate(normed):
+        first = 0 if config.sliding_window is None else max(0, at + 1 - config.sliding_window)
+        seen = range(first, at + 1)
         outputs = []
-        for head, q in enumerate(heads("q_proj", x)):
-            query = rotated(q, at, config.rope_theta)
-            scores = torch.stack([query @ keys[before][head // group] / math.sqrt(size) for before in range(at + 1)])
+        for head, query in enumerate(heads("q", x, at)):
+            scores = torch.stack([query @ keys[before][head // group] / math.sqrt(size) for before in seen])
             shares = torch.softmax(scores, dim=0)
-            outputs.append(torch.stack([shares[b] * values[b][head // group] for b in range(at + 1)]).sum(dim=0))
-        mixed.append(weights[f"{name}.o_proj.weight"] @ torch.cat(outputs))
+            parts = [share * values[before][head // group] for share, before in zip(shares, seen, strict=True)]
+            outputs.append(torch.stack(parts).sum(dim=0))
+        mixed.append(projected(weights, f"{name}.o_proj", torch.cat(outputs)))
     return mixed
 
 
@@ -58,30 +103,7 @@ def all_logits(config: DecoderConfig, weights: Mapping[str, Tensor], token_ids: 
         norm = weights[f"{name}.post_attention_layernorm.weight"]
         for at, x in enumerate(states):
             y = rms_norm(x, norm, config.rms_norm_eps)
-            gate, up = weights[f"{name}.mlp.gate_proj.weight"] @ y, weights[f"{name}.mlp.up_proj.weight"] @ y
-            states[at] = x + weights[f"{name}.mlp.down_proj.weight"] @ (gate * torch.sigmoid(gate) * up)
+            gate, up = projected(weights, f"{name}.mlp.gate_proj", y), projected(weights, f"{name}.mlp.up_proj", y)
+            states[at] = x + projected(weights, f"{name}.mlp.down_proj", gate * torch.sigmoid(gate) * up)
     norm = weights["model.norm.weight"]
     return torch.stack([weights["lm_head.weight"] @ rms_norm(x, norm, config.rms_norm_eps) for x in states])
-
-
-def choose(logits: Tensor, request: GenerationRequest, draws: random.Random) -> int:
-    """Greedy, or the token in whose share of the nucleus the next draw falls."""
-    if request.temperature == 0:
-        return int(logits.argmax())
-    shares = torch.softmax(logits.double() / request.temperature, dim=-1).tolist()
-    order = list(range(len(shares)))
-    if request.top_p < 1:
-        order.sort(key=lambda token_id: -shares[token_id])
-        nucleus, reached = [], 0.0
-        for token_id in order:
-            nucleus.append(token_id)
-            reached += shares[token_id]
-            if reached > request.top_p:
-                break
-        order = nucleus
-    point = draws.random() * sum(shares[token_id] for token_id in order)
-    for token_id in order:
-        point -= shares[token_id]
-        if point < 0:
-            return token_id
-    return order[-1]

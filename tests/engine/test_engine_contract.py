@@ -1,4 +1,4 @@
-"""What every engine promises; each test runs against the scripted and the torch engine."""
+"""What every engine promises; each test runs against the scripted engine, the torch engine, and both behind HTTP."""
 
 import asyncio
 import random
@@ -12,8 +12,10 @@ import pytest_asyncio
 
 from asterism.workers.engine.errors import EngineClosed, InvalidRequest
 from asterism.workers.engine.folder import ModelFolder
+from asterism.workers.engine.http_engine import HttpEngine
+from asterism.workers.engine.http_server import serving
 from asterism.workers.engine.scripted import ScriptedEngine
-from asterism.workers.engine.seam import Engine, GenerationChunk, GenerationEnd, GenerationRequest
+from asterism.workers.engine.seam import Engine, GenerationChunk, GenerationEnd, GenerationRequest, Grammar
 from asterism.workers.engine.torch_engine import TorchEngine
 from tests.engine.conftest import Collect
 
@@ -36,12 +38,20 @@ def make(kind: str, model: ModelFolder) -> Engine:
     return TorchEngine(model, max_sequences=MAX_SEQUENCES)
 
 
-@pytest_asyncio.fixture(params=["scripted", "torch"])
+@pytest_asyncio.fixture(params=["scripted", "torch", "http to scripted", "http to torch"])
 async def engine(request: pytest.FixtureRequest, tiny_model: ModelFolder) -> AsyncIterator[Engine]:
-    engine = make(request.param, tiny_model)
-    await engine.start()
-    yield engine
-    await engine.close()
+    kind: str = request.param
+    behind = make(kind.removeprefix("http to "), tiny_model)
+    await behind.start()
+    if not kind.startswith("http"):
+        yield behind
+    else:
+        async with serving(behind) as url:
+            engine = HttpEngine(url, max_sequences=MAX_SEQUENCES)
+            await engine.start()
+            yield engine
+            await engine.close()
+    await behind.close()
 
 
 def ask(request_id: str, prompt: str = "once upon a time", max_tokens: int = 24) -> GenerationRequest:
@@ -59,6 +69,34 @@ class TestEngine:
         _, end = (await collect(engine, [ask("a", max_tokens=10_000)]))["a"]
         assert end.finish_reason in {"length", "end"}
         assert end.prompt_tokens + end.tokens <= engine.profile.context_tokens
+
+    async def test_stats_count_requests_and_tokens(self, engine: Engine, collect: Collect) -> None:
+        before = engine.stats()
+        assert (before.num_requests_running, before.generation_tokens) == (0, 0)
+        ends = [end for _, end in (await collect(engine, [ask("a", max_tokens=7), ask("b", "another", 5)])).values()]
+        stats = engine.stats()
+        assert stats.num_requests_running == stats.num_requests_waiting == 0
+        assert stats.generation_tokens == 12
+        assert stats.prefix_cache_queries == sum(end.prompt_tokens for end in ends)
+        assert stats.prefix_cache_hits == sum(end.cached_tokens for end in ends)
+
+    async def test_no_tokens_are_wanted(self, engine: Engine, collect: Collect) -> None:
+        text, end = (await collect(engine, [ask("a", max_tokens=0)]))["a"]
+        assert (text, end.finish_reason, end.tokens, end.error) == ("", "length", 0, None)
+        assert end.prompt_tokens >= 4
+        _, again = (await collect(engine, [ask("b", max_tokens=3)]))["b"]
+        assert again.cached_tokens >= end.prompt_tokens - 1
+
+    async def test_every_token_has_a_logprob_where_they_are_asked_for(self, engine: Engine) -> None:
+        events = [event async for event in engine.generate([replace(ask("a"), logprobs=2)])]
+        chunks = [event for event in events if isinstance(event, GenerationChunk)]
+        assert chunks
+        for chunk in chunks:
+            assert len(chunk.logprobs) == chunk.tokens
+            for logprob in chunk.logprobs:
+                assert logprob.logprob <= 0
+                assert 1 <= len(logprob.likeliest) <= 2
+                assert max(value for _, value in logprob.likeliest) >= logprob.logprob - 1e-6
 
     async def test_text_ends_before_a_stop_string_that_crosses_tokens(self, engine: Engine, collect: Collect) -> None:
         whole, _ = (await collect(engine, [ask("a", max_tokens=40)]))["a"]
@@ -151,6 +189,24 @@ class TestEngine:
             ("top_p", 0.0),
             ("top_p", 1.1),
             ("top_p", float("nan")),
+            ("top_k", -1),
+            ("min_p", -0.1),
+            ("min_p", 1.0),
+            ("min_p", float("nan")),
+            ("repetition_penalty", 0.0),
+            ("repetition_penalty", float("inf")),
+            ("presence_penalty", 2.1),
+            ("presence_penalty", float("nan")),
+            ("frequency_penalty", -2.1),
+            ("logprobs", -1),
+            ("logprobs", 21),
+            ("banned", ("",)),
+            ("banned", ("x",) * 300),
+            ("grammar", Grammar("regex", "")),
+            ("grammar", Grammar("regex", "x" * 70_000)),
+            ("keep_s", -1.0),
+            ("keep_s", 3601.0),
+            ("keep_s", float("nan")),
             ("stop", ("",)),
             ("stop", ("x" * 1000,)),
             ("stop", tuple("abcdefghijklmnopqrstuvwxyz")),
@@ -174,7 +230,8 @@ class TestEngine:
             await anext(engine.generate([ask("b")]))
 
 
-@pytest.mark.parametrize("kind", ["scripted", "torch"])
+@pytest.mark.parametrize("kind", ["scripted", "torch", "http"])
 async def test_an_engine_that_was_not_started_refuses(kind: str, tiny_model: ModelFolder) -> None:
+    engine = HttpEngine("http://127.0.0.1:9/v1") if kind == "http" else make(kind, tiny_model)
     with pytest.raises(EngineClosed):
-        await anext(make(kind, tiny_model).generate([ask("a")]))
+        await anext(engine.generate([ask("a")]))

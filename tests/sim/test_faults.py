@@ -93,6 +93,7 @@ class World:
             for _ in range(12):
                 await asyncio.sleep(0)
             await self.clock.idle.wait()
+            await self.store.settle()
             for worker in self.workers:
                 worker.read(self.clock.at)
             for watcher in self.watchers:

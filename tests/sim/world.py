@@ -54,6 +54,9 @@ class CuttingMemoryStore(MemoryStore):
         if self.cut == "after":
             raise PowerCut
 
+    async def settle(self) -> None:
+        """Nothing is ever under way."""
+
 
 class CuttingSqlStore(SqlStore):
     """The same on disk."""
@@ -66,6 +69,10 @@ class CuttingSqlStore(SqlStore):
         await super().append(records, epoch)
         if self.cut == "after":
             raise PowerCut
+
+    async def settle(self) -> None:
+        """Until everything that was to be read before has been: reads happen one after the other."""
+        await self._database.read(lambda _: None)
 
 
 CuttingStore: TypeAlias = CuttingMemoryStore | CuttingSqlStore

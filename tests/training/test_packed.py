@@ -3,7 +3,8 @@ import random
 import torch
 
 from asterism.agents.countdown import Board
-from asterism.workers.engine.decoder import Decoder, DecoderConfig
+from asterism.workers.engine.config import DecoderConfig
+from asterism.workers.engine.decoder import Decoder
 from asterism.workers.training.packed import pack, packed_logits, weighted_loss
 from asterism.workers.training.traces import TOKEN_ID, Trace, parallel_trace, sequential_trace
 

@@ -2,9 +2,12 @@
 
 import asyncio
 import json
-from collections.abc import Generator, Mapping
+import threading
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
+
+import pytest
 
 from asterism.agents.accounting import Accounting, Limits
 from asterism.agents.asks import (
@@ -28,14 +31,17 @@ from asterism.agents.asks import (
 from asterism.agents.policies import FirstVerified
 from asterism.agents.reasoning import Reasoning
 from asterism.agents.running import reason
+from asterism.workers.engine.errors import InvalidRequest
 from asterism.workers.engine.scripted import ScriptedEngine
-from asterism.workers.engine.seam import GenerationRequest, prompt_text
+from asterism.workers.engine.seam import EngineEvent, GenerationRequest, prompt_text
 from asterism.workers.engine.seam import Grammar as EngineGrammar
 from asterism.workers.reports import Report, Succeeded
 from asterism.workers.runner import Runner
 from asterism.workers.step_threads import StepThreads
 from asterism.workers.tools import Toolbox
 from tests.agents.making import VERIFIER, declared
+from tests.agents.making import run as run_in_lockstep
+from tests.agents.test_schedule import write
 from tests.workers.conftest import MakeRunner
 from tests.workers.making import RecordingPort, an_assignment
 
@@ -97,13 +103,17 @@ async def test_threads_are_cancelled_by_name_and_the_others_go_on(
     assert value_of(report) == [[["a", "cancelled"], ["c", "cancelled"]], "b"]
 
 
-async def run_paced(runner: Runner, engine: ScriptedEngine, *, requests: int) -> Report:
-    """Lets the engine go once it has so many requests."""
+async def run_paced(
+    runner: Runner, engine: ScriptedEngine, *, requests: int, begins_after: threading.Event | None = None
+) -> Report:
+    """Lets the engine go once it has so many requests, and the program has said so."""
     async with asyncio.TaskGroup() as group:
         running = group.create_task(runner.run(an_assignment()))
         while len(engine.requests) < requests:
             # The program's own steps run in an OS thread.
             await asyncio.get_running_loop().run_in_executor(None, lambda: None)
+        if begins_after is not None:
+            await asyncio.to_thread(begins_after.wait)
         while not running.done():
             await engine.allow(1)
             await asyncio.get_running_loop().run_in_executor(None, lambda: None)
@@ -184,10 +194,13 @@ async def test_a_prompt_without_room_behind_it_ends_as_one_that_is_used_up(make_
 
 
 async def test_clock_shows_free_slots(paced_engine: ScriptedEngine, port: RecordingPort, tools: Toolbox) -> None:
+    has_read = threading.Event()
+
     def program(inputs: Inputs, context: ProgramContext) -> Steps:
         before = yield Clock()
         yield Fork("say", (Branch("a", " 1", SHORT), Branch("b", " 1", SHORT)))
         between = yield Clock()
+        has_read.set()
         while (yield Join()) is not None:
             pass
         after = yield Clock()
@@ -196,7 +209,8 @@ async def test_clock_shows_free_slots(paced_engine: ScriptedEngine, port: Record
         assert before.at_s <= between.at_s <= after.at_s  # type: ignore[attr-defined]
         return ProgramResult([reading.free_slots for reading in shown])  # type: ignore[attr-defined]
 
-    report = await run_paced(runner_of(program, paced_engine, port, tools), paced_engine, requests=2)
+    runner = runner_of(program, paced_engine, port, tools)
+    report = await run_paced(runner, paced_engine, requests=2, begins_after=has_read)
     assert value_of(report) == [16, 14, 16]
 
 
@@ -207,6 +221,31 @@ async def test_clock_needs_no_model(make_runner: MakeRunner) -> None:
         return ProgramResult(reading.free_slots)
 
     assert value_of(await make_runner(program).run(an_assignment(model=None))) is None  # type: ignore[arg-type]
+
+
+class NoEarlyEngine(ScriptedEngine):
+    """A completion server that decodes at least one token."""
+
+    async def generate(self, requests: Sequence[GenerationRequest]) -> AsyncGenerator[EngineEvent, None]:
+        if any(request.max_tokens == 0 for request in requests):
+            raise InvalidRequest("max_tokens", "is 0; at least 1")
+        async for event in super().generate(requests):
+            yield event
+
+
+async def test_a_server_that_computes_nothing_early_only_costs_the_time(port: RecordingPort, tools: Toolbox) -> None:
+    def slow(request: GenerationRequest) -> str:
+        prompt = prompt_text(request.prompt)
+        return " z" * 40 + " </Thread>" if prompt.endswith("<Thread> a :") else script(request)
+
+    listed = "<Outline> b </Outline> <Outline> a </Outline>"
+    engine = NoEarlyEngine(slow, context_tokens=20_000)
+    await engine.start()
+    reasoning = declared(eager=False, incremental=True, opens_with=f"<Parallel> {listed}", has_tail=False)
+    value = value_of(await runner_of(reasoning_program(reasoning), engine, port, tools).run(an_assignment()))
+    assert value["accounting"]["joins"] == 1
+    assert value["accounting"]["early_prefill_tokens"] == 0
+    await engine.close()
 
 
 LIST = " <Parallel> <Outline> a </Outline> <Outline> b </Outline> </Outlines>"
@@ -248,7 +287,8 @@ async def test_a_reasoning_program_runs_on_an_engine_and_leaves_nothing_behind(
     assert value["text"].split() == (LIST + " <Thread> b : won </Thread> </Parallel> so").split()
     accounting = value["accounting"]
     assert accounting["threads_cancelled"] == 1
-    assert accounting["total_tokens"] < 1_000
+    # How far `a` came depends on the time that checking `b` takes; to its limit it did not go.
+    assert accounting["total_tokens"] < reasoning.limits.tokens_a_thread
     assert accounting["cached_tokens"] > 0
     assert accounting["wall_s"] > 0
     assert {chunk.thread for _, chunk in port.chunks} == {"main", "t1", "t2"}
@@ -272,4 +312,27 @@ async def test_prompts_of_siblings_begin_with_the_same_segments(port: RecordingP
     )
     assert first[:-1] == second[:-1]
     assert (first[-1], second[-1]) == ("<Thread> a :", "<Thread> b :")
+    await engine.close()
+
+
+def recited(request: GenerationRequest) -> str:
+    """The model of the schedule tests, which goes by thread and prompt."""
+    prompt = prompt_text(request.prompt)
+    is_thread = "<Thread>" in prompt and "</Parallel>" not in prompt
+    return " " + write("t" if is_thread else "main", prompt, SHORT)
+
+
+@pytest.mark.parametrize("eager", [True, False])
+@pytest.mark.parametrize("at_once", [1, 2, 16])
+async def test_the_same_machine_says_the_same_on_every_engine(
+    port: RecordingPort, tools: Toolbox, eager: bool, at_once: int
+) -> None:
+    reasoning = declared(limits=Limits(at_once=at_once, fork_from=1), eager=eager)
+    by_hand, spent, _ = run_in_lockstep(write, reasoning, VERIFIER)
+    engine = ScriptedEngine(recited)
+    await engine.start()
+    value = value_of(await runner_of(reasoning_program(reasoning), engine, port, tools).run(an_assignment()))
+    assert value["text"].split() == by_hand.text.split()
+    for part in ("total_tokens", "critical_path_tokens", "threads_forked", "joins"):
+        assert value["accounting"][part] == getattr(spent, part)
     await engine.close()

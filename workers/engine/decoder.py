@@ -1,159 +1,18 @@
-"""A decoder of the Llama family in plain torch: the training forward, and the one owner of the weights.
+"""A decoder of the Llama family and its near relatives in plain torch: training forward, and owner of the weights.
 
 RMSNorm, rotary positions, grouped-query attention and SwiGLU, with the parameter names of a Hugging Face checkpoint,
-so that a folder written by either side loads on the other. Decoding with a KV cache is in `cached_decoder.py`.
+so that a folder written by either side loads on the other. `config.py` says in what the families differ; decoding
+with a KV cache is elsewhere, and takes the weights from here.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from asterism.workers.engine.errors import UnsupportedModel
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DecoderConfig:
-    """The shape of a decoder, named as in a Hugging Face `config.json` of the Llama family."""
-
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    max_position_embeddings: int
-    rms_norm_eps: float = 1e-6
-    rope_theta: float = 10_000.0
-    tie_word_embeddings: bool = True
-    bos_token_id: int | None = None
-    eos_token_ids: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        for field in (
-            "vocab_size",
-            "hidden_size",
-            "intermediate_size",
-            "num_hidden_layers",
-            "num_attention_heads",
-            "num_key_value_heads",
-            "max_position_embeddings",
-        ):
-            if getattr(self, field) < 1:
-                raise UnsupportedModel(field, "must be at least 1")
-        if self.hidden_size % self.num_attention_heads:
-            raise UnsupportedModel("hidden_size", f"is no multiple of {self.num_attention_heads} attention heads")
-        if self.num_attention_heads % self.num_key_value_heads:
-            raise UnsupportedModel("num_attention_heads", f"is no multiple of {self.num_key_value_heads} KV heads")
-        if self.head_dim % 2:
-            raise UnsupportedModel("head_dim", f"is {self.head_dim}; rotary positions need an even one")
-
-    @property
-    def head_dim(self) -> int:
-        return self.hidden_size // self.num_attention_heads
-
-    @staticmethod
-    def from_json(values: Mapping[str, object]) -> "DecoderConfig":
-        """Reads a `config.json`; raises `UnsupportedModel` for what this decoder would compute wrongly."""
-        model_type = values.get("model_type", "llama")
-        if model_type != "llama":
-            raise UnsupportedModel("model_type", f"is {model_type!r}; this engine runs 'llama'")
-        if (activation := values.get("hidden_act", "silu")) != "silu":
-            raise UnsupportedModel("hidden_act", f"is {activation!r}; this engine runs 'silu'")
-        for field in ("attention_bias", "mlp_bias", "quantization_config"):
-            if values.get(field):
-                raise UnsupportedModel(field, "is not supported")
-        rope = values.get("rope_parameters") or values.get("rope_scaling") or {}
-        if not isinstance(rope, Mapping):
-            raise UnsupportedModel("rope_parameters", "is no object")
-        rope_type = rope.get("rope_type", rope.get("type", "default"))
-        if rope_type != "default":
-            raise UnsupportedModel("rope_scaling", f"of type {rope_type!r} is not supported")
-        heads = _whole(values, "num_attention_heads")
-        config = DecoderConfig(
-            vocab_size=_whole(values, "vocab_size"),
-            hidden_size=_whole(values, "hidden_size"),
-            intermediate_size=_whole(values, "intermediate_size"),
-            num_hidden_layers=_whole(values, "num_hidden_layers"),
-            num_attention_heads=heads,
-            num_key_value_heads=_whole(values, "num_key_value_heads", heads),
-            max_position_embeddings=_whole(values, "max_position_embeddings"),
-            rms_norm_eps=_real(values, "rms_norm_eps", 1e-6),
-            rope_theta=_real({**rope, **values}, "rope_theta", 10_000.0),
-            tie_word_embeddings=values.get("tie_word_embeddings", False) is True,
-            bos_token_id=next(iter(_ids(values, "bos_token_id")), None),
-            eos_token_ids=_ids(values, "eos_token_id"),
-        )
-        if (head_dim := values.get("head_dim")) not in (None, config.head_dim):
-            raise UnsupportedModel("head_dim", f"is {head_dim}; only hidden_size / num_attention_heads is supported")
-        return config
-
-    def to_json(self) -> dict[str, object]:
-        """The values of a `config.json` that this engine and Hugging Face's Llama class both read."""
-        return {
-            "architectures": ["LlamaForCausalLM"],
-            "model_type": "llama",
-            "hidden_act": "silu",
-            "vocab_size": self.vocab_size,
-            "hidden_size": self.hidden_size,
-            "intermediate_size": self.intermediate_size,
-            "num_hidden_layers": self.num_hidden_layers,
-            "num_attention_heads": self.num_attention_heads,
-            "num_key_value_heads": self.num_key_value_heads,
-            "max_position_embeddings": self.max_position_embeddings,
-            "rms_norm_eps": self.rms_norm_eps,
-            "rope_theta": self.rope_theta,
-            "tie_word_embeddings": self.tie_word_embeddings,
-            "attention_bias": False,
-            "mlp_bias": False,
-            "bos_token_id": self.bos_token_id,
-            "eos_token_id": list(self.eos_token_ids) or None,
-        }
-
-
-def _whole(values: Mapping[str, object], field: str, default: int | None = None) -> int:
-    value = values.get(field)
-    if value is None:
-        value = default
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise UnsupportedModel(field, "is missing" if value is None else f"is {value!r}, not a whole number")
-    return value
-
-
-def _real(values: Mapping[str, object], field: str, default: float) -> float:
-    value = values.get(field, default)
-    if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
-        raise UnsupportedModel(field, f"is {value!r}, not a number above 0")
-    return float(value)
-
-
-def _ids(values: Mapping[str, object], field: str) -> tuple[int, ...]:
-    value = values.get(field)
-    found = [] if value is None else value if isinstance(value, list) else [value]
-    ids = tuple(item for item in found if isinstance(item, int) and not isinstance(item, bool))
-    if len(ids) != len(found):
-        raise UnsupportedModel(field, f"is {value!r}, not a token id or a list of them")
-    return ids
-
-
-def rotary_tables(config: DecoderConfig, positions: int) -> tuple[Tensor, Tensor]:
-    """Cosines and sines for positions 0 .. `positions` - 1, each [positions, head_dim] (RoFormer, section 3.2.2).
-
-    The two halves of the last dimension repeat the same angles: the layout of Hugging Face checkpoints, which
-    rotate dimension i with dimension i + head_dim / 2.
-    """
-    exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
-    angles = torch.outer(torch.arange(positions, dtype=torch.float32), config.rope_theta**-exponents)
-    angles = torch.cat((angles, angles), dim=-1)
-    return angles.cos(), angles.sin()
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """`x` [..., time, head_dim] turned by its positions; `cos` and `sin` broadcast against it."""
-    first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat((-second, first), dim=-1) * sin
+from asterism.workers.engine.config import DecoderConfig
+from asterism.workers.engine.rotary import rotary_tables, rotate
 
 
 class RMSNorm(nn.Module):
@@ -177,23 +36,39 @@ class Attention(nn.Module):
         self.heads = config.num_attention_heads
         self.kv_heads = config.num_key_value_heads
         self.head_dim = config.head_dim
-        kv_size = self.kv_heads * self.head_dim
-        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
-        self.k_proj = nn.Linear(config.hidden_size, kv_size, bias=False)
-        self.v_proj = nn.Linear(config.hidden_size, kv_size, bias=False)
-        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.window = config.sliding_window
+        size, q_size, kv_size = config.hidden_size, self.heads * self.head_dim, self.kv_heads * self.head_dim
+        self.q_proj = nn.Linear(size, q_size, bias=config.qkv_bias)
+        self.k_proj = nn.Linear(size, kv_size, bias=config.qkv_bias)
+        self.v_proj = nn.Linear(size, kv_size, bias=config.qkv_bias)
+        self.o_proj = nn.Linear(q_size, size, bias=config.output_bias)
+        self.q_norm = RMSNorm(self.head_dim, config.rms_norm_eps) if config.qk_norm else None
+        self.k_norm = RMSNorm(self.head_dim, config.rms_norm_eps) if config.qk_norm else None
+
+    def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries [batch, heads, time, head_dim], and keys and values [batch, kv_heads, time, head_dim], of `x`
+        [batch, time, hidden]; queries and keys are turned by `cos` and `sin`, which broadcast against them."""
+        batch, time, _ = x.shape
+        q = self.q_proj(x).view(batch, time, self.heads, self.head_dim)
+        k = self.k_proj(x).view(batch, time, self.kv_heads, self.head_dim)
+        v = self.v_proj(x).view(batch, time, self.kv_heads, self.head_dim)
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+        return rotate(q, cos, sin), rotate(k, cos, sin), v
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        batch, time, size = x.shape
-        q = self.q_proj(x).view(batch, time, self.heads, self.head_dim).transpose(1, 2)
-        k = self.k_proj(x).view(batch, time, self.kv_heads, self.head_dim).transpose(1, 2)
-        v = self.v_proj(x).view(batch, time, self.kv_heads, self.head_dim).transpose(1, 2)
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        batch, time, _ = x.shape
+        q, k, v = self.project(x, cos, sin)
         if self.kv_heads != self.heads:
             k = k.repeat_interleave(self.heads // self.kv_heads, dim=1)
             v = v.repeat_interleave(self.heads // self.kv_heads, dim=1)
-        attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        mixed: Tensor = self.o_proj(attended.transpose(1, 2).reshape(batch, time, size))
+        if self.window is None or time <= self.window:
+            attended = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        else:
+            visible = torch.ones(time, time, dtype=torch.bool, device=x.device).tril().triu(1 - self.window)
+            attended = F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
+        mixed: Tensor = self.o_proj(attended.transpose(1, 2).reshape(batch, time, -1))
         return mixed
 
 
@@ -202,9 +77,9 @@ class MLP(nn.Module):
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
 
     def forward(self, x: Tensor) -> Tensor:
         mixed: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
@@ -236,10 +111,7 @@ class DecoderBody(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The whole model; parameters in float32, initialised as normal(0, 0.02) from torch's global generator."""
-
-    cos: Tensor
-    sin: Tensor
+    """The whole model; matrices initialised as normal(0, 0.02) from torch's global generator, biases as 0."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
@@ -248,17 +120,38 @@ class Decoder(nn.Module):
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
-        cos, sin = rotary_tables(config, config.max_position_embeddings)
-        self.register_buffer("cos", cos, persistent=False)
-        self.register_buffer("sin", sin, persistent=False)
-        for parameter in self.parameters():
+        self._tables: tuple[Tensor, Tensor] | None = None
+        for name, parameter in self.named_parameters():
             if parameter.dim() == 2:
                 nn.init.normal_(parameter, std=0.02)
+            elif name.endswith(".bias"):
+                nn.init.zeros_(parameter)
+
+    def adopt(self, weights: Mapping[str, Tensor]) -> None:
+        """Takes tensors named as in `state_dict` as its weights, without a copy; a tied head follows its embedding."""
+        if self.config.tie_word_embeddings:
+            weights = {**weights, "lm_head.weight": weights["model.embed_tokens.weight"]}
+        self.load_state_dict(weights, assign=True)
+        if self.config.tie_word_embeddings:
+            self.lm_head.weight = self.model.embed_tokens.weight
+
+    def rotary(self, positions: int) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of positions 0 .. `positions` - 1 where the weights are, each [positions, head_dim].
+
+        They are kept, and made longer when more are asked for: a long context costs nothing before it is used.
+        """
+        device = self.model.embed_tokens.weight.device
+        if self._tables is None or len(self._tables[0]) < positions or self._tables[0].device != device:
+            # By whole powers of two, so that a text that grows by one position at a time rarely asks for new ones.
+            with torch.inference_mode(False):  # for training may use them next
+                cos, sin = rotary_tables(self.config, 1 << max(positions - 1, 1).bit_length())
+                self._tables = cos.to(device), sin.to(device)
+        cos, sin = self._tables
+        return cos[:positions], sin[:positions]
 
     def forward(self, token_ids: Tensor) -> Tensor:
         """Logits [batch, time, vocab] for `token_ids` [batch, time]; a position sees itself and what is before it."""
-        time = token_ids.shape[1]
-        cos, sin = self.cos[:time], self.sin[:time]
+        cos, sin = self.rotary(token_ids.shape[1])
         x = self.model.embed_tokens(token_ids)
         for layer in self.model.layers:
             x = layer(x, cos, sin)

@@ -2,8 +2,10 @@
 
 AsterismError
 ├── InvalidField
-│   └── InvalidRequest    mend the named field of the generation request; nothing was computed
+│   ├── InvalidRequest    mend the named field of the generation request; nothing was computed
+│   └── InvalidStep       mend the scheduler that wrote the step; nothing was computed
 ├── UnsupportedModel      choose another model folder, or another engine
+├── NativeUnavailable     compute steps with torch instead; the reason says what the compiler lacks
 └── EngineClosed          start another engine
 """
 
@@ -12,6 +14,18 @@ from asterism.orchestrator.core.errors import AsterismError, InvalidField
 
 class InvalidRequest(InvalidField):
     """A generation request that was refused before any work."""
+
+
+class InvalidStep(InvalidField):
+    """A step that names blocks, positions or tokens that there are not."""
+
+
+class NativeUnavailable(AsterismError):
+    """The native computer cannot be built or loaded on this machine."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"no native computer: {reason}")
+        self.reason = reason
 
 
 class UnsupportedModel(AsterismError):

@@ -1,41 +1,48 @@
-"""Model folders as Hugging Face lays them out: `config.json`, `tokenizer.json`, `model.safetensors`."""
+"""Model folders as Hugging Face lays them out: the shape, the weights, the tokenizer, and how to write a chat."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from tokenizers import Tokenizer
 
-from asterism.workers.engine.decoder import Decoder, DecoderConfig
+from asterism.workers.engine.chat_template import ChatTemplate
+from asterism.workers.engine.config import DecoderConfig
+from asterism.workers.engine.decoder import Decoder
 from asterism.workers.engine.errors import UnsupportedModel
+from asterism.workers.engine.fields import ids, read_json
+from asterism.workers.engine.weights import WEIGHTS, load_decoder
 
-CONFIG, TOKENIZER, WEIGHTS = "config.json", "tokenizer.json", "model.safetensors"
+CONFIG: Final = "config.json"
+TOKENIZER: Final = "tokenizer.json"
+GENERATION: Final = "generation_config.json"
+
+_CONFIG_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
-    """A loaded model: its weights are float32 on the CPU, whatever they are stored as."""
+    """A loaded model, its weights on the CPU."""
 
     name: str
     """The folder's name, which is how requests and workers name the model."""
     decoder: Decoder
     tokenizer: Tokenizer
+    chat_template: ChatTemplate | None = None
+    """How the model was taught to read a conversation; None for one that only continues texts."""
 
 
-def load_folder(folder: Path) -> ModelFolder:
-    """Reads a model folder; raises `UnsupportedModel` naming the file or field that does not fit."""
-    try:
-        values = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UnsupportedModel(CONFIG, str(error)) from error
-    if not isinstance(values, dict):
-        raise UnsupportedModel(CONFIG, "is no object")
-    decoder = Decoder(DecoderConfig.from_json(values))
-    _load_weights(decoder, folder / WEIGHTS)
-    return ModelFolder(folder.resolve().name, decoder.eval(), _load_tokenizer(folder / TOKENIZER, decoder.config))
+def load_folder(folder: Path, *, dtype: torch.dtype = torch.float32) -> ModelFolder:
+    """Reads a model folder, the weights as `dtype`; raises `UnsupportedModel` naming what does not fit."""
+    config = _load_config(folder)
+    # The tokenizer before the weights: what is wrong with it is known at once, and not after gigabytes.
+    tokenizer = _load_tokenizer(folder / TOKENIZER, config)
+    chat_template = ChatTemplate.find(folder)
+    decoder = load_decoder(config, folder, dtype)
+    return ModelFolder(folder.resolve().name, decoder.eval(), tokenizer, chat_template)
 
 
 def save_folder(folder: Path, decoder: Decoder, tokenizer: Tokenizer, *, dtype: torch.dtype = torch.float16) -> None:
@@ -53,19 +60,16 @@ def save_folder(folder: Path, decoder: Decoder, tokenizer: Tokenizer, *, dtype: 
     (folder / WEIGHTS).write_bytes(save(weights, metadata={"format": "pt"}))
 
 
-def _load_weights(decoder: Decoder, path: Path) -> None:
-    try:
-        weights = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise UnsupportedModel(WEIGHTS, str(error)) from error
-    if decoder.config.tie_word_embeddings and "model.embed_tokens.weight" in weights:
-        weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
-    expected = {name: tuple(weight.shape) for name, weight in decoder.state_dict().items()}
-    found = {name: tuple(weight.shape) for name, weight in weights.items()}
-    for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
-            raise UnsupportedModel(name, f"has shape {found.get(name)}; the config asks for {expected.get(name)}")
-    decoder.load_state_dict({name: weight.float() for name, weight in weights.items()})
+def _load_config(folder: Path) -> DecoderConfig:
+    """The shape; the ids that end a text are those of `generation_config.json` where it names any.
+
+    A chat model ends its turns with other ids than its base model ends texts with, and that file knows them.
+    """
+    config = DecoderConfig.from_json(read_json(folder / CONFIG, limit=_CONFIG_BYTES))
+    if (folder / GENERATION).exists():
+        end_ids = ids(read_json(folder / GENERATION, limit=_CONFIG_BYTES), "eos_token_id")
+        return replace(config, eos_token_ids=end_ids or config.eos_token_ids)
+    return config
 
 
 def _load_tokenizer(path: Path, config: DecoderConfig) -> Tokenizer:

@@ -1,6 +1,7 @@
 """The engine that recites: texts from a script, for tests of everything above the seam. No torch, no clock, no tasks.
 
-A token is a run of characters without white space, with the white space before it.
+A token is a run of characters without white space, with the white space before it. Every token is certain: what shapes
+a distribution changes nothing, a banned token is left out, and a grammar is not looked at.
 """
 
 import asyncio
@@ -9,8 +10,9 @@ from collections import deque
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from asterism.workers.engine.batch import shared_prefix
 from asterism.workers.engine.errors import EngineClosed
+from asterism.workers.engine.metrics import EngineStats
+from asterism.workers.engine.prefix_tree import shared_prefix
 from asterism.workers.engine.seam import (
     EngineEvent,
     EngineProfile,
@@ -18,6 +20,7 @@ from asterism.workers.engine.seam import (
     GenerationChunk,
     GenerationEnd,
     GenerationRequest,
+    TokenLogprob,
     check_prompt_length,
     check_requests,
     prompt_text,
@@ -45,7 +48,8 @@ class Recital:
     cached_tokens: int
     scanner: StopScanner
     position: int = 0
-    unreported_tokens: int = 0
+    unreported: list[str] = field(default_factory=list)
+    """Tokens recited since the last chunk."""
     events: list[EngineEvent] = field(default_factory=list)
     is_cancelled: bool = False
 
@@ -57,7 +61,7 @@ class Recital:
             return self.end("end")
         token = self.tokens[self.position]
         self.position += 1
-        self.unreported_tokens += 1
+        self.unreported.append(token)
         scanned = self.scanner.push(token)
         self._say(scanned.text)
         if scanned.stop is not None:
@@ -84,11 +88,14 @@ class Recital:
         return False
 
     def _say(self, text: str) -> None:
-        if text:
-            self.events.append(
-                GenerationChunk(request_id=self.request.id, text=text, tokens=self.unreported_tokens),
-            )
-            self.unreported_tokens = 0
+        if not text:
+            return
+        tokens, self.unreported = self.unreported, []
+        asked = self.request.logprobs
+        logprobs = () if asked is None else tuple(TokenLogprob(each, 0.0, ((each, 0.0),)[:asked]) for each in tokens)
+        self.events.append(
+            GenerationChunk(request_id=self.request.id, text=text, tokens=len(tokens), logprobs=logprobs)
+        )
 
 
 class ScriptedEngine:
@@ -113,12 +120,22 @@ class ScriptedEngine:
         self._is_running = False
         self._live: dict[str, Recital] = {}
         self._seen: deque[list[str]] = deque(maxlen=max_sequences)
+        self._cached = self._asked = self._recited = 0
         self.requests: list[GenerationRequest] = []
         """Every request that was accepted, in order: what a test may assert on."""
 
     @property
     def profile(self) -> EngineProfile:
         return self._profile
+
+    def stats(self) -> EngineStats:
+        """What the others count, as far as there is something to count without a clock and a memory."""
+        return EngineStats(
+            num_requests_running=len(self._live),
+            prefix_cache_queries=self._asked,
+            prefix_cache_hits=self._cached,
+            generation_tokens=self._recited,
+        )
 
     async def start(self) -> None:
         self._is_running = True
@@ -174,7 +191,10 @@ class ScriptedEngine:
         self._seen.append(prompt)
         script = self._script
         text = script.get(prompt_text(request.prompt)) if isinstance(script, Mapping) else script(request)
-        recital = Recital(request, split_tokens(text or ""), prompt, max(known, default=0), StopScanner(request.stop))
+        tokens = [token for token in split_tokens(text or "") if token.strip() not in request.banned]
+        recital = Recital(request, tokens, prompt, max(known, default=0), StopScanner(request.stop))
+        self._asked += len(prompt)
+        self._cached += recital.cached_tokens
         if text is None:
             recital.end("error", error="the script has no answer to this prompt")
         return recital
@@ -182,7 +202,10 @@ class ScriptedEngine:
     def _recite(self, recital: Recital) -> bool:
         if recital.events:  # the end that `_open` wrote
             return False
-        return recital.step(self._profile.context_tokens)
+        before = recital.position
+        goes_on = recital.step(self._profile.context_tokens)
+        self._recited += recital.position - before
+        return goes_on
 
     async def _next_turn(self, mine: Mapping[str, Recital]) -> bool:
         """True for a step; False when, before one was allowed, something was cancelled."""

@@ -6,9 +6,10 @@ Pure: importing this page costs no torch. `scripted.py` and `torch_engine.py` im
 import math
 from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias, get_args
 
 from asterism.workers.engine.errors import InvalidRequest
+from asterism.workers.engine.metrics import EngineStats
 
 FinishReason = Literal["stop", "length", "end", "cancelled", "error"]
 """`stop`: a stop string; `length`: `max_tokens` or the context is used up; `end`: the model's end-of-text id."""
@@ -24,11 +25,17 @@ def prompt_text(prompt: Prompt) -> str:
     return prompt if isinstance(prompt, str) else "".join(prompt)
 
 
+GrammarKind = Literal["json_schema", "regex", "lark"]
+
+
 @dataclass(frozen=True, slots=True)
 class Grammar:
-    """What the answer must match, for the kinds of llguidance."""
+    """What the answer's text must match, from its first character to its last, in a notation that llguidance reads.
 
-    kind: Literal["json_schema", "regex", "lark"]
+    The end-of-text id is chosen where the grammar accepts; an answer may still end before, by its length or a stop.
+    """
+
+    kind: GrammarKind
     text: str
 
 
@@ -43,6 +50,7 @@ class GenerationRequest:
     """0 computes the prompt and ends as `length`: a later prompt that begins with it finds it in the cache."""
     temperature: float = 0.0
     """0 is greedy: always the most likely token."""
+    # Penalties, bans, the grammar, temperature, min_p, top_k and top_p work in this order, each on what is left.
     top_k: int = 0
     """Sample from this many most likely tokens; 0 from all."""
     top_p: float = 1.0
@@ -59,7 +67,8 @@ class GenerationRequest:
     logprobs: int | None = None
     """How many likeliest tokens to report beside each chosen one, 0 to 20; None reports nothing."""
     banned: tuple[str, ...] = ()
-    """Tokens that are never chosen, each named by its text in the vocabulary: marks that a model must not forge."""
+    """Tokens that are never chosen, each named by its text in the vocabulary: marks that a model must not forge.
+    A text that is no single token is refused."""
     grammar: Grammar | None = None
     seed: int = 0
     priority: int = 0
@@ -79,16 +88,18 @@ class GenerationChunk:
     tokens: int
     """Tokens decoded since the chunk before; text that may still become a stop string waits for a later chunk."""
     logprobs: tuple["TokenLogprob", ...] = ()
-    """One for each of `tokens` where the request asked for them."""
+    """One for each of `tokens` where the request asked for them. Tokens behind the last text are in no chunk."""
 
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprob:
-    """The natural logarithm of a chosen token's probability before temperature and cuts, and of the likeliest ones'."""
+    """Natural logarithms of what the model itself gives: before penalties, bans, the grammar, temperature and cuts."""
 
     token: str
+    """As it decodes by itself."""
     logprob: float
     likeliest: tuple[tuple[str, float], ...] = ()
+    """As many as were asked for where there are so many, the likeliest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +140,10 @@ class Engine(Protocol):
     @property
     def profile(self) -> EngineProfile: ...
 
+    def stats(self) -> EngineStats:
+        """Where it stands and what it counted, as of its last step; all zero before `start`."""
+        ...
+
     async def start(self) -> None: ...
 
     def generate(self, requests: Sequence[GenerationRequest]) -> AsyncGenerator[EngineEvent, None]:
@@ -150,6 +165,11 @@ class Engine(Protocol):
 
 MAX_STOPS = 16
 MAX_STOP_CHARACTERS = 256
+MAX_BANNED = 256
+MAX_BANNED_CHARACTERS = 256
+MAX_GRAMMAR_CHARACTERS = 65_536
+MAX_LOGPROBS = 20
+MAX_KEEP_S = 3600.0
 
 
 def check_requests(requests: Sequence[GenerationRequest], live_ids: Collection[str]) -> None:
@@ -162,13 +182,46 @@ def check_requests(requests: Sequence[GenerationRequest], live_ids: Collection[s
         if not prompt_text(request.prompt).strip():
             raise InvalidRequest("prompt", "is empty")
         if request.max_tokens < 0:
-            raise InvalidRequest("max_tokens", f"is {request.max_tokens}; 0 computes the prompt only")
-        if not (math.isfinite(request.temperature) and request.temperature >= 0):
-            raise InvalidRequest("temperature", f"is {request.temperature}; a finite number from 0 up")
-        if not 0 < request.top_p <= 1:
-            raise InvalidRequest("top_p", f"is {request.top_p}; above 0 and at most 1")
-        if len(request.stop) > MAX_STOPS or any(not 0 < len(stop) <= MAX_STOP_CHARACTERS for stop in request.stop):
-            raise InvalidRequest("stop", f"at most {MAX_STOPS} strings of 1 to {MAX_STOP_CHARACTERS} characters")
+            raise InvalidRequest("max_tokens", f"is {request.max_tokens}; at least 0")
+        _check_sampling(request)
+        _check_limits(request)
+        if not 0 <= request.keep_s <= MAX_KEEP_S:
+            raise InvalidRequest("keep_s", f"is {request.keep_s}; 0 to {MAX_KEEP_S:g} seconds")
+
+
+def _check_sampling(request: GenerationRequest) -> None:
+    """The numbers that shape the distribution. Comparisons are written so that no number (nan) fails them."""
+    if not (math.isfinite(request.temperature) and request.temperature >= 0):
+        raise InvalidRequest("temperature", f"is {request.temperature}; a finite number from 0 up")
+    if request.top_k < 0:
+        raise InvalidRequest("top_k", f"is {request.top_k}; at least 1, or 0 for all")
+    if not 0 < request.top_p <= 1:
+        raise InvalidRequest("top_p", f"is {request.top_p}; above 0 and at most 1")
+    if not 0 <= request.min_p < 1:
+        raise InvalidRequest("min_p", f"is {request.min_p}; at least 0 and below 1")
+    if not (math.isfinite(request.repetition_penalty) and request.repetition_penalty > 0):
+        raise InvalidRequest("repetition_penalty", f"is {request.repetition_penalty}; a finite number above 0")
+    for field in ("presence_penalty", "frequency_penalty"):
+        value: float = getattr(request, field)
+        if not -2 <= value <= 2:
+            raise InvalidRequest(field, f"is {value}; -2 to 2")
+    if request.logprobs is not None and not 0 <= request.logprobs <= MAX_LOGPROBS:
+        raise InvalidRequest("logprobs", f"is {request.logprobs}; 0 to {MAX_LOGPROBS}")
+
+
+def _check_limits(request: GenerationRequest) -> None:
+    """The texts that bound the answer."""
+    if len(request.stop) > MAX_STOPS or any(not 0 < len(stop) <= MAX_STOP_CHARACTERS for stop in request.stop):
+        raise InvalidRequest("stop", f"at most {MAX_STOPS} strings of 1 to {MAX_STOP_CHARACTERS} characters")
+    if len(request.banned) > MAX_BANNED or any(not 0 < len(text) <= MAX_BANNED_CHARACTERS for text in request.banned):
+        raise InvalidRequest("banned", f"at most {MAX_BANNED} tokens of 1 to {MAX_BANNED_CHARACTERS} characters")
+    grammar = request.grammar
+    if grammar is None:
+        return
+    if grammar.kind not in get_args(GrammarKind):
+        raise InvalidRequest("grammar", f"is of kind {grammar.kind!r}; {', '.join(get_args(GrammarKind))}")
+    if not 0 < len(grammar.text) <= MAX_GRAMMAR_CHARACTERS:
+        raise InvalidRequest("grammar", f"has {len(grammar.text)} characters; 1 to {MAX_GRAMMAR_CHARACTERS}")
 
 
 def check_prompt_length(prompt_tokens: int, context_tokens: int) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
-from asterism.workers.engine.decoder import DecoderConfig
+from asterism.workers.engine.config import DecoderConfig
 from asterism.workers.training.traces import END_ID, TOKEN_ID
 
 

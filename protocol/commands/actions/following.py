@@ -4,7 +4,7 @@ import asyncio
 import sys
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from asterism.orchestrator.core.ids import ConstellationId
+from asterism.orchestrator.core.ids import ConstellationId, StarId
 from asterism.orchestrator.core.records import ConstellationRecord
 from asterism.protocol.answers import StreamedText
 from asterism.protocol.commands.actions.running import beside
@@ -23,15 +23,15 @@ _FRAME_S: Final = 0.1
 """Time between two frames, in seconds: smooth enough to read, and cheap over ssh."""
 
 
-def view_of(progress: Progress, *, is_live: bool = True, is_quiet: bool = False) -> "View":
-    """The live view where people look at both streams, plain lines on stderr elsewhere."""
+def view_of(progress: Progress, *, is_live: bool = True, is_quiet: bool = False, star: StarId | None = None) -> "View":
+    """The live view where people look at both streams, plain lines on stderr elsewhere; `star` shows its threads."""
     if is_live and not is_quiet and is_terminal() and is_terminal(stderr=True):
         from asterism.protocol.view.live import LiveView
 
-        return LiveView(console(stderr=True), progress)
+        return LiveView(console(stderr=True), progress, star)
     from asterism.protocol.view.plain import PlainView
 
-    return PlainView(sys.stderr, progress, is_quiet=is_quiet)
+    return PlainView(sys.stderr, progress, is_quiet=is_quiet, star=star)
 
 
 async def follow(

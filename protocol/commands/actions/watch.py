@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from asterism.orchestrator.core.ids import StarId
 from asterism.protocol.answers import StreamedText
 from asterism.protocol.commands.actions.connection import connected, named_or_newest
 from asterism.protocol.commands.actions.following import follow, view_of
@@ -14,18 +15,31 @@ from asterism.protocol.view.answer import answer_text
 from asterism.protocol.view.json_lines import json_line
 from asterism.protocol.view.json_text import json_text
 from asterism.protocol.view.progress import Progress
+from asterism.protocol.view.wording import one_line
 
 if TYPE_CHECKING:
     from asterism.protocol.client import AsyncClient
 
 
-def watch(constellation: str | None, after: int, address: str | None, token_file: Path | None, output: Output) -> None:
+def watch(
+    constellation: str | None,
+    after: int,
+    star: str | None,
+    address: str | None,
+    token_file: Path | None,
+    output: Output,
+) -> None:
     """Shows every record until the request has ended, then its answer."""
-    run_to_exit(_watch(constellation, after, address, token_file, output))
+    run_to_exit(_watch(constellation, after, star, address, token_file, output))
 
 
 async def _watch(
-    constellation: str | None, after: int, address: str | None, token_file: Path | None, output: Output
+    constellation: str | None,
+    after: int,
+    star: str | None,
+    address: str | None,
+    token_file: Path | None,
+    output: Output,
 ) -> ExitCode:
     async with connected(address, token_file) as client:
         followed = await named_or_newest(client, constellation)
@@ -33,8 +47,10 @@ async def _watch(
         if output is Output.JSON:
             await _print_lines(client, progress, after)
         else:
-            with view_of(progress) as view:
+            with view_of(progress, star=None if star is None else StarId(star)) as view:
                 await follow(client, followed, view)
+                if star is not None and StarId(star) not in progress.stars:
+                    view.say(f"no star {one_line(star, 64)} in {followed}; `asterism get {followed}` lists them")
             picture = await client.get(followed)
             sys.stdout.write(answer_text(picture.constellation.answer()) + "\n")
     return ExitCode.of_state(progress.state)

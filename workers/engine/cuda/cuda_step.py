@@ -1,0 +1,199 @@
+"""Steps on a GPU: paged keys and values, decoding from recorded graphs, prefixes read once for all that share them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from asterism.workers.engine.config import DecoderConfig
+from asterism.workers.engine.cuda.inputs import Buffers, Inputs, send
+from asterism.workers.engine.cuda.operations import MakeOperations, TorchOperations
+from asterism.workers.engine.cuda.plan import (
+    GRAPH_SIZES,
+    MAX_SHARED_PARTS,
+    Tiling,
+    is_decoding,
+    lay_out,
+    padded_size,
+)
+from asterism.workers.engine.cuda.weights import Projection, Weights
+from asterism.workers.engine.decoder import Decoder
+from asterism.workers.engine.step import BLOCK_TOKENS, BlockCopy, Step
+
+MEMORY_SHARE: Final = 0.85
+"""The rest is for what a step computes: logits of 512 rows and a prompt's chunk are below 2 GB at 152,000 tokens."""
+
+_CPU_PROCESSORS: Final = 4
+"""What a device without streaming multiprocessors counts as: enough for stretches to be split in tests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One forward of a fixed number of rows, whose inputs and outputs stay where they are."""
+
+    inputs: Inputs
+    logits: Tensor
+    """float32 [rows, vocab]; the next replay overwrites it."""
+    graph: torch.cuda.CUDAGraph
+
+
+class CudaComputer:
+    """A `StepComputer`. What `compute` gives stays valid until it is called again.
+
+    A step of nothing but decoding is padded to the next of `GRAPH_SIZES` and replayed; any other runs as it comes.
+    Rows of padding write to a block of their own behind the last.
+    """
+
+    @torch.inference_mode()
+    def __init__(
+        self,
+        decoder: Decoder,
+        *,
+        blocks: int | None = None,
+        context_tokens: int,
+        max_sequences: int,
+        device: torch.device,
+        dtype: torch.dtype = torch.bfloat16,
+        reads_shared_once: bool = True,
+        graph_sizes: Sequence[int] = GRAPH_SIZES,
+        operations: MakeOperations | None = None,
+    ) -> None:
+        """Records the graphs, so that no step waits for it: for sizes up to the one that holds `max_sequences`.
+
+        Without `blocks` their memory is `MEMORY_SHARE` of what the weights leave free on the GPU.
+        `operations` defaults to Triton's kernels on a GPU and to plain torch elsewhere.
+        """
+        config = decoder.config
+        self._device = device
+        self._weights = weights = Weights.of(decoder, positions=context_tokens, device=device, dtype=dtype)
+        self._blocks = blocks = _blocks_that_fit(config, dtype, device) if blocks is None else blocks
+        # Zeros and not empty: what is masked is multiplied by 0, and 0 * nan is nan.
+        self._kv = torch.zeros(
+            (config.num_hidden_layers, 2, blocks + 1, config.num_key_value_heads, BLOCK_TOKENS, config.head_dim),
+            dtype=dtype,
+            device=device,
+        )
+        self._tiling = Tiling(
+            kv_heads=config.num_key_value_heads,
+            group=config.num_attention_heads // config.num_key_value_heads,
+            window=config.sliding_window,
+            processors=_processors(device),
+        )
+        make = operations or _default_operations(device)
+        self._operations = make(
+            weights,
+            kv_heads=config.num_key_value_heads,
+            head_dim=config.head_dim,
+            window=config.sliding_window,
+            eps=config.rms_norm_eps,
+        )
+        self._reads_shared_once = reads_shared_once and config.sliding_window is None
+        largest = padded_size(max_sequences, graph_sizes) or graph_sizes[-1]
+        self._sizes = [size for size in graph_sizes if size <= largest]
+        context_blocks = -(-context_tokens // BLOCK_TOKENS)
+        self._buffers = Buffers(rows=largest, blocks=context_blocks, device=device)
+        self._recorded: dict[tuple[int, bool], Recorded] = {}
+        if device.type == "cuda":
+            self._record_all()
+
+    @property
+    def blocks(self) -> int:
+        return self._blocks
+
+    @torch.inference_mode()
+    def compute(self, step: Step) -> Tensor:
+        """Logits, float32 [chunks that sample, vocab] on the device. `argmax` them there: only the ids come back."""
+        self._copy(step.copies)
+        size = padded_size(len(step.chunks), self._sizes) if is_decoding(step) else None
+        layout = lay_out(step, self._tiling, scratch=self._blocks, size=size, reads_shared_once=self._reads_shared_once)
+        if size is None:
+            inputs = send(layout, self._device)
+            return self._forward(inputs, torch.tensor(layout.samples, dtype=torch.long, device=self._device))
+        self._buffers.fill(layout)
+        has_shared = bool(layout.large_tiles)
+        recorded = self._recorded.get((size, has_shared))
+        if recorded is None:
+            return self._forward(self._view(size, has_shared=has_shared), None)[: len(step.chunks)]
+        recorded.graph.replay()
+        return recorded.logits[: len(step.chunks)]
+
+    def _forward(self, inputs: Inputs, samples: Tensor | None) -> Tensor:
+        """Logits of the rows `samples`, or of all."""
+        operations = self._operations
+        x = F.embedding(inputs.token_ids, self._weights.embedding)
+        for layer, kv in zip(self._weights.layers, self._kv, strict=True):
+            qkv = F.linear(operations.norm(x, layer.attention_norm), layer.qkv.weight, layer.qkv.bias)
+            q = operations.store(qkv, layer, kv, inputs)
+            _add_product(x, operations.attend(q, kv, inputs), layer.output)
+            gate_up = F.linear(operations.norm(x, layer.mlp_norm), layer.gate_up.weight, layer.gate_up.bias)
+            _add_product(x, operations.gate(gate_up), layer.down)
+        if samples is not None and not len(samples):
+            return x.new_empty((0, len(self._weights.head)), dtype=torch.float32)  # nothing that a kernel could run on
+        wanted = x if samples is None else x[samples]
+        return F.linear(operations.norm(wanted, self._weights.norm), self._weights.head).float()
+
+    def _copy(self, copies: Sequence[BlockCopy]) -> None:
+        for copy in copies:
+            self._kv[:, :, copy.target, :, : copy.tokens] = self._kv[:, :, copy.source, :, : copy.tokens]
+
+    def _view(self, size: int, *, has_shared: bool) -> Inputs:
+        return self._buffers.view(
+            size, own_slots=self._tiling.own_parts(size), shared_slots=MAX_SHARED_PARTS if has_shared else 0
+        )
+
+    def _record_all(self) -> None:
+        """The largest first: smaller ones then fit into the memory that it has taken."""
+        pool = None
+        idle = lay_out(Step((), ()), self._tiling, scratch=self._blocks, size=self._sizes[-1])
+        self._buffers.fill(idle)
+        for size in reversed(self._sizes):
+            for has_shared in (False, True) if self._reads_shared_once and size > 1 else (False,):
+                inputs = self._view(size, has_shared=has_shared)
+                # Once outside: kernels are compiled and libraries choose theirs, which no recording may contain.
+                side = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's own gap
+                side.wait_stream(torch.cuda.current_stream())
+                with torch.cuda.stream(side):
+                    self._forward(inputs, None)
+                torch.cuda.current_stream().wait_stream(side)
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(graph, pool=pool):
+                    logits = self._forward(inputs, None)
+                pool = pool or graph.pool()
+                self._recorded[size, has_shared] = Recorded(inputs, logits, graph)
+
+
+def block_bytes(config: DecoderConfig, dtype: torch.dtype) -> int:
+    """Memory of a KV block of all layers."""
+    return 2 * config.num_hidden_layers * config.num_key_value_heads * BLOCK_TOKENS * config.head_dim * dtype.itemsize
+
+
+def _blocks_that_fit(config: DecoderConfig, dtype: torch.dtype, device: torch.device) -> int:
+    if device.type != "cuda":
+        raise ValueError(f"how many blocks fit is not known of {device}: name a number of blocks")
+    free, _ = torch.cuda.mem_get_info(device)
+    return int(free * MEMORY_SHARE) // block_bytes(config, dtype) - 1
+
+
+def _add_product(x: Tensor, y: Tensor, projection: Projection) -> None:
+    """x += y through the projection, in the product itself."""
+    x.addmm_(y, projection.weight.T)
+    if projection.bias is not None:
+        x += projection.bias
+
+
+def _processors(device: torch.device) -> int:
+    if device.type != "cuda":
+        return _CPU_PROCESSORS
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)
+
+
+def _default_operations(device: torch.device) -> MakeOperations:
+    if device.type != "cuda":
+        return TorchOperations
+    # Not at the head of this page: torch for the CPU comes without Triton.
+    from asterism.workers.engine.cuda.triton_operations import TritonOperations
+
+    return TritonOperations

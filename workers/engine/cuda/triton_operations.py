@@ -1,0 +1,132 @@
+"""The operations as Triton kernels: on a GPU, and on the CPU where Triton interprets them (TRITON_INTERPRET=1)."""
+
+import math
+
+import torch
+import triton
+from torch import Tensor
+
+from asterism.workers.engine.cuda import kernels, pointwise
+from asterism.workers.engine.cuda.inputs import Inputs
+from asterism.workers.engine.cuda.plan import LARGE_QUERIES, TILE_TOKENS
+from asterism.workers.engine.cuda.weights import LayerWeights, Weights
+from asterism.workers.engine.step import BLOCK_TOKENS
+
+_LOG2_E = math.log2(math.e)
+_MIN_QUERIES = 16
+"""The least that matrix units multiply at a time."""
+
+
+class TritonOperations:
+    """Launches the kernels; sizes that a kernel is compiled for come from the model alone."""
+
+    def __init__(self, weights: Weights, *, kv_heads: int, head_dim: int, window: int | None, eps: float) -> None:
+        self._weights = weights
+        self._kv_heads = kv_heads
+        self._head_dim = head_dim
+        self._window = window or 0
+        self._eps = eps
+
+    def norm(self, x: Tensor, weight: Tensor) -> Tensor:
+        out = torch.empty_like(x)
+        size = x.shape[1]
+        pointwise.rms_norm[(len(x),)](
+            x, weight, out, self._eps, SIZE=size, WIDTH=triton.next_power_of_2(size), num_warps=8
+        )
+        return out
+
+    def gate(self, gate_up: Tensor) -> Tensor:
+        rows, size = len(gate_up), gate_up.shape[1] // 2
+        out = gate_up.new_empty((rows, size))
+        width = min(1024, triton.next_power_of_2(size))
+        pointwise.silu_product[(rows, triton.cdiv(size, width))](gate_up, out, SIZE=size, WIDTH=width)
+        return out
+
+    def store(self, qkv: Tensor, layer: LayerWeights, kv: Tensor, inputs: Inputs) -> Tensor:
+        rows, slots = len(qkv), qkv.shape[1] // self._head_dim
+        heads = slots - 2 * self._kv_heads
+        q = qkv.new_empty((rows, heads * self._head_dim))
+        has_norm = layer.q_norm is not None
+        pointwise.turn_and_store[(rows, slots)](
+            qkv,
+            self._weights.cosines,
+            self._weights.sines,
+            layer.q_norm if has_norm else qkv,
+            layer.k_norm if has_norm else qkv,
+            inputs.records,
+            q,
+            kv[0],
+            kv[1],
+            inputs.records.stride(0),
+            kv.stride(1),
+            kv.stride(2),
+            self._eps,
+            HEADS=heads,
+            KV_HEADS=self._kv_heads,
+            HALF=self._head_dim // 2,
+            WIDTH=triton.next_power_of_2(self._head_dim // 2),
+            HAS_NORM=has_norm,
+            BLOCK_TOKENS=BLOCK_TOKENS,
+            num_warps=1,
+        )
+        return q
+
+    def attend(self, q: Tensor, kv: Tensor, inputs: Inputs) -> Tensor:
+        rows, heads = len(q), q.shape[1] // self._head_dim
+        group = heads // self._kv_heads
+        out = torch.empty_like(q)
+        # A single part is the result itself.
+        results = q.new_empty((rows, inputs.slots, heads, self._head_dim), dtype=torch.float32)
+        results = results if inputs.needs_merge else out
+        sums = q.new_empty((rows, inputs.slots, heads), dtype=torch.float32)
+        small_queries = max(_MIN_QUERIES, triton.next_power_of_2(group))
+        large_queries = max(LARGE_QUERIES, triton.next_power_of_2(group))
+        launches = (
+            (inputs.small_tiles, inputs.small_parts, small_queries, 4),
+            (inputs.large_tiles, inputs.large_parts, large_queries, 8),
+        )
+        for tiles, parts, queries, warps in launches:
+            if not len(tiles) or not parts:
+                continue
+            kernels.attend_tiles[(len(tiles), self._kv_heads, parts)](
+                q,
+                kv[0],
+                kv[1],
+                inputs.tables,
+                tiles,
+                inputs.limits,
+                results,
+                sums,
+                q.stride(0),
+                inputs.tables.stride(0),
+                tiles.stride(0),
+                inputs.limits.stride(0),
+                kv.stride(1),
+                kv.stride(2),
+                inputs.slots,
+                _LOG2_E / math.sqrt(self._head_dim),
+                HEADS=heads,
+                GROUP=group,
+                HEAD_DIM=self._head_dim,
+                DIM=max(_MIN_QUERIES, triton.next_power_of_2(self._head_dim)),
+                WINDOW=self._window,
+                QUERIES=queries,
+                TILE_TOKENS=TILE_TOKENS,
+                BLOCK_TOKENS=BLOCK_TOKENS,
+                num_warps=warps,
+            )
+        if inputs.needs_merge:
+            kernels.merge_parts[(rows, heads)](
+                results,
+                sums,
+                inputs.parts,
+                out,
+                inputs.parts.stride(0),
+                inputs.slots,
+                inputs.own_slots,
+                HEADS=heads,
+                HEAD_DIM=self._head_dim,
+                DIM=triton.next_power_of_2(self._head_dim),
+                num_warps=1,
+            )
+        return out

@@ -1,0 +1,161 @@
+"""The computer of steps for CPUs: a whole step is one call into compiled code, which frees Python's lock meanwhile."""
+
+import ctypes
+import weakref
+from collections.abc import Mapping
+from typing import Final, Literal
+
+import torch
+from torch import Tensor
+
+from asterism.workers.engine.config import DecoderConfig
+from asterism.workers.engine.decoder import Decoder
+from asterism.workers.engine.errors import UnsupportedModel
+from asterism.workers.engine.native.arrays import Limits, step_arrays
+from asterism.workers.engine.native.library import Config, Library, NativeStep, Weight, library
+from asterism.workers.engine.rotary import rotary_tables
+from asterism.workers.engine.step import Step
+
+_TILE: Final = 32
+"""Logits are written in tiles of so many."""
+
+_LAYER: Final[Mapping[str, Weight]] = {
+    "input_layernorm.weight": Weight.INPUT_NORM,
+    "self_attn.q_proj.weight": Weight.QUERY,
+    "self_attn.k_proj.weight": Weight.KEY,
+    "self_attn.v_proj.weight": Weight.VALUE,
+    "self_attn.q_proj.bias": Weight.QUERY_BIAS,
+    "self_attn.k_proj.bias": Weight.KEY_BIAS,
+    "self_attn.v_proj.bias": Weight.VALUE_BIAS,
+    "self_attn.q_norm.weight": Weight.QUERY_NORM,
+    "self_attn.k_norm.weight": Weight.KEY_NORM,
+    "self_attn.o_proj.weight": Weight.OUTPUT,
+    "self_attn.o_proj.bias": Weight.OUTPUT_BIAS,
+    "post_attention_layernorm.weight": Weight.POST_NORM,
+    "mlp.gate_proj.weight": Weight.GATE,
+    "mlp.up_proj.weight": Weight.UP,
+    "mlp.gate_proj.bias": Weight.GATE_BIAS,
+    "mlp.up_proj.bias": Weight.UP_BIAS,
+    "mlp.down_proj.weight": Weight.DOWN,
+    "mlp.down_proj.bias": Weight.DOWN_BIAS,
+}
+_WHOLE: Final[Mapping[str, Weight]] = {
+    "model.norm.weight": Weight.FINAL_NORM,
+    "lm_head.weight": Weight.HEAD,
+    "model.embed_tokens.weight": Weight.EMBEDDING,
+}
+
+
+class NativeComputer:
+    """A `StepComputer`: a row's logits are bitwise the same whatever else is in the step, and with any `os_threads`.
+
+    `weights` "int8" quantises matrices at the start, in groups of 32 with a scale each, and the inputs of each product
+    alike; the embedding, norms, biases and the KV memory stay in float32. `os_threads` counts the caller's.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        *,
+        blocks: int,
+        context_tokens: int,
+        os_threads: int,
+        weights: Literal["float32", "int8"],
+        built: Library | None = None,
+    ) -> None:
+        """`built` is another library than this machine's own. Raises `NativeUnavailable`, `UnsupportedModel` for a
+        weight that it does not know or that is not finite, `ValueError` and `MemoryError`."""
+        for name, value in {"blocks": blocks, "context_tokens": context_tokens, "os_threads": os_threads}.items():
+            if value < 1:
+                raise ValueError(f"{name} is {value}; at least 1")
+        self._library = built or library()
+        self._limits = Limits(decoder.config.vocab_size, context_tokens, blocks)
+        shape = _native_config(decoder.config, self._limits, os_threads, is_int8=weights == "int8")
+        model: int | None = self._library.create(ctypes.byref(shape))
+        if model is None:
+            raise MemoryError(f"no memory for {blocks} KV blocks and the weights")
+        self._model = model
+        self._finalizer = weakref.finalize(self, self._library.destroy, model)
+        self._padded_vocab = -(-decoder.config.vocab_size // _TILE) * _TILE
+        self._embedding = self._load(decoder)
+
+    @property
+    def blocks(self) -> int:
+        return self._limits.blocks
+
+    @torch.inference_mode()
+    def compute(self, step: Step) -> Tensor:
+        """Logits, float32 [chunks that sample, vocab]; raises `InvalidStep` before anything is computed."""
+        arrays = step_arrays(step, self._limits)
+        samples = len(arrays.sample_rows)
+        logits = torch.empty(samples, self._padded_vocab)
+        native = NativeStep(
+            len(arrays.token_ids),
+            samples,
+            len(step.copies),
+            arrays.token_ids.buffer_info()[0],
+            arrays.positions.buffer_info()[0],
+            arrays.row_tables.buffer_info()[0],
+            arrays.blocks.buffer_info()[0],
+            arrays.sample_rows.buffer_info()[0],
+            arrays.copied.buffer_info()[0],
+            logits.data_ptr(),
+        )
+        if self._library.step(self._model, ctypes.byref(native)):
+            raise MemoryError(f"no memory for a step of {len(arrays.token_ids)} tokens")
+        return logits if self._padded_vocab == self._limits.vocab else logits[:, : self._limits.vocab].contiguous()
+
+    def close(self) -> None:
+        """Ends the OS threads and frees the memory; the computer is not used any more."""
+        self._finalizer()
+
+    def _load(self, decoder: Decoder) -> Tensor:
+        """Packs all weights; gives the embedding, which is read in place."""
+        embedding: Tensor | None = None
+        for name, tensor in decoder.state_dict().items():
+            layer, kind = _place(name)
+            wide = tensor.detach().to("cpu", torch.float32).contiguous()
+            if not bool(torch.isfinite(wide).all()):
+                raise UnsupportedModel(name, "holds numbers that are not finite")
+            self._pack(kind, layer, wide)
+            if kind is Weight.EMBEDDING:
+                embedding = wide
+        assert embedding is not None
+        half = decoder.config.head_dim // 2
+        for kind, table in zip(
+            (Weight.COS, Weight.SIN), rotary_tables(decoder.config, self._limits.context_tokens), strict=True
+        ):
+            self._pack(kind, 0, table[:, :half].contiguous())
+        return embedding
+
+    def _pack(self, kind: Weight, layer: int, tensor: Tensor) -> None:
+        if self._library.weight(self._model, kind, layer, tensor.data_ptr()):
+            raise MemoryError(f"no memory for {kind.name}")
+
+
+def _place(name: str) -> tuple[int, Weight]:
+    """The layer (0 for what is in none) and the kind of a parameter."""
+    if name in _WHOLE:
+        return 0, _WHOLE[name]
+    prefix, _, rest = name.removeprefix("model.layers.").partition(".")
+    if not name.startswith("model.layers.") or rest not in _LAYER:
+        raise UnsupportedModel(name, "is a weight that the native computer does not know")
+    return int(prefix), _LAYER[rest]
+
+
+def _native_config(config: DecoderConfig, limits: Limits, os_threads: int, *, is_int8: bool) -> Config:
+    return Config(
+        vocab=config.vocab_size,
+        hidden=config.hidden_size,
+        intermediate=config.intermediate_size,
+        layers=config.num_hidden_layers,
+        heads=config.num_attention_heads,
+        kv_heads=config.num_key_value_heads,
+        head_dim=config.head_dim,
+        positions=limits.context_tokens,
+        window=config.sliding_window or 0,
+        blocks=limits.blocks,
+        threads=os_threads,
+        is_int8=is_int8,
+        eps=config.rms_norm_eps,
+    )
