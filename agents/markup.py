@@ -14,14 +14,21 @@ A thread takes each of the three numbers that its outline left in turn, from the
 beside it to make the target, and then what each move on the other two gives, until one gives what is needed. So every
 word is one small sum or one look back. The sequential form says the same in one text: `<Search> try <move> left ...`.
 
+A quotient that is not whole may begin a thread too (see `parts.py`). It is called `part`; the two numbers beside it are
+taken in turn as the factor, and all is multiplied by what stands under the part, so that the sums stay whole:
+
+    <Thread> 20 : 11 / 18 = part left 3 18 part -> 65 : with 18 times 65 : 3 18 * 54 + 65 yes 3 + part , 18 * part
+        </Thread>
+
 `no` is the program's word: it stands behind a claim that was found false, and the model is never taught to say it.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias
 
 from asterism.agents.countdown import MAX_INTERMEDIATE, Board, Move, Operator
+from asterism.agents.parts import END_WORDS, PART, FirstMove, Part, PartEnd, find_end, is_number
 
 PARALLEL_OPENS: Final = "<Parallel> <Outlines>"
 OUTLINE_OPENS: Final = "<Outline>"
@@ -50,7 +57,7 @@ MARKS: Final = (
     *("<Board>", *PARALLEL_OPENS.split(), OUTLINE_OPENS, OUTLINE_CLOSES, OUTLINES_CLOSE, THREAD_OPENS, THREAD_CLOSES),
     *(PARALLEL_CLOSES, SEARCH_OPENS, SEARCH_CLOSES, ANSWER_OPENS, ANSWER_CLOSES),
 )
-WORDS: Final = ("->", ":", ",", "=", "+", "-", "*", "/", *NEEDS, TRY, LEFT, WITH, YES, NO, NONE)
+WORDS: Final = ("->", ":", ",", "=", "+", "-", "*", "/", *NEEDS, TRY, LEFT, WITH, YES, NO, NONE, PART)
 VOCABULARY: Final = ("<pad>", END, "<unk>", *MARKS, *WORDS, *(str(number) for number in range(MAX_INTERMEDIATE + 1)))
 
 OUTLINE_TOKENS: Final = 7
@@ -62,7 +69,7 @@ class Outline:
     """Reasoning thread `number` (from 1) begins with `move`."""
 
     number: int
-    move: Move
+    move: FirstMove
 
 
 def board_text(board: Board) -> str:
@@ -74,28 +81,36 @@ def board_line(numbers: Iterable[int], target: int) -> str:
     return f"<Board> {' '.join(map(str, numbers))} -> {target}"
 
 
-def outline_text(move: Move) -> str:
+def outline_text(move: FirstMove) -> str:
     return f"{OUTLINE_OPENS} {move} {OUTLINE_CLOSES}"
 
 
-def fork_prefix(board: Board, moves: Iterable[Move]) -> str:
+def fork_prefix(board: Board, moves: Iterable[FirstMove]) -> str:
     """What threads of a board share: the first moves, or those that there were when a thread was spawned."""
     return " ".join((board_text(board), PARALLEL_OPENS, *map(outline_text, moves), OUTLINES_CLOSE))
 
 
-def left_text(left: Iterable[int], target: int) -> str:
+def left_text(left: Iterable[int | str], target: int) -> str:
     """What a move left, and the target again: all that the search behind it has to look at."""
     return f"{LEFT} {' '.join(map(str, left))} -> {target} :"
 
 
-def thread_opening(outline: Outline, left: Iterable[int], target: int) -> str:
+def thread_opening(outline: Outline, left: Iterable[int | str], target: int) -> str:
     """How the program opens a thread: its outline, and the numbers that it leaves, so that the model cannot misread."""
     return f"{THREAD_OPENS} {outline.number} : {outline.move} {left_text(left, target)}"
 
 
-def thread_brief(claim: Sequence[Move]) -> str:
-    """What the join says of a thread behind its opening: its claim of two moves, or `none`."""
-    return f"{YES} {claim[-1]}" if claim else NONE
+def thread_brief(end: Move | PartEnd | None) -> str:
+    """What the join says of a thread behind its opening: how its claim ends, or `none`."""
+    return NONE if end is None else f"{YES} {end}"
+
+
+def find_first(words: Sequence[str]) -> FirstMove | None:
+    """The first move that five words say, true or not; None when they say none."""
+    if len(words) == 5 and words[1] == "/" and words[3:] == ["=", PART] and all(map(is_number, (words[0], words[2]))):
+        over, under = int(words[0]), int(words[2])
+        return Part(over, under) if under else None
+    return find_move(words)
 
 
 def find_move(words: Sequence[str]) -> Move | None:
@@ -106,13 +121,9 @@ def find_move(words: Sequence[str]) -> Move | None:
 
 
 def _move(larger: str, operator: str, smaller: str, result: str) -> Move | None:
-    if operator not in _OPERATORS or not all(map(_is_number, (larger, smaller, result))):
+    if operator not in _OPERATORS or not all(map(is_number, (larger, smaller, result))):
         return None
     return Move(int(larger), _OPERATORS[operator], int(smaller), int(result))
-
-
-def _is_number(word: str) -> bool:
-    return word.isascii() and word.isdecimal() and len(word) <= 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +132,14 @@ class Claim:
 
     moves: tuple[Move, ...]
     words_before: int
+    end: PartEnd | None = None
+    """Instead of moves, where the thread's own is a part."""
+    first: FirstMove | None = None
+    """The thread's own, where the text says it."""
+
+    @property
+    def last(self) -> Move | PartEnd | None:
+        return self.end if self.end is not None else self.moves[-1] if self.moves else None
 
 
 def read_thread(text: str) -> Claim | None:
@@ -132,6 +151,9 @@ def read_thread(text: str) -> Claim | None:
     if YES not in words:
         return None
     at = words.index(YES)
+    end = find_end(words[at + 1 : at + 1 + END_WORDS])
+    if end is not None:
+        return Claim((), at, end)
     found = (_second_move(words[:at]), find_move(words[at + 1 : at + 6]))
     return Claim(tuple(move for move in found if move is not None), at)
 
@@ -160,18 +182,24 @@ def read_search(text: str) -> Claim | None:
     if TRY not in words:
         return claim
     at = len(words) - words[::-1].index(TRY)
-    first = find_move(words[at : at + 5])
-    return Claim(claim.moves if first is None else (first, *claim.moves), claim.words_before)
+    return replace(claim, first=find_first(words[at : at + 5]))
 
 
 def read_winner(text: str) -> int | None:
     """The number of the outline that the join says won; None when it says anything else."""
     words = text.split()
-    return int(words[0]) if len(words) == 1 and _is_number(words[0]) else None
+    return int(words[0]) if len(words) == 1 and is_number(words[0]) else None
 
 
-def read_direct(text: str) -> tuple[Move, ...] | None:
-    """The moves of an answer that was said without a search, `move , move , move`; None when it is anything else."""
-    found = [find_move(part.split()) for part in text.split(" , ")]
+def read_direct(text: str) -> Claim | None:
+    """The claim of an answer that was said without a search, `move , move , move`; None when it is anything else."""
+    words = text.split()
+    first, rest = find_first(words[:5]), words[6:]
+    if first is None or words[5:6] not in ([], [","]):
+        return None
+    if isinstance(first, Part):
+        end = find_end(rest)
+        return None if end is None else Claim((), 0, end, first)
+    found = [find_move(part.split()) for part in " ".join(rest).split(" , ") if part]
     moves = tuple(move for move in found if move is not None)
-    return moves if len(moves) == len(found) else None
+    return Claim(moves, 0, first=first) if len(moves) == len(found) else None

@@ -13,6 +13,7 @@ from asterism.agents.asks import Generate, Json
 from asterism.agents.countdown import Board, expression_of, verify
 from asterism.agents.effort import Effort
 from asterism.agents.markup import Claim
+from asterism.agents.parts import FirstMove, Part
 from asterism.agents.reasoning import Outcome
 
 MAX_STRETCHES: Final = 128
@@ -36,9 +37,13 @@ def thread_json(name: str, outline: str, outcome: Outcome, tokens: int, path_tok
     return {"thread": name, "outline": outline, "outcome": outcome, "tokens": tokens, "path_tokens": path_tokens}
 
 
-def verified(board: Board, claim: Claim | None) -> str | None:
-    """The expression that a claim builds, if it solves the board."""
-    expression = None if claim is None else expression_of(board, claim.moves)
+def verified(board: Board, first: FirstMove | None, claim: Claim) -> str | None:
+    """The expression that a claim builds behind a first move, if it solves the board."""
+    expression: str | None
+    if isinstance(first, Part):
+        expression = None if claim.end is None else claim.end.expression(first)
+    else:
+        expression = expression_of(board, claim.moves if first is None else (first, *claim.moves))
     return expression if expression is not None and verify(board, expression).is_correct else None
 
 
@@ -68,8 +73,8 @@ def in_texts(board: Board, effort: Effort, accounting: Accounting, *, is_direct:
         accounting.critical_path_tokens += generated.tokens
         left -= max(1, generated.tokens)
         text = f"{kept} {generated.text}".strip()
-        claim = _direct_claim(text) if is_direct else markup.read_search(text)
-        expression = verified(board, claim)
+        claim = markup.read_direct(text) if is_direct else markup.read_search(text)
+        expression = None if claim is None else verified(board, claim.first, claim)
         outcome = _outcome(text, claim, expression)
         reports.append(thread_json(name, "", outcome, generated.tokens, accounting.critical_path_tokens))
         if expression is not None:
@@ -80,11 +85,6 @@ def in_texts(board: Board, effort: Effort, accounting: Accounting, *, is_direct:
             kept = ""
         starts += not kept
     return Found(None, tuple(reports))
-
-
-def _direct_claim(text: str) -> Claim | None:
-    moves = markup.read_direct(text)
-    return None if moves is None else Claim(moves, 0)
 
 
 def _outcome(text: str, claim: Claim | None, expression: str | None) -> Outcome:

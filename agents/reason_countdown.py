@@ -13,11 +13,12 @@ from asterism.agents import markup
 from asterism.agents.accounting import Accounting, Limits
 from asterism.agents.asking import Asking, generate, say
 from asterism.agents.asks import Generate, Json, Program, ProgramContext, ProgramResult
-from asterism.agents.countdown import MAX_INTERMEDIATE, Board, InvalidBoard, after, first_moves
+from asterism.agents.countdown import MAX_INTERMEDIATE, Board, InvalidBoard
 from asterism.agents.effort import Effort, Mode, invalid
-from asterism.agents.markup import Claim, Outline
+from asterism.agents.markup import Outline
 from asterism.agents.one_text import Found, in_texts, thread_json, verified
 from asterism.agents.outlined import Outlined
+from asterism.agents.parts import Part, beginnings, left_of
 from asterism.agents.policies import All, FirstVerified
 from asterism.agents.reasoning import Ended, Judgement, Reasoned, Reasoning, Task
 from asterism.agents.running import reason
@@ -105,7 +106,7 @@ class Explorer:
 
     def __init__(self, board: Board, effort: Effort) -> None:
         self._board = board
-        self._possible = first_moves(board)
+        self._possible = beginnings(board.numbers)
         self._first = effort.skip
         self._wanted = effort.skip + effort.threads
         self.listed: dict[str, Outline] = {}
@@ -115,14 +116,14 @@ class Explorer:
 
     def open(self, parent: str, number: int, entry: str) -> Opening | None:
         """The thread of a listed first move; None for what is none, or stands in the list already."""
-        move = markup.find_move(entry.split())
-        left = None if move is None else after(self._board.numbers, move)
+        move = markup.find_first(entry.split())
+        left = None if move is None else left_of(self._board.numbers, move)
         if move is None or left is None or move not in self._possible:
             return None
         outline = self.listed.setdefault(str(move), Outline(number, move))
         rank = list(self.listed).index(str(move))
         # Two moves that leave the same numbers need one thread.
-        content = " ".join(map(str, left))
+        content = " ".join((*left, str(move) if isinstance(move, Part) else ""))
         text = markup.thread_opening(outline, left, self._board.target)
         return Opening(text, content, forks=self._first <= rank < self._wanted)
 
@@ -140,12 +141,13 @@ class Explorer:
             # The join shows claims alone, or it would not fit the context that threads fit.
             return Judgement("refuted" if is_refuted else "malformed", joins=False)
         outline = self.listed[" ".join(ended.entry.split())]
-        expression = verified(self._board, Claim((outline.move, *claim.moves), claim.words_before))
+        expression = verified(self._board, outline.move, claim)
         if expression is not None:
             self.expressions[outline.number] = expression
-            return Judgement("verified", brief=markup.thread_brief(claim.moves))
+            return Judgement("verified", brief=markup.thread_brief(claim.last))
         struck_out = markup.struck_out(ended.text, claim)
-        return Judgement("malformed" if len(claim.moves) < 2 else "claimed_false", struck_out, joins=False)
+        is_read = len(claim.moves) == 2 or claim.end is not None
+        return Judgement("claimed_false" if is_read else "malformed", struck_out, joins=False)
 
 
 def _parallel(board: Board, effort: Effort, accounting: Accounting) -> Asking[Found]:

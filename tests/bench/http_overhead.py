@@ -21,8 +21,9 @@ from asterism.workers.engine.http_engine import HttpEngine
 from asterism.workers.engine.http_server import serving
 from asterism.workers.engine.seam import Engine, GenerationRequest
 from asterism.workers.engine.torch_engine import TorchEngine
+from asterism.workers.training.attempts import Attempt, attempt_all
 from asterism.workers.training.boards import HELD_BACK, read_boards
-from asterism.workers.training.evaluate import SHIPPED, Attempt, attempt_all
+from asterism.workers.training.evaluate import SHIPPED
 
 EFFORT: dict[str, Json] = {"mode": "parallel", "threads": 8, "tokens": 256}
 AT_ONCE = (1, 8)

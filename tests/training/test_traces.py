@@ -5,21 +5,30 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asterism.agents import markup
-from asterism.agents.countdown import MAX_INTERMEDIATE, Board, Move, after, expression_of, first_moves, moves, verify
+from asterism.agents.countdown import MAX_INTERMEDIATE, Board, after, moves, solve, verify
 from asterism.agents.effort import DEFAULT_TOKENS
+from asterism.agents.one_text import verified
+from asterism.agents.parts import FirstMove, beginnings, beside_part, find_end, parts
+from asterism.workers.training.boards import HELD_BACK, read_boards
+from asterism.workers.training.mix import BoardMix
+from asterism.workers.training.teacher import (
+    can_win,
+    is_winner,
+    needs,
+    rounds,
+    teachable,
+    winning_end,
+    winning_moves,
+    winning_need,
+)
 from asterism.workers.training.traces import (
     MAX_SEQUENTIAL_TOKENS,
     TOKEN_ID,
-    BoardMix,
     Trace,
     direct_trace,
-    is_winner,
-    needs,
     parallel_trace,
     search_of_three,
     sequential_trace,
-    teachable,
-    winning_moves,
 )
 
 WORDS = {index: word for word, index in TOKEN_ID.items()}
@@ -34,8 +43,8 @@ def segment_text(trace: Trace, segment: int) -> str:
     return " ".join(WORDS[token] for token, own in zip(trace.token_ids, trace.segments, strict=True) if own == segment)
 
 
-def outlines_of(text: str) -> list[Move | None]:
-    return [markup.find_move(part.partition("</Outline>")[0].split()) for part in text.split("<Outline>")[1:]]
+def outlines_of(text: str) -> list[FirstMove | None]:
+    return [markup.find_first(part.partition("</Outline>")[0].split()) for part in text.split("<Outline>")[1:]]
 
 
 @given(threes, st.integers(1, 100))
@@ -49,6 +58,34 @@ def test_teacher_finds_a_solution_of_three_numbers_exactly_when_brute_force_does
         left = after(numbers, claim[0])
         assert left is not None
         assert after(left, claim[1]) == (target,)
+
+
+@given(st.lists(st.integers(0, MAX_INTERMEDIATE), min_size=3, max_size=3), st.integers(1, 100))
+def test_quick_look_says_what_the_search_of_three_numbers_finds(drawn: list[int], target: int) -> None:
+    numbers = tuple(sorted(drawn))
+    found = any(winning_need(beside, move.result, target) for beside, options in rounds(numbers) for move in options)
+    assert can_win(numbers, target) == found
+
+
+def test_every_held_back_board_has_a_solution_that_is_taught() -> None:
+    assert all(map(teachable, read_boards(HELD_BACK)))
+
+
+@given(fours)
+def test_board_without_a_solution_is_not_teachable(board: Board) -> None:
+    assert solve(board) is not None or not teachable(board)
+
+
+@given(seeds, st.sampled_from([20, 99]))
+def test_part_that_a_board_was_made_for_solves_it(seed: int, largest: int) -> None:
+    board, part = BoardMix(frozenset(), largest).draw_with_part(random.Random(seed))
+    beside = beside_part(board.numbers, part)
+    assert part in parts(board.numbers)
+    assert beside is not None
+    end = winning_end(beside, part, board.target)
+    assert end is not None
+    assert find_end(str(end).split()) == end
+    assert verify(board, end.expression(part)).is_correct
 
 
 @given(st.integers(0, MAX_INTERMEDIATE), st.integers(1, 100))
@@ -65,7 +102,7 @@ def test_needs_are_what_one_move_turns_into_the_target(number: int, target: int)
 @given(fours, seeds)
 def test_whole_list_is_every_first_move_in_canonical_order(board: Board, seed: int) -> None:
     text = segment_text(parallel_trace(board, random.Random(seed), whole_list=True), 0)
-    assert outlines_of(text) == list(first_moves(board))
+    assert outlines_of(text) == list(beginnings(board.numbers))
     assert text.endswith("</Outlines>")
 
 
@@ -84,7 +121,7 @@ def test_threads_start_behind_their_outline_or_the_list_and_claim_what_is_true(
         text = segment_text(trace, segment)
         assert text.startswith("</Outlines> <Thread>")
         assert prefix.split()[seen - 1] == "</Outline>"
-        number, outline = int(text.split()[2]), markup.find_move(text.split()[4:9])
+        number, outline = int(text.split()[2]), markup.find_first(text.split()[4:9])
         assert outline == listed[number - 1]
         assert " ".join(prefix.split()[:seen]).count("<Outline>") >= number
         if "<Answer>" in text:
@@ -100,9 +137,7 @@ def test_threads_start_behind_their_outline_or_the_list_and_claim_what_is_true(
         claim = markup.read_thread(body)
         assert (claim is not None) == is_winner(board, outline)
         if claim is not None:
-            expression = expression_of(board, (outline, *claim.moves))
-            assert expression is not None
-            assert verify(board, expression).is_correct
+            assert verified(board, outline, claim) is not None
 
 
 def test_model_is_never_taught_to_say_no() -> None:
@@ -127,9 +162,7 @@ def test_sequential_search_ends_with_what_it_found(board: Board, seed: int) -> N
     assert len(trace.token_ids) <= MAX_SEQUENTIAL_TOKENS
     claim = markup.read_search(text)
     if claim is not None and text.endswith(markup.END):
-        expression = expression_of(board, claim.moves)
-        assert expression is not None
-        assert verify(board, expression).is_correct
+        assert verified(board, claim.first, claim) is not None
 
 
 @given(threes, st.integers(1, 100), seeds)
@@ -144,11 +177,9 @@ def test_search_of_three_numbers_says_none_exactly_when_there_is_none(
 @given(fours.filter(teachable), seeds)
 def test_direct_answer_solves_the_board(board: Board, seed: int) -> None:
     text = segment_text(direct_trace(board, random.Random(seed)), 0)
-    chain = markup.read_direct(text.partition(markup.ANSWER_OPENS)[2].partition(markup.ANSWER_CLOSES)[0].strip())
-    assert chain is not None
-    expression = expression_of(board, chain)
-    assert expression is not None
-    assert verify(board, expression).is_correct
+    claim = markup.read_direct(text.partition(markup.ANSWER_OPENS)[2].partition(markup.ANSWER_CLOSES)[0].strip())
+    assert claim is not None
+    assert verified(board, claim.first, claim) is not None
 
 
 def test_boards_are_drawn_from_the_numbers_that_are_asked_for() -> None:

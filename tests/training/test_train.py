@@ -1,25 +1,31 @@
 import json
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from asterism.workers.engine.decoder import Decoder
 from asterism.workers.engine.folder import load_folder
+from asterism.workers.training.learning import Plan, embed_values, learning_rate_factor, train
+from asterism.workers.training.makers import Makers, MakersEnded, Recipe
 from asterism.workers.training.optimizer import Optimizer, orthogonalised
 from asterism.workers.training.shape import CONFIG, DISTRIBUTIONS
 from asterism.workers.training.traces import TOKEN_ID
-from asterism.workers.training.train import Plan, embed_values, learning_rate_factor, train
 
 
-def plan(folder: Path, minutes: float, boards: str = "countdown") -> Plan:
+def plan(folder: Path, minutes: float, boards: str = "countdown", rows: int = 0, makers: int = 0) -> Plan:
     return Plan(
         boards=boards,
         minutes=minutes,
+        rows=rows,
         scale=1,
+        makers=makers,
         seed=3,
         device=torch.device("cpu"),
         bfloat16=False,
+        recorded=False,
         compiled=False,
         checkpoint=folder / "checkpoint.pt",
         out=folder / "model",
@@ -36,6 +42,29 @@ def test_training_goes_on_from_its_checkpoint_and_writes_a_model(tmp_path: Path)
     ids = model.tokenizer.encode("<Board> 3 4 6 8 -> 24").ids
     assert ids == [TOKEN_ID[word] for word in ("<Board>", "3", "4", "6", "8", "->", "24")]
     assert json.loads((tmp_path / "model" / "config.json").read_text())["model_type"] == "llama"
+
+
+def test_training_learns_from_what_other_processes_made(tmp_path: Path) -> None:
+    progress = train(plan(tmp_path, 0.02, rows=1, makers=1))
+    assert progress.steps > 0
+    assert progress.tokens > 0
+
+
+def test_makers_with_one_seed_make_the_same_updates_as_the_recipe_alone() -> None:
+    recipe = Recipe(largest=20, share_24=0.2, rows=1)
+    with Makers(recipe, "7", 1) as makers:
+        made = list(islice(makers.updates(), 3))
+    for (given,), (own,) in zip(made, recipe.updates("7 0"), strict=False):
+        assert np.array_equal(given, own)
+
+
+def test_makers_that_have_all_ended_are_not_awaited_for_ever() -> None:
+    # No board has numbers to 0: each maker ends with an error.
+    with (
+        Makers(Recipe(largest=0, share_24=0.0, rows=1), "1", 1, silence_s=1.0) as makers,
+        pytest.raises(MakersEnded),
+    ):
+        next(makers.updates())
 
 
 def test_text_survives_the_tokenizer(tmp_path: Path) -> None:
@@ -91,5 +120,5 @@ def test_one_step_lowers_the_loss_it_was_taken_on() -> None:
     before = loss()
     for _ in range(3):
         torch.autograd.backward(loss())
-        optimizer.step(1.0)
+        optimizer.step(torch.tensor(1.0))
     assert loss() < before

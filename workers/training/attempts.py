@@ -22,8 +22,9 @@ from asterism.agents.asks import (
     Say,
     ToolError,
 )
-from asterism.agents.countdown import Board, first_moves, verify
+from asterism.agents.countdown import Board, verify
 from asterism.agents.markup import OUTLINE_TOKENS
+from asterism.agents.parts import beginnings
 from asterism.agents.reason_countdown import reason_countdown
 from asterism.orchestrator.core.events import Chunk
 from asterism.workers.engine.seam import Engine
@@ -131,7 +132,7 @@ def _steps(board: Board, value: dict[str, Any]) -> int:
     ]
     longest = max((thread["path_tokens"] for thread in value["threads"]), default=0)
     tail = max(0, value["accounting"]["critical_path_tokens"] - longest)
-    return steps_on_slots(costs, OUTLINE_TOKENS * len(first_moves(board)) + 1, min(tail, 4), SLOTS)
+    return steps_on_slots(costs, OUTLINE_TOKENS * len(beginnings(board.numbers)) + 1, min(tail, 4), SLOTS)
 
 
 async def attempt_all(

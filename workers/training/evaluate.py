@@ -28,8 +28,8 @@ THREES: Final = 200
 BUDGET: Final = 1_700
 """Tokens of all texts together at most; figures for fewer are read from the same runs."""
 SMALL_BUDGET: Final = 800
-_PARALLEL: Final[dict[str, Json]] = {"threads": 24, "at_once": SLOTS}
-_TWICE: Final[dict[str, Json]] = {"threads": 24, "wait": "all", "temperature": 0.7, "seed": 5}
+_PARALLEL: Final[dict[str, Json]] = {"threads": 32, "at_once": SLOTS}
+_TWICE: Final[dict[str, Json]] = {"threads": 32, "wait": "all", "temperature": 0.7, "seed": 5}
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,14 +40,22 @@ class Optimizer:
         hidden = {id(parameter) for parameter in self._matrices}
         others = [parameter for parameter in decoder.parameters() if id(parameter) not in hidden]
         self._momenta = [torch.zeros_like(parameter) for parameter in self._matrices]
-        self._adam = torch.optim.AdamW(others, lr=ADAM_LR, betas=(0.9, 0.98), weight_decay=0.0)
+        device = others[0].device
+        # Its rate is a tensor, so that a recorded step follows it.
+        rate = torch.tensor(ADAM_LR, device=device)
+        self._adam = torch.optim.AdamW(
+            others, lr=rate, betas=(0.9, 0.98), weight_decay=0.0, capturable=device.type == "cuda"
+        )
         self._shapes: dict[torch.Size, list[int]] = defaultdict(list)
         for index, parameter in enumerate(self._matrices):
             self._shapes[parameter.shape].append(index)
 
     @torch.no_grad()
-    def step(self, factor: float) -> None:
-        """One update from the gradients; `factor` scales every learning rate. Gradients are cleared."""
+    def step(self, factor: Tensor) -> None:
+        """One update from the gradients; `factor`, of no dimension, scales every learning rate. Gradients are cleared.
+
+        It waits for nothing on a GPU, so that it can be recorded.
+        """
         for shape, indices in self._shapes.items():
             grads = []
             for index in indices:
@@ -55,12 +63,13 @@ class Optimizer:
                 assert grad is not None
                 momentum.lerp_(grad, 1 - _MOMENTUM)
                 grads.append(grad.lerp(momentum, _MOMENTUM))
-            scale = MUON_LR * factor * max(1.0, shape[0] / shape[1]) ** 0.5
+            rate = factor * (MUON_LR * max(1.0, shape[0] / shape[1]) ** 0.5)
+            kept = 1 - factor * (MUON_LR * 0.01)
             for index, update in zip(indices, orthogonalised(torch.stack(grads), self._dtype), strict=True):
-                self._matrices[index].mul_(1 - MUON_LR * factor * 0.01).sub_(update, alpha=scale)
+                self._matrices[index].mul_(kept).sub_(update * rate)
                 self._matrices[index].grad = None
         for group in self._adam.param_groups:
-            group["lr"] = ADAM_LR * factor
+            group["lr"].copy_(factor * ADAM_LR)
         self._adam.step()
         self._adam.zero_grad(set_to_none=True)
 

@@ -1,6 +1,5 @@
 """Batches of packed traces, and the forward pass that keeps reasoning threads blind to each other."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -8,14 +7,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from asterism.workers.engine.decoder import Attention, Decoder, DecoderLayer
-from asterism.workers.training.traces import PAD_ID, Trace
+from asterism.workers.training.rows import WEIGHT_UNIT
+from asterism.workers.training.traces import PAD_ID
 
 
 @dataclass(frozen=True, slots=True)
 class PackedBatch:
-    """Traces side by side, padded: ids and positions [batch, time], who sees whom [batch, 1, time, time].
+    """Rows of traces: ids and positions [rows, time], who sees whom [rows, 1, time, time].
 
-    `targets` and `weights` [batch, time] say which id follows at each place, and how much it counts (0: not at all).
+    `targets` and `weights` [rows, time] say which id follows at each place, and how much it counts (0: not at all).
     """
 
     token_ids: Tensor
@@ -24,35 +24,17 @@ class PackedBatch:
     targets: Tensor
     weights: Tensor
 
-    def to(self, device: torch.device) -> "PackedBatch":
-        return PackedBatch(
-            self.token_ids.to(device),
-            self.positions.to(device),
-            self.visible.to(device),
-            self.targets.to(device),
-            self.weights.to(device),
-        )
 
-
-def pack(traces: Sequence[Trace]) -> PackedBatch:
-    time = max(len(trace.token_ids) for trace in traces)
-
-    def padded(lists: Sequence[Sequence[int]], filler: int) -> Tensor:
-        return torch.tensor([[*values, *[filler] * (time - len(values))] for values in lists], dtype=torch.long)
-
-    token_ids = padded([trace.token_ids for trace in traces], PAD_ID)
-    segments = padded([trace.segments for trace in traces], -1)
-    weights = torch.zeros(len(traces), time)
-    for row, trace in enumerate(traces):
-        weights[row, : len(trace.weights) - 1] = torch.tensor(trace.weights[1:])
-    # The first id of a thread is given by the program and follows the prefix, not its neighbour in the packed row.
-    weights[:, :-1] *= segments[:, 1:] == segments[:, :-1]
+def unpack(rows: Tensor) -> PackedBatch:
+    """What `rows.py` laid out, int16 [6, rows, time], where that tensor is; waits for nothing on a GPU."""
+    token_ids, positions, groups, start, seen, weights = rows.unbind()
+    token_ids = token_ids.long()
+    places = torch.arange(token_ids.shape[1], device=rows.device)
+    same = groups[:, :, None] == groups[:, None, :]
+    shared = (start[:, :, None] <= places) & (places < seen[:, :, None])
+    visible = (same | shared) & (places <= places[:, None])
     targets = F.pad(token_ids[:, 1:], (0, 1), value=PAD_ID)
-    same = segments[:, :, None] == segments[:, None, :]
-    seen = padded([trace.seen for trace in traces], 0)
-    shared = (segments == 0)[:, None, :] & (torch.arange(time) < seen[:, :, None])
-    visible = (same | shared) & torch.ones(time, time, dtype=torch.bool).tril()
-    return PackedBatch(token_ids, padded([trace.positions for trace in traces], 0), visible[:, None], targets, weights)
+    return PackedBatch(token_ids, positions.long(), visible[:, None], targets, weights.float() * WEIGHT_UNIT)
 
 
 def packed_logits(decoder: Decoder, batch: PackedBatch) -> Tensor:
@@ -72,6 +54,12 @@ def packed_logits(decoder: Decoder, batch: PackedBatch) -> Tensor:
 def _attend(attention: Attention, x: Tensor, cos: Tensor, sin: Tensor, visible: Tensor) -> Tensor:
     batch, time, _ = x.shape
     q, k, v = attention.project(x, cos, sin)
+    if x.is_cuda:
+        shared = attention.heads // attention.kv_heads
+        k, v = k.to(v.dtype).repeat_interleave(shared, dim=1), v.repeat_interleave(shared, dim=1)
+        attended = F.scaled_dot_product_attention(q.to(v.dtype), k, v, attn_mask=visible)
+        fused: Tensor = attention.o_proj(attended.transpose(1, 2).reshape(batch, time, -1))
+        return fused
     # The query heads of one KV head stand as rows of one product: [batch, kv_heads, group * time, head_dim].
     q = q.reshape(batch, attention.kv_heads, -1, attention.head_dim)
     scores = q.to(v.dtype) @ k.to(v.dtype).transpose(-1, -2)

@@ -6,14 +6,26 @@ outline list, several threads and the join, without computing the prefix again.
 """
 
 import random
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Final
 
 from asterism.agents import markup
-from asterism.agents.countdown import MAX_INTERMEDIATE, Board, Move, Operator, after, first_moves, moves
-from asterism.agents.markup import Need, Outline
+from asterism.agents.countdown import Board, after
+from asterism.agents.markup import Outline
+from asterism.agents.parts import FirstMove, Part, PartEnd, beginnings, beside_part, left_of
+from asterism.workers.training.teacher import (
+    claim_of,
+    is_winner,
+    needs,
+    part_end,
+    part_needs,
+    part_rounds,
+    part_sums,
+    rounds,
+    winning_moves,
+    winning_need,
+)
 
 TOKEN_ID: Final = {word: index for index, word in enumerate(markup.VOCABULARY)}
 END_ID: Final = TOKEN_ID[markup.END]
@@ -66,74 +78,6 @@ class Trace:
             del values[tokens:]
 
 
-def needs(number: int, target: int) -> tuple[tuple[Need, int], ...]:
-    """What stands beside `number` where one more operation makes `target`, in the order of `markup.NEEDS`."""
-    found: list[tuple[Need, int]] = []
-    if target >= number:
-        found.append(("add", target - number))
-    if number > 0 and target + number <= MAX_INTERMEDIATE:
-        found.append(("from", target + number))
-    if number > target:
-        found.append(("take", number - target))
-    if number > 0 and target % number == 0:
-        found.append(("times", target // number))
-    if number > 1 and target * number <= MAX_INTERMEDIATE:
-        found.append(("into", target * number))
-    if number > target > 1 and number % target == 0:
-        found.append(("over", number // target))
-    return tuple(found)
-
-
-_OPERATOR_OF: Final[dict[Need, Operator]] = {
-    "add": "+",
-    "from": "-",
-    "take": "-",
-    "times": "*",
-    "into": "/",
-    "over": "/",
-}
-
-
-def rounds(numbers: tuple[int, ...]) -> tuple[tuple[int, tuple[Move, ...]], ...]:
-    """Each different number of three, from the largest, with the moves on the other two."""
-    found: dict[int, tuple[Move, ...]] = {}
-    for index in (2, 1, 0):
-        others = tuple(number for i, number in enumerate(numbers) if i != index)
-        found.setdefault(numbers[index], moves(others))
-    return tuple(found.items())
-
-
-def _winning_need(beside: int, result: int, target: int) -> Need | None:
-    return next((need for need, value in needs(beside, target) if value == result), None)
-
-
-@lru_cache(maxsize=400_000)
-def winning_moves(numbers: tuple[int, ...], target: int) -> tuple[Move, Move] | None:
-    """The two moves with which a thread over three numbers ends, or None when it finds nothing."""
-    for beside, options in rounds(numbers):
-        for move in options:
-            need = _winning_need(beside, move.result, target)
-            if need is not None:
-                return move, _last_move(beside, move.result, need, target)
-    return None
-
-
-def _last_move(beside: int, value: int, need: Need, target: int) -> Move:
-    return Move(max(beside, value), _OPERATOR_OF[need], min(beside, value), target)
-
-
-def is_winner(board: Board, move: Move) -> bool:
-    left = after(board.numbers, move)
-    return left is not None and winning_moves(left, board.target) is not None
-
-
-def teachable(board: Board) -> bool:
-    """Whether a board of three or four numbers has a solution within the moves that are taught."""
-    if len(board.numbers) == 3:
-        return winning_moves(board.numbers, board.target) is not None
-    return any(is_winner(board, move) for move in first_moves(board))
-
-
 def say_rounds(trace: Trace, numbers: tuple[int, ...], target: int, rng: random.Random) -> None:
     """Round by round what is needed, and what each move gives, up to the first that wins.
 
@@ -154,7 +98,7 @@ def say_rounds(trace: Trace, numbers: tuple[int, ...], target: int, rng: random.
             trace.say(move.operator, weight=follows)
             trace.say(str(move.result), weight=_VALUE_WEIGHT)
             follows = _NOT_YET_WEIGHT
-            if claim is not None and _winning_need(beside, move.result, target) is not None:
+            if claim is not None and winning_need(beside, move.result, target) is not None:
                 trace.say(markup.YES, weight=_YES_WEIGHT)
                 trace.say(str(claim[1]))
                 return
@@ -163,7 +107,45 @@ def say_rounds(trace: Trace, numbers: tuple[int, ...], target: int, rng: random.
     trace.say(markup.NONE, weight=follows)
 
 
-def _say_list(trace: Trace, board: Board, listed: Sequence[Move], *, is_canonical: bool) -> list[int]:
+def say_part_rounds(trace: Trace, numbers: tuple[int, ...], part: Part, target: int) -> None:
+    """As `say_rounds`, with each of the two numbers beside a part as the factor in turn."""
+    follows = _COPY_WEIGHT
+    for factor, beside in part_rounds(numbers, part):
+        wanted = part_needs(factor, part, target)
+        trace.say(markup.WITH, weight=follows)
+        trace.say(str(factor))
+        for need, value in wanted:
+            trace.say(need, weight=2.0)
+            trace.say(str(value), weight=_NEED_WEIGHT)
+        trace.say(":", weight=2.0)
+        follows = _NOT_YET_WEIGHT
+        sums = part_sums(beside, part) if wanted else ()
+        if sums:
+            trace.say(f"{beside} {part.under}")
+        for operator, value in sums:
+            trace.say(operator, weight=1.0)
+            trace.say(str(value), weight=_VALUE_WEIGHT)
+            met = [need for need, needed in wanted if needed == value and operator != "*"]
+            if met:
+                trace.say(markup.YES, weight=_YES_WEIGHT)
+                trace.say(str(part_end(beside, operator, met[0], factor, part)), weight=_VALUE_WEIGHT)
+                return
+    trace.say(markup.NONE, weight=follows)
+
+
+def say_thread(trace: Trace, numbers: tuple[int, ...], first: FirstMove, target: int, rng: random.Random) -> None:
+    """What is searched behind a first move."""
+    if isinstance(first, Part):
+        beside = beside_part(numbers, first)
+        assert beside is not None
+        say_part_rounds(trace, beside, first, target)
+    else:
+        left = after(numbers, first)
+        assert left is not None
+        say_rounds(trace, left, target, rng)
+
+
+def _say_list(trace: Trace, board: Board, listed: Sequence[FirstMove], *, is_canonical: bool) -> list[int]:
     """The board and its outlines; how many tokens there are behind each outline."""
     trace.say(markup.board_text(board), weight=0.0)
     trace.say(markup.PARALLEL_OPENS)
@@ -174,22 +156,25 @@ def _say_list(trace: Trace, board: Board, listed: Sequence[Move], *, is_canonica
     return ends
 
 
-def parallel_trace(board: Board, rng: random.Random, *, whole_list: bool, threads: int = 3) -> Trace:
+def parallel_trace(
+    board: Board, rng: random.Random, *, whole_list: bool, threads: int = 3, shows: FirstMove | None = None
+) -> Trace:
     """Outlines, up to `threads` of the threads, and the join of a four-number board.
 
     The list is whole and in canonical order, or short and in any order: what a thread sees when it is spawned early, or
     when the program has added moves. A thread is forked behind its own outline or behind the end of what there is.
+    `shows` is a winner that shall be among the threads.
     """
     trace = Trace()
-    options = list(first_moves(board))
+    options = list(beginnings(board.numbers))
     if whole_list:
         listed = options
     else:
         listed = rng.sample(options, min(len(options), rng.randint(1, 4)))
         winners = [move for move in options if is_winner(board, move)]
         # Half of what is shown are winners, or a model learns to say that there is none.
-        if winners and rng.random() < 0.6:
-            listed[rng.randrange(len(listed))] = rng.choice(winners)
+        if shows is not None or (winners and rng.random() < 0.6):
+            listed[rng.randrange(len(listed))] = rng.choice(winners) if shows is None else shows
             listed = list(dict.fromkeys(listed))
     ends = _say_list(trace, board, listed, is_canonical=whole_list)
     if whole_list:
@@ -198,15 +183,16 @@ def parallel_trace(board: Board, rng: random.Random, *, whole_list: bool, thread
     outlines = [Outline(number, move) for number, move in enumerate(listed, start=1)]
     winners_of = [outline for outline in outlines if is_winner(board, outline.move)]
     losers_of = [outline for outline in outlines if outline not in winners_of]
-    shown = rng.sample(winners_of, min(len(winners_of), max(1, threads // 2)))
+    wanted = [outline for outline in winners_of if shows in (None, outline.move)]
+    shown = rng.sample(wanted, min(len(wanted), max(1, threads // 2)))
     shown += rng.sample(losers_of, min(len(losers_of), threads - len(shown)))
     for segment, outline in enumerate(shown, start=1):
-        left = after(board.numbers, outline.move)
+        left = left_of(board.numbers, outline.move)
         assert left is not None
         seen = ends[outline.number - 1 if is_eager else -1]
         opening = markup.thread_opening(outline, left, board.target)
         trace.say(f"{markup.OUTLINES_CLOSE} {opening}", segment=segment, seen=seen, weight=0.0)
-        say_rounds(trace, left, board.target, rng)
+        say_thread(trace, board.numbers, outline.move, board.target, rng)
         trace.say(markup.THREAD_CLOSES, weight=0.2)
     if winners_of and rng.random() < 0.3:
         winner = rng.choice(winners_of)
@@ -224,9 +210,10 @@ def _join(board: Board, ended: Iterable[Outline]) -> str:
     """What the program writes behind a list once these threads have ended, in the order of their outlines."""
     words = [markup.OUTLINES_CLOSE]
     for outline in sorted(ended, key=lambda one: one.number):
-        left = after(board.numbers, outline.move)
+        left = left_of(board.numbers, outline.move)
         assert left is not None
-        brief = markup.thread_brief(winning_moves(left, board.target) or ())
+        claim = claim_of(board.numbers, outline.move, board.target)
+        brief = markup.thread_brief(claim[-1] if isinstance(claim, tuple) else claim)
         words += [markup.thread_opening(outline, left, board.target), brief, markup.THREAD_CLOSES]
     return " ".join((*words, markup.PARALLEL_CLOSES, markup.ANSWER_OPENS))
 
@@ -238,11 +225,11 @@ def sequential_trace(board: Board, rng: random.Random) -> Trace:
     trace = Trace()
     # Four numbers: the model is to fork when it is asked what it would rather do.
     trace.say(f"{markup.board_text(board)} {markup.SEARCH_OPENS}", weight=0.0)
-    for move in first_moves(board):
-        left = after(board.numbers, move)
+    for move in beginnings(board.numbers):
+        left = left_of(board.numbers, move)
         assert left is not None
         trace.say(f"{markup.TRY} {move} {markup.left_text(left, board.target)}")
-        say_rounds(trace, left, board.target, rng)
+        say_thread(trace, board.numbers, move, board.target, rng)
         if is_winner(board, move) or len(trace.token_ids) >= MAX_SEQUENTIAL_TOKENS:
             break
     trace.say(f"{markup.SEARCH_CLOSES} {markup.END}", weight=0.5)
@@ -263,62 +250,12 @@ def search_of_three(numbers: tuple[int, ...], target: int, rng: random.Random) -
 
 def direct_trace(board: Board, rng: random.Random) -> Trace:
     """A solution without a search, any of those that are taught: the model that the others are compared with."""
-    winners = [move for move in first_moves(board) if is_winner(board, move)]
-    first = rng.choice(winners)
-    left = after(board.numbers, first)
-    assert left is not None
-    rest = winning_moves(left, board.target)
-    assert rest is not None
+    first = rng.choice([move for move in beginnings(board.numbers) if is_winner(board, move)])
+    claim = claim_of(board.numbers, first, board.target)
+    assert claim is not None
+    rest = (claim,) if isinstance(claim, PartEnd) else claim
     trace = Trace()
     trace.say(f"{markup.board_text(board)} {markup.ANSWER_OPENS}", weight=0.0)
     trace.say(" , ".join(map(str, (first, *rest))), weight=_DIRECT_WEIGHT)
     trace.say(f"{markup.ANSWER_CLOSES} {markup.END}", weight=_DIRECT_WEIGHT)
     return trace
-
-
-@dataclass(frozen=True, slots=True)
-class BoardMix:
-    """From which boards training draws; those in `excluded` (held back, or to be shown to users) are never drawn."""
-
-    excluded: Collection[Board]
-    largest: int = 20
-    """Of the numbers of a board."""
-    share_24: float = 0.2
-    """Of Games of 24, with numbers to 13."""
-
-    def draw(self, rng: random.Random, numbers: int = 4, *, solvable_share: float = 0.8) -> Board:
-        """A random board with a target from 10 to 100; `solvable_share` of all have a solution that is taught."""
-        wanted = rng.random() < solvable_share
-        while True:
-            if rng.random() < self.share_24:
-                board = Board(tuple(rng.choices(range(1, 14), k=numbers)), 24)
-            else:
-                drawn = rng.choices(range(1, self.largest + 1), k=numbers)
-                board = Board(tuple(drawn), rng.randint(10, 100))
-            if board not in self.excluded and teachable(board) == wanted:
-                return board
-
-    def draw_three(self, rng: random.Random) -> Trace:
-        """A search of three numbers: of a board, or of what a first move leaves of one, with its larger numbers."""
-        if rng.random() < 0.4:
-            return sequential_trace(self.draw(rng, 3), rng)
-        board = self.draw(rng)
-        options = first_moves(board)
-        winners = [move for move in options if is_winner(board, move)]
-        move = rng.choice(winners if winners and rng.random() < 0.5 else options)
-        left = after(board.numbers, move)
-        assert left is not None
-        return search_of_three(left, board.target, rng)
-
-    def step(self, rng: random.Random, scale: int) -> list[list[Trace]]:
-        """What one update learns from, in groups of traces of like length."""
-        long = [self._draw_long(rng) for _ in range(scale) if rng.random() < 0.6]
-        short = [parallel_trace(self.draw(rng), rng, whole_list=False) for _ in range(3 * scale)]
-        threes = [self.draw_three(rng) for _ in range(10 * scale)]
-        direct = [direct_trace(self.draw(rng, solvable_share=1.0), rng) for _ in range(2 * scale)]
-        return [group for group in (long, short, threes, direct) if group]
-
-    def _draw_long(self, rng: random.Random) -> Trace:
-        if rng.random() < 0.5:
-            return parallel_trace(self.draw(rng), rng, whole_list=True)
-        return sequential_trace(self.draw(rng), rng)
