@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from asterism.agents import markup
 from asterism.agents.countdown import Board, Move, first_moves
 from asterism.agents.markup import Outline
+from asterism.agents.parts import Part, PartEnd, find_end
 
 BOARD = Board((4, 6, 8, 3), 24)
 words = st.sampled_from([*markup.VOCABULARY[3:40], "2", "3", "4", "6", "8", "12", "24"])
@@ -59,6 +60,23 @@ def test_claim_of_a_search_begins_with_the_move_it_last_tried() -> None:
     assert claim is not None
     assert claim.first == Move(4, "*", 3, 12)
     assert claim.moves == (Move(8, "-", 6, 2), Move(12, "*", 2, 24))
+
+
+def test_claim_through_a_part_names_it_and_how_it_ends() -> None:
+    claim = markup.read_search(
+        "try 11 / 18 = part left 3 18 part -> 65 : with 18 times 65 : 3 18 * 54 + 65 yes 3 + part , 18 * part"
+    )
+    assert claim is not None
+    assert claim.first == Part(11, 18)
+    assert claim.last == PartEnd(3, "+", False, 18, "*")
+    assert PartEnd(3, "+", False, 18, "*").expression(Part(11, 18)) == "18 * (3 + (11 / 18))"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "3 + part , 18 *", "3 * part , 18 * part", "part + part , 18 * part", "3 + 4 , 18 * part"]
+)
+def test_end_of_a_part_that_cannot_be_read_is_none(text: str) -> None:
+    assert find_end(text.split()) is None
 
 
 def test_search_of_three_numbers_claims_without_a_try() -> None:
