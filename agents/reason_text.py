@@ -15,15 +15,26 @@ from asterism.agents.leaving import MAX_TEXT, leaving_edits, leaving_to_json, re
 from asterism.agents.policies import Best, FirstVerified, Standing, Vote, decide
 from asterism.agents.reasoning import Ended, Reasoned, Reasoning, ThreadReport
 from asterism.agents.running import reason
-from asterism.agents.scheme import Body, glued
+from asterism.agents.scheme import Body, Opening, glued
 
 
 def reason_text(inputs: Mapping[str, Json], context: ProgramContext) -> Program:
-    """Answers `prompt` as `declared` says (see `read_declared`); with `away` its threads may become stars."""
+    """Answers `prompt` as `declared` says (see `read_declared`); with `away` its threads may become stars.
+
+    With `outlines`, 1 to `limits.threads` texts, the model writes no list: each of them is a thread, here.
+    """
     prompt = read_text(inputs.get("prompt"), "prompt", MAX_TEXT)
     declared = inputs.get("declared", {})
     reasoning, task = read_declared(declared)
     away = read_away(inputs.get("away"), reasoning.limits.tokens_a_thread)
+    outlines = read_texts(inputs.get("outlines", []), "outlines")
+    if len(outlines) > reasoning.limits.threads:
+        raise invalid("outlines", f"are {len(outlines)}; at most {reasoning.limits.threads}, as limits.threads says")
+    openings = [_opened(reasoning, number, outline) for number, outline in enumerate(outlines, start=1)]
+    if openings:
+        if away is not None:
+            raise invalid("away", "is for a list that the model writes; give no outlines with it")
+        reasoning = replace(reasoning, opens_with=reasoning.opens_with + reasoning.scheme.whole_list(outlines))
     spent = Accounting()
     if away is not None:
         here = yield from clock()
@@ -32,7 +43,7 @@ def reason_text(inputs: Mapping[str, Json], context: ProgramContext) -> Program:
         reasoning = replace(reasoning, eager=False)
         worth = away
         task = replace(task, leaves=lambda leaving: worth.is_worth_it(leaving, slots))
-    reasoned = yield from reason(prompt, reasoning, task, spent)
+    reasoned = yield from reason(prompt, reasoning, task, spent, given=openings)
     if away is None or reasoned.leaving is None:
         return ProgramResult(_value(reasoned, spent))
     cancels = isinstance(reasoning.policy, FirstVerified)
@@ -40,6 +51,13 @@ def reason_text(inputs: Mapping[str, Json], context: ProgramContext) -> Program:
     yield from say(f"{len(reasoned.leaving.openings)} threads go to other workers")
     value: dict[str, Json] = {**_value(reasoned, spent), "leaving": leaving_to_json(reasoned.leaving)}
     return ProgramResult(value, edits)
+
+
+def _opened(reasoning: Reasoning, number: int, outline: str) -> Opening:
+    opening = reasoning.scheme.open(number, outline)
+    if opening is None:
+        raise invalid(f"outlines[{number - 1}]", "says nothing")
+    return opening
 
 
 def reason_child(inputs: Mapping[str, Json], context: ProgramContext) -> Program:

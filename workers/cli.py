@@ -42,6 +42,9 @@ def work(
     label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A label (repeat it).")] = None,
     threads: Annotated[int, typer.Option(help="OS threads for the model's arithmetic.")] = 1,
     device: Annotated[str, typer.Option(help="Where the model computes: cpu or cuda.")] = "cpu",
+    metrics: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Serve what the models count, for Prometheus, at /metrics.")
+    ] = None,
     drain_s: Annotated[float, typer.Option(help="Seconds for running stars to end after SIGTERM.")] = 30.0,
     log_level: Annotated[_Level, typer.Option(envvar="ASTERISM_LOG_LEVEL")] = _Level.info,
     log_format: Annotated[
@@ -67,6 +70,7 @@ def work(
         labels=read_labels(label or ()),
         threads=threads,
         device=device,
+        metrics=metrics,
         drain_s=drain_s,
     )
     configure_logs(log_level.value, log_format.value)

@@ -22,6 +22,7 @@ from asterism.protocol.channel import open_channel
 from asterism.workers.attempts import Attempts
 from asterism.workers.engine.seam import Engine
 from asterism.workers.link import Link
+from asterism.workers.metrics_server import serve_metrics
 from asterism.workers.profile import NO_MODEL, describe_machine, find_models
 from asterism.workers.runner import ProgramFunction, Runner
 from asterism.workers.settings import WorkSettings
@@ -55,7 +56,10 @@ async def run_worker(settings: WorkSettings) -> None:
             profile=profile,
             chance=random.random,
         )
-        async with Toolbox(quick, TOOLS, max_processes=profile.slots) as tools:
+        async with (
+            serve_metrics(settings.metrics, engines),
+            Toolbox(quick, TOOLS, max_processes=profile.slots) as tools,
+        ):
             runner = Runner(programs=programs, tools=tools, engines=engines, port=link, steps=StepThreads())
             try:
                 await _work(settings, link, runner, tools, ending)

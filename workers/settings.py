@@ -37,6 +37,8 @@ class WorkSettings:
     """OS threads that torch may use."""
     device: str = "cpu"
     """Where torch computes: `cpu`, or `cuda` for an NVIDIA GPU."""
+    metrics: str | None = None
+    """HOST:PORT where Prometheus finds what the engines count."""
     drain_s: float = 30.0
     """How long running stars may go on after SIGTERM."""
 

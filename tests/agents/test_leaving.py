@@ -268,3 +268,31 @@ def test_wrong_inputs_are_refused_with_their_field(changes: Mapping[str, Json], 
     assert refused.value.code == "invalid_input"
     assert field in refused.value.message
     assert not refused.value.retryable
+
+
+def test_a_list_of_the_requests_own_is_not_written_by_the_model() -> None:
+    inputs: dict[str, Json] = {"prompt": "question", "declared": DECLARED, "outlines": ["b", "c"]}
+    lockstep = Lockstep(model)
+    ended = drive(reason_text(inputs, ProgramContext("c", "s", 1, 0, "m")), lockstep.answer)
+    value = ended.value
+    assert isinstance(value, dict)
+    assert value["text"] == (
+        "<Parallel> <Outlines> <Outline> 1: b </Outline> <Outline> 2: c </Outline> </Outlines>"
+        " <Thread> b : y right </Thread> <Thread> c : z z z </Thread> </Parallel> so"
+    )
+    assert [thread["entry"] for thread in value["threads"]] == ["b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"outlines": ["b", " "]}, r"outlines\[1\]: says nothing"),
+        ({"outlines": "b"}, "outlines: must be a list of texts"),
+        ({"outlines": ["b"] * 65}, "outlines: are 65; at most "),
+        ({"outlines": ["b"], "away": AWAY}, "away: is for a list that the model writes"),
+    ],
+)
+def test_a_list_that_cannot_be_is_refused(change: dict[str, Json], message: str) -> None:
+    inputs: dict[str, Json] = {"prompt": "question", "declared": DECLARED, **change}
+    with pytest.raises(ProgramFailed, match=message):
+        drive(reason_text(inputs, ProgramContext("c", "s", 1, 0, "m")), Lockstep(model).answer)

@@ -103,6 +103,8 @@ async def test_a_cancelled_request_frees_its_blocks_within_two_steps(tiny_model:
     assert event.finish_reason == "cancelled"
     assert engine.stats().kv_cache_usage == 0
     assert engine.stats().num_steps <= stats.num_steps + 2
+    assert engine.stats().num_cancelled == 1
+    assert engine.stats().cancel_steps_max <= 2
     await engine.close()
 
 

@@ -165,10 +165,13 @@ class TorchEngine:
         finally:
             self._live -= mine
             if mine:
-                self._inbox.put(Cancel(frozenset(mine)))
+                self._cancel(mine)
 
     async def cancel(self, request_ids: Collection[str]) -> None:
-        self._inbox.put(Cancel(frozenset(request_ids)))
+        self._cancel(request_ids)
+
+    def _cancel(self, request_ids: Collection[str]) -> None:
+        self._inbox.put(Cancel(frozenset(request_ids), self.stats().num_steps))
 
     async def close(self) -> None:
         self._loop = None
