@@ -69,7 +69,7 @@ def main() -> None:
         print(compiled(kernels.attend_tiles, {**ATTEND, "results": results}, sizes, warps))
     windowed = {**ATTEND_SIZES, "QUERIES": 16, "WINDOW": 4096}
     print(compiled(kernels.attend_tiles, {**ATTEND, "results": F32}, windowed, 4))
-    print(compiled(kernels.merge_parts, MERGE, {"HEADS": 32, "HEAD_DIM": 128, "DIM": 128}, 1))
+    print(compiled(kernels.merge_parts, MERGE, {"HEADS": 32, "HEAD_DIM": 128, "DIM": 128, "PARTS": 16}, 4))
     norm = {"x": BF16, "weight": BF16, "out": BF16, "eps": "fp32"}
     print(compiled(pointwise.rms_norm, norm, {"SIZE": 4096, "WIDTH": 4096}, 8))
     print(compiled(pointwise.silu_product, {"gate_up": BF16, "out": BF16}, {"SIZE": 12288, "WIDTH": 1024}, 4))

@@ -75,7 +75,7 @@ def test_attention_over_any_step(
     layout = lay_out(step, tiling, scratch=scratch, size=padded_size(len(step.chunks)) if is_padded else None)
     inputs = send(layout, DEVICE)
     generator = torch.Generator().manual_seed(0)
-    q = torch.randn(len(layout.rows), heads * size, generator=generator).to(DEVICE)
+    q = torch.randn(len(layout.records), heads * size, generator=generator).to(DEVICE)
     kv = torch.randn(2, scratch + 1, kv_heads, BLOCK_TOKENS, size, generator=generator).to(DEVICE)
     expected = plain.attend(q, kv, inputs)
     torch.testing.assert_close(ours.attend(q, kv, inputs), expected, rtol=1e-5, atol=1e-5)
@@ -94,7 +94,7 @@ def test_attention_in_half_precision(triton_operations: Any, dtype: torch.dtype)
     assert [tile.end for tile in layout.large_tiles] == [50, 144]
     inputs = send(layout, DEVICE)
     generator = torch.Generator().manual_seed(0)
-    q = torch.randn(len(layout.rows), 32, generator=generator).to(DEVICE, dtype)
+    q = torch.randn(len(layout.records), 32, generator=generator).to(DEVICE, dtype)
     kv = torch.randn(2, 51, 2, BLOCK_TOKENS, 8, generator=generator).to(DEVICE, dtype)
     # The shares are rounded before they weigh the values: as everywhere that matrix units compute attention.
     assert_close_in(dtype, ours.attend(q, kv, inputs), plain.attend(q, kv, inputs))
@@ -117,7 +117,7 @@ def test_queries_and_keys_are_normed_turned_and_stored(
     layout = lay_out(step, Tiling(2, 2, None, 4), scratch=99)
     inputs = send(layout, DEVICE)
     width = (config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim
-    qkv = torch.randn(len(layout.rows), width, generator=torch.Generator().manual_seed(3)).to(DEVICE, dtype)
+    qkv = torch.randn(len(layout.records), width, generator=torch.Generator().manual_seed(3)).to(DEVICE, dtype)
     stores = [
         torch.zeros(2, 100, config.num_key_value_heads, BLOCK_TOKENS, config.head_dim, dtype=dtype, device=DEVICE)
         for _ in range(2)
@@ -125,7 +125,7 @@ def test_queries_and_keys_are_normed_turned_and_stored(
     queries = [operations.store(qkv, layer, kv, inputs) for operations, kv in zip((ours, plain), stores, strict=True)]
     assert_close_in(dtype, queries[0], queries[1])
     assert_close_in(dtype, stores[0], stores[1])
-    assert int((stores[0] != 0).any(dim=-1).sum()) == 2 * config.num_key_value_heads * len(layout.rows)
+    assert int((stores[0] != 0).any(dim=-1).sum()) == 2 * config.num_key_value_heads * len(layout.records)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])

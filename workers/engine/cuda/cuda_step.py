@@ -21,7 +21,7 @@ from asterism.workers.engine.cuda.plan import (
 )
 from asterism.workers.engine.cuda.weights import Projection, Weights
 from asterism.workers.engine.decoder import Decoder
-from asterism.workers.engine.step import BLOCK_TOKENS, BlockCopy, Step
+from asterism.workers.engine.step import BLOCK_TOKENS, BlockCopy, Chunk, Step
 
 MEMORY_SHARE: Final = 0.85
 """The rest is for what a step computes: logits of 512 rows and a prompt's chunk are below 2 GB at 152,000 tokens."""
@@ -30,13 +30,17 @@ _CPU_PROCESSORS: Final = 4
 """What a device without streaming multiprocessors counts as: enough for stretches to be split in tests."""
 
 
+_MANY_TILES: Final = 32
+"""With so many tiles the parts of a prompt are no longer split, on any device up to 256 processors and a KV head."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recorded:
     """One forward of a fixed number of rows, whose inputs and outputs stay where they are."""
 
     inputs: Inputs
     logits: Tensor
-    """float32 [rows, vocab]; the next replay overwrites it."""
+    """float32 [rows, vocab]; the next replay of any graph overwrites it."""
     graph: torch.cuda.CUDAGraph
 
 
@@ -76,6 +80,7 @@ class CudaComputer:
             dtype=dtype,
             device=device,
         )
+        self._layers_kv = tuple(self._kv)
         self._tiling = Tiling(
             kv_heads=config.num_key_value_heads,
             group=config.num_attention_heads // config.num_key_value_heads,
@@ -93,11 +98,16 @@ class CudaComputer:
         self._reads_shared_once = reads_shared_once and config.sliding_window is None
         largest = padded_size(max_sequences, graph_sizes) or graph_sizes[-1]
         self._sizes = [size for size in graph_sizes if size <= largest]
-        context_blocks = -(-context_tokens // BLOCK_TOKENS)
-        self._buffers = Buffers(rows=largest, blocks=context_blocks, device=device)
+        self._buffers = Buffers(
+            rows=largest,
+            tiles=self._tiling.tile_room(largest),
+            blocks=-(-context_tokens // BLOCK_TOKENS),
+            device=device,
+        )
         self._recorded: dict[tuple[int, bool], Recorded] = {}
         if device.type == "cuda":
-            self._record_all()
+            self._record_all(torch.empty((largest, len(weights.head)), dtype=torch.float32, device=device))
+            self._warm_up()
 
     @property
     def blocks(self) -> int:
@@ -111,29 +121,29 @@ class CudaComputer:
         layout = lay_out(step, self._tiling, scratch=self._blocks, size=size, reads_shared_once=self._reads_shared_once)
         if size is None:
             inputs = send(layout, self._device)
-            return self._forward(inputs, torch.tensor(layout.samples, dtype=torch.long, device=self._device))
+            return self._forward(inputs, torch.tensor(layout.samples, dtype=torch.long, device=self._device)).float()
         self._buffers.fill(layout)
         has_shared = bool(layout.large_tiles)
         recorded = self._recorded.get((size, has_shared))
         if recorded is None:
-            return self._forward(self._view(size, has_shared=has_shared), None)[: len(step.chunks)]
+            return self._forward(self._view(size, has_shared=has_shared), None)[: len(step.chunks)].float()
         recorded.graph.replay()
         return recorded.logits[: len(step.chunks)]
 
     def _forward(self, inputs: Inputs, samples: Tensor | None) -> Tensor:
-        """Logits of the rows `samples`, or of all."""
+        """Logits of the rows `samples`, or of all, as the weights are."""
         operations = self._operations
         x = F.embedding(inputs.token_ids, self._weights.embedding)
-        for layer, kv in zip(self._weights.layers, self._kv, strict=True):
+        for layer, kv in zip(self._weights.layers, self._layers_kv, strict=True):
             qkv = F.linear(operations.norm(x, layer.attention_norm), layer.qkv.weight, layer.qkv.bias)
             q = operations.store(qkv, layer, kv, inputs)
             _add_product(x, operations.attend(q, kv, inputs), layer.output)
             gate_up = F.linear(operations.norm(x, layer.mlp_norm), layer.gate_up.weight, layer.gate_up.bias)
             _add_product(x, operations.gate(gate_up), layer.down)
         if samples is not None and not len(samples):
-            return x.new_empty((0, len(self._weights.head)), dtype=torch.float32)  # nothing that a kernel could run on
+            return x.new_empty((0, len(self._weights.head)))  # nothing that a kernel could run on
         wanted = x if samples is None else x[samples]
-        return F.linear(operations.norm(wanted, self._weights.norm), self._weights.head).float()
+        return F.linear(operations.norm(wanted, self._weights.norm), self._weights.head)
 
     def _copy(self, copies: Sequence[BlockCopy]) -> None:
         for copy in copies:
@@ -141,28 +151,41 @@ class CudaComputer:
 
     def _view(self, size: int, *, has_shared: bool) -> Inputs:
         return self._buffers.view(
-            size, own_slots=self._tiling.own_parts(size), shared_slots=MAX_SHARED_PARTS if has_shared else 0
+            size,
+            tiles=self._tiling.tile_room(size) if has_shared else 0,
+            own_slots=self._tiling.own_parts(size),
+            shared_slots=MAX_SHARED_PARTS if has_shared else 0,
         )
 
-    def _record_all(self) -> None:
-        """The largest first: smaller ones then fit into the memory that it has taken."""
+    def _record_all(self, logits: Tensor) -> None:
+        """Graphs that leave what they give in the first rows of `logits`, as many as they have.
+
+        The largest first: smaller ones then fit into the memory that it has taken.
+        """
         pool = None
         idle = lay_out(Step((), ()), self._tiling, scratch=self._blocks, size=self._sizes[-1])
         self._buffers.fill(idle)
         for size in reversed(self._sizes):
             for has_shared in (False, True) if self._reads_shared_once and size > 1 else (False,):
-                inputs = self._view(size, has_shared=has_shared)
+                inputs, out = self._view(size, has_shared=has_shared), logits[:size]
                 # Once outside: kernels are compiled and libraries choose theirs, which no recording may contain.
                 side = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's own gap
                 side.wait_stream(torch.cuda.current_stream())
                 with torch.cuda.stream(side):
-                    self._forward(inputs, None)
+                    out.copy_(self._forward(inputs, None))
                 torch.cuda.current_stream().wait_stream(side)
                 graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(graph, pool=pool):
-                    logits = self._forward(inputs, None)
+                # Other threads may use the device meanwhile: another engine may be at work.
+                with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+                    out.copy_(self._forward(inputs, None))
                 pool = pool or graph.pool()
-                self._recorded[size, has_shared] = Recorded(inputs, logits, graph)
+                self._recorded[size, has_shared] = Recorded(inputs, out, graph)
+
+    def _warm_up(self) -> None:
+        """Runs prompts of two lengths, few tiles and many: kernels for prompts are compiled now, not in an answer."""
+        for tokens in (2, _MANY_TILES * self._tiling.large_rows):
+            tokens = min(tokens, self._blocks * BLOCK_TOKENS, len(self._weights.cosines))
+            self.compute(Step((), (Chunk([0] * tokens, 0, range(-(-tokens // BLOCK_TOKENS)), True),)))
 
 
 def block_bytes(config: DecoderConfig, dtype: torch.dtype) -> int:

@@ -16,6 +16,9 @@ _LOG2_E = math.log2(math.e)
 _MIN_QUERIES = 16
 """The least that matrix units multiply at a time."""
 
+_MERGED_PARTS = 16
+"""At a time; most rows have fewer."""
+
 
 class TritonOperations:
     """Launches the kernels; sizes that a kernel is compiled for come from the model alone."""
@@ -127,6 +130,7 @@ class TritonOperations:
                 HEADS=heads,
                 HEAD_DIM=self._head_dim,
                 DIM=triton.next_power_of_2(self._head_dim),
-                num_warps=1,
+                PARTS=_MERGED_PARTS,
+                num_warps=4,
             )
         return out
