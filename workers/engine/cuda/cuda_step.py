@@ -19,7 +19,7 @@ from asterism.workers.engine.cuda.plan import (
     lay_out,
     padded_size,
 )
-from asterism.workers.engine.cuda.weights import Projection, Weights
+from asterism.workers.engine.cuda.weights import Weights
 from asterism.workers.engine.decoder import Decoder
 from asterism.workers.engine.step import BLOCK_TOKENS, BlockCopy, Chunk, Step
 
@@ -106,7 +106,7 @@ class CudaComputer:
         )
         self._recorded: dict[tuple[int, bool], Recorded] = {}
         if device.type == "cuda":
-            self._record_all(torch.empty((largest, len(weights.head)), dtype=torch.float32, device=device))
+            self._record_all(torch.empty((largest, len(weights.head.weight)), dtype=torch.float32, device=device))
             self._warm_up()
 
     @property
@@ -135,15 +135,14 @@ class CudaComputer:
         operations = self._operations
         x = F.embedding(inputs.token_ids, self._weights.embedding)
         for layer, kv in zip(self._weights.layers, self._layers_kv, strict=True):
-            qkv = F.linear(operations.norm(x, layer.attention_norm), layer.qkv.weight, layer.qkv.bias)
+            qkv = operations.product(x, layer.qkv, layer.attention_norm)
             q = operations.store(qkv, layer, kv, inputs)
-            _add_product(x, operations.attend(q, kv, inputs), layer.output)
-            gate_up = F.linear(operations.norm(x, layer.mlp_norm), layer.gate_up.weight, layer.gate_up.bias)
-            _add_product(x, operations.gate(gate_up), layer.down)
+            operations.add_product(x, operations.attend(q, kv, inputs), layer.output)
+            operations.add_product(x, operations.gated(x, layer.gate_up, layer.mlp_norm), layer.down)
         if samples is not None and not len(samples):
-            return x.new_empty((0, len(self._weights.head)))  # nothing that a kernel could run on
+            return x.new_empty((0, len(self._weights.head.weight)))  # nothing that a kernel could run on
         wanted = x if samples is None else x[samples]
-        return F.linear(operations.norm(wanted, self._weights.norm), self._weights.head)
+        return operations.product(wanted, self._weights.head, self._weights.norm)
 
     def _copy(self, copies: Sequence[BlockCopy]) -> None:
         for copy in copies:
@@ -198,13 +197,6 @@ def _blocks_that_fit(config: DecoderConfig, dtype: torch.dtype, device: torch.de
         raise ValueError(f"how many blocks fit is not known of {device}: name a number of blocks")
     free, _ = torch.cuda.mem_get_info(device)
     return int(free * MEMORY_SHARE) // block_bytes(config, dtype) - 1
-
-
-def _add_product(x: Tensor, y: Tensor, projection: Projection) -> None:
-    """x += y through the projection, in the product itself."""
-    x.addmm_(y, projection.weight.T)
-    if projection.bias is not None:
-        x += projection.bias
 
 
 def _processors(device: torch.device) -> int:
