@@ -29,7 +29,6 @@ MEMORY_SHARE: Final = 0.85
 _CPU_PROCESSORS: Final = 4
 """What a device without streaming multiprocessors counts as: enough for stretches to be split in tests."""
 
-
 _MANY_TILES: Final = 32
 """With so many tiles the parts of a prompt are no longer split, on any device up to 256 processors and a KV head."""
 
@@ -48,7 +47,8 @@ class CudaComputer:
     """A `StepComputer`. What `compute` gives stays valid until it is called again.
 
     A step of nothing but decoding is padded to the next of `GRAPH_SIZES` and replayed; any other runs as it comes.
-    Rows of padding write to a block of their own behind the last.
+    Rows of padding write to a block of their own behind the last. `weights`, `tiling` and `layers_kv` are for who
+    measures it.
     """
 
     @torch.inference_mode()
@@ -72,7 +72,7 @@ class CudaComputer:
         """
         config = decoder.config
         self._device = device
-        self._weights = weights = Weights.of(decoder, positions=context_tokens, device=device, dtype=dtype)
+        self.weights = weights = Weights.of(decoder, positions=context_tokens, device=device, dtype=dtype)
         self._blocks = blocks = _blocks_that_fit(config, dtype, device) if blocks is None else blocks
         # Zeros and not empty: what is masked is multiplied by 0, and 0 * nan is nan.
         self._kv = torch.zeros(
@@ -80,8 +80,8 @@ class CudaComputer:
             dtype=dtype,
             device=device,
         )
-        self._layers_kv = tuple(self._kv)
-        self._tiling = Tiling(
+        self.layers_kv = tuple(self._kv)
+        self.tiling = Tiling(
             kv_heads=config.num_key_value_heads,
             group=config.num_attention_heads // config.num_key_value_heads,
             window=config.sliding_window,
@@ -100,7 +100,7 @@ class CudaComputer:
         self._sizes = [size for size in graph_sizes if size <= largest]
         self._buffers = Buffers(
             rows=largest,
-            tiles=self._tiling.tile_room(largest),
+            tiles=self.tiling.tile_room(largest),
             blocks=-(-context_tokens // BLOCK_TOKENS),
             device=device,
         )
@@ -118,7 +118,7 @@ class CudaComputer:
         """Logits, float32 [chunks that sample, vocab] on the device. `argmax` them there: only the ids come back."""
         self._copy(step.copies)
         size = padded_size(len(step.chunks), self._sizes) if is_decoding(step) else None
-        layout = lay_out(step, self._tiling, scratch=self._blocks, size=size, reads_shared_once=self._reads_shared_once)
+        layout = lay_out(step, self.tiling, scratch=self._blocks, size=size, reads_shared_once=self._reads_shared_once)
         if size is None:
             inputs = send(layout, self._device)
             return self._forward(inputs, torch.tensor(layout.samples, dtype=torch.long, device=self._device)).float()
@@ -133,16 +133,16 @@ class CudaComputer:
     def _forward(self, inputs: Inputs, samples: Tensor | None) -> Tensor:
         """Logits of the rows `samples`, or of all, as the weights are."""
         operations = self._operations
-        x = F.embedding(inputs.token_ids, self._weights.embedding)
-        for layer, kv in zip(self._weights.layers, self._layers_kv, strict=True):
+        x = F.embedding(inputs.token_ids, self.weights.embedding)
+        for layer, kv in zip(self.weights.layers, self.layers_kv, strict=True):
             qkv = operations.product(x, layer.qkv, layer.attention_norm)
             q = operations.store(qkv, layer, kv, inputs)
             operations.add_product(x, operations.attend(q, kv, inputs), layer.output)
             operations.add_product(x, operations.gated(x, layer.gate_up, layer.mlp_norm), layer.down)
         if samples is not None and not len(samples):
-            return x.new_empty((0, len(self._weights.head.weight)))  # nothing that a kernel could run on
+            return x.new_empty((0, len(self.weights.head.weight)))  # nothing that a kernel could run on
         wanted = x if samples is None else x[samples]
-        return operations.product(wanted, self._weights.head, self._weights.norm)
+        return operations.product(wanted, self.weights.head, self.weights.norm)
 
     def _copy(self, copies: Sequence[BlockCopy]) -> None:
         for copy in copies:
@@ -151,8 +151,8 @@ class CudaComputer:
     def _view(self, size: int, *, has_shared: bool) -> Inputs:
         return self._buffers.view(
             size,
-            tiles=self._tiling.tile_room(size) if has_shared else 0,
-            own_slots=self._tiling.own_parts(size),
+            tiles=self.tiling.tile_room(size) if has_shared else 0,
+            own_slots=self.tiling.own_parts(size),
             shared_slots=MAX_SHARED_PARTS if has_shared else 0,
         )
 
@@ -162,7 +162,7 @@ class CudaComputer:
         The largest first: smaller ones then fit into the memory that it has taken.
         """
         pool = None
-        idle = lay_out(Step((), ()), self._tiling, scratch=self._blocks, size=self._sizes[-1])
+        idle = lay_out(Step((), ()), self.tiling, scratch=self._blocks, size=self._sizes[-1])
         self._buffers.fill(idle)
         for size in reversed(self._sizes):
             for has_shared in (False, True) if self._reads_shared_once and size > 1 else (False,):
@@ -182,8 +182,8 @@ class CudaComputer:
 
     def _warm_up(self) -> None:
         """Runs prompts of two lengths, few tiles and many: kernels for prompts are compiled now, not in an answer."""
-        for tokens in (2, _MANY_TILES * self._tiling.large_rows):
-            tokens = min(tokens, self._blocks * BLOCK_TOKENS, len(self._weights.cosines))
+        for tokens in (2, _MANY_TILES * self.tiling.large_rows):
+            tokens = min(tokens, self._blocks * BLOCK_TOKENS, len(self.weights.cosines))
             self.compute(Step((), (Chunk([0] * tokens, 0, range(-(-tokens // BLOCK_TOKENS)), True),)))
 
 

@@ -19,6 +19,21 @@ _LOG2_E = math.log2(math.e)
 _MIN_QUERIES = 16
 """The least that matrix units multiply at a time."""
 
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a program of attention goes through keys and values: so many positions at a time."""
+
+    tokens: int
+    warps: int
+    stages: int
+
+
+SMALL_TILE: Final = Reading(TILE_TOKENS, 4, 3)
+"""Of a decoding row: a guess, not measured."""
+LARGE_TILE: Final = Reading(TILE_TOKENS, 8, 3)
+"""Of many rows: a guess, not measured."""
+
 OWN_ROWS: Final = 1
 """More rows are multiplied by the library. A guess, not measured."""
 
@@ -56,6 +71,8 @@ class TritonOperations(LibraryProducts):
         own_rows: int = OWN_ROWS,
         one_row: Shape = ONE_ROW,
         few_rows: Shape = FEW_ROWS,
+        small_tile: Reading = SMALL_TILE,
+        large_tile: Reading = LARGE_TILE,
     ) -> None:
         """Products of up to `own_rows` rows are by our kernels, of more by the library."""
         self._weights = weights
@@ -66,6 +83,8 @@ class TritonOperations(LibraryProducts):
         self._own_rows = own_rows
         self._one_row = one_row
         self._few_rows = few_rows
+        self._small_tile = small_tile
+        self._large_tile = large_tile
 
     def product(self, x: Tensor, projection: Projection, norm: Tensor) -> Tensor:
         if len(x) > self._own_rows or projection.bias is not None:
@@ -167,10 +186,10 @@ class TritonOperations(LibraryProducts):
         small_queries = max(_MIN_QUERIES, triton.next_power_of_2(group))
         large_queries = max(LARGE_QUERIES, triton.next_power_of_2(group))
         launches = (
-            (inputs.small_tiles, inputs.small_parts, small_queries, 4),
-            (inputs.large_tiles, inputs.large_parts, large_queries, 8),
+            (inputs.small_tiles, inputs.small_parts, small_queries, self._small_tile),
+            (inputs.large_tiles, inputs.large_parts, large_queries, self._large_tile),
         )
-        for tiles, parts, queries, warps in launches:
+        for tiles, parts, queries, reading in launches:
             if not len(tiles) or not parts:
                 continue
             kernels.attend_tiles[(len(tiles), self._kv_heads, parts)](
@@ -196,9 +215,10 @@ class TritonOperations(LibraryProducts):
                 DIM=max(_MIN_QUERIES, triton.next_power_of_2(self._head_dim)),
                 WINDOW=self._window,
                 QUERIES=queries,
-                TILE_TOKENS=TILE_TOKENS,
+                TILE_TOKENS=reading.tokens,
                 BLOCK_TOKENS=BLOCK_TOKENS,
-                num_warps=warps,
+                num_warps=reading.warps,
+                num_stages=reading.stages,
             )
         if inputs.needs_merge:
             kernels.merge_parts[(rows, heads)](
