@@ -9,6 +9,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Literal
 
 import torch
@@ -72,7 +73,7 @@ def decode(computer: NativeComputer, rows: int, steps: int) -> float:
         position = CONTEXT + number * CONTEXT // steps
         chunks = tuple(Chunk([row], position, table(row, 2 * CONTEXT), True) for row in range(rows))
         step = Step((), chunks)
-        spent.append(seconds(lambda step=step: computer.compute(step)))
+        spent.append(seconds(partial(computer.compute, step)))
     return statistics.median(spent)
 
 

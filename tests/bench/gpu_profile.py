@@ -13,7 +13,8 @@ from torch import Tensor
 
 from asterism.workers.engine.cuda.inputs import send
 from asterism.workers.engine.cuda.plan import lay_out
-from tests.bench import gpu_table
+from asterism.workers.engine.step import BLOCK_TOKENS
+from tests.bench.gpu_engine import Engine, Plan, blocks_for, step_at, synchronize
 
 if TYPE_CHECKING:
     from asterism.workers.engine.cuda.triton_operations import TritonOperations
@@ -24,23 +25,23 @@ PROFILED_STEPS: Final = 8
 REPLAYS: Final = 5
 
 
-def where_time_goes(engine: "gpu_table.Engine") -> Iterator[str]:
+def where_time_goes(engine: Engine) -> Iterator[str]:
     for batch in engine.plan.batches:
         yield from _host(engine, batch)
         yield from _kernels(engine, batch)
     yield from _divisions(engine)
 
 
-def _host(engine: "gpu_table.Engine", batch: int) -> Iterator[str]:
+def _host(engine: Engine, batch: int) -> Iterator[str]:
     """What Python does before a step, by itself and with its copies, and the whole step."""
     computer, plan = engine.computer, engine.plan
     tables = engine.tables(batch)
-    steps = [gpu_table.step_at(plan.context + number, [1] * batch, tables) for number in range(PROFILED_STEPS)]
+    steps = [step_at(plan.context + number, [1] * batch, tables) for number in range(PROFILED_STEPS)]
     began = time.perf_counter()
     for step in steps:
         lay_out(step, computer.tiling, scratch=computer.blocks, size=batch)
     laid_out = time.perf_counter()
-    gpu_table.synchronize(plan.device)
+    synchronize(plan.device)
     launched = 0.0
     for step in steps:
         start = time.perf_counter()
@@ -51,7 +52,7 @@ def _host(engine: "gpu_table.Engine", batch: int) -> Iterator[str]:
     yield f"batch {batch}: layout {layout_us:.0f} us; compute() returns after {launch_us:.0f} us"
 
 
-def _kernels(engine: "gpu_table.Engine", batch: int) -> Iterator[str]:
+def _kernels(engine: Engine, batch: int) -> Iterator[str]:
     """Times by kernel of one step, as the device reports them."""
     plan = engine.plan
     activities = [torch.profiler.ProfilerActivity.CPU]
@@ -59,7 +60,7 @@ def _kernels(engine: "gpu_table.Engine", batch: int) -> Iterator[str]:
         activities = [torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=activities) as recorded:
         engine.decode(plan.context, PROFILED_STEPS, engine.tables(batch), 0)
-        gpu_table.synchronize(plan.device)
+        synchronize(plan.device)
     found = [
         (_device_us(event) / PROFILED_STEPS, event.count / PROFILED_STEPS, event.key)
         for event in recorded.key_averages()
@@ -74,7 +75,7 @@ def _device_us(event: Any) -> float:
     return float(event.self_device_time_total or event.self_cpu_time_total)
 
 
-def _divisions(engine: "gpu_table.Engine") -> Iterator[str]:
+def _divisions(engine: Engine) -> Iterator[str]:
     from asterism.workers.engine.cuda.triton_operations import (
         FEW_ROWS,
         LARGE_TILE,
@@ -120,7 +121,7 @@ def _divisions(engine: "gpu_table.Engine") -> Iterator[str]:
         yield f"  {reading}: {_attention_us(engine, made(large_tile=reading), engine.plan.threads, shares=True)}"
 
 
-def _product_us(engine: "gpu_table.Engine", operations: "TritonOperations", rows: int) -> str:
+def _product_us(engine: Engine, operations: "TritonOperations", rows: int) -> str:
     layers = engine.computer.weights.layers
     config, plan = engine.plan.config, engine.plan
 
@@ -129,26 +130,35 @@ def _product_us(engine: "gpu_table.Engine", operations: "TritonOperations", rows
 
     x, attended = drawn(config.hidden_size), drawn(config.num_attention_heads * config.head_dim)
     gated = drawn(config.intermediate_size)
-    runs: list[Callable[[], object]] = [
-        lambda: [operations.product(x, layer.qkv, layer.attention_norm) for layer in layers],
-        lambda: [operations.add_product(x, attended, layer.output) for layer in layers],
-        lambda: [operations.gated(x, layer.gate_up, layer.mlp_norm) for layer in layers],
-        lambda: [operations.add_product(x, gated, layer.down) for layer in layers],
-    ]
-    return " | ".join(_timed(run, plan, len(layers)) for run in runs)
+
+    def qkv() -> None:
+        for layer in layers:
+            operations.product(x, layer.qkv, layer.attention_norm)
+
+    def output() -> None:
+        for layer in layers:
+            operations.add_product(x, attended, layer.output)
+
+    def gate_up() -> None:
+        for layer in layers:
+            operations.gated(x, layer.gate_up, layer.mlp_norm)
+
+    def down() -> None:
+        for layer in layers:
+            operations.add_product(x, gated, layer.down)
+
+    return " | ".join(_timed(run, plan, len(layers)) for run in (qkv, output, gate_up, down))
 
 
-def _attention_us(
-    engine: "gpu_table.Engine", operations: "TritonOperations", batch: int, *, shares: bool = False
-) -> str:
+def _attention_us(engine: Engine, operations: "TritonOperations", batch: int, *, shares: bool = False) -> str:
     plan, computer = engine.plan, engine.computer
     if shares:
-        each = gpu_table.blocks_for(plan.thread_tokens)
-        prefix = plan.prefix // gpu_table.BLOCK_TOKENS
+        each = blocks_for(plan.thread_tokens)
+        prefix = plan.prefix // BLOCK_TOKENS
         tables = [[*range(prefix), *range(prefix + row * each, prefix + (row + 1) * each)] for row in range(batch)]
-        step = gpu_table.step_at(plan.prefix + plan.thread_tokens // 2, [1] * batch, tables, prefix)
+        step = step_at(plan.prefix + plan.thread_tokens // 2, [1] * batch, tables, prefix)
     else:
-        step = gpu_table.step_at(plan.context, [1] * batch, engine.tables(batch))
+        step = step_at(plan.context, [1] * batch, engine.tables(batch))
     inputs = send(lay_out(step, computer.tiling, scratch=computer.blocks, size=batch), plan.device)
     columns = plan.config.num_attention_heads * plan.config.head_dim
     q = torch.randn((batch, columns), device=plan.device, dtype=plan.dtype)
@@ -156,23 +166,23 @@ def _attention_us(
     return _timed(lambda: [operations.attend(q, kv, inputs) for kv in layers], plan, len(layers))
 
 
-def _timed(run: Callable[[], object], plan: "gpu_table.Plan", layers: int) -> str:
+def _timed(run: Callable[[], object], plan: Plan, layers: int) -> str:
     """Microseconds a layer, or why not: a division may ask for more shared memory than a processor has."""
     step: Callable[[], object] = run
     try:
         run()
-        gpu_table.synchronize(plan.device)
+        synchronize(plan.device)
         if plan.device.type == "cuda":
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph):
                 run()
             step = graph.replay
         step()
-        gpu_table.synchronize(plan.device)
+        synchronize(plan.device)
         began = time.perf_counter()
         for _ in range(REPLAYS):
             step()
-        gpu_table.synchronize(plan.device)
+        synchronize(plan.device)
     except Exception as error:  # whatever a compiler or a driver raises: the other divisions are still worth a line
         return type(error).__name__
     return f"{1e6 * (time.perf_counter() - began) / REPLAYS / layers:.1f}"

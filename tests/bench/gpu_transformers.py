@@ -45,7 +45,8 @@ def measure(ask: Ask) -> Iterator[tuple[int, float]]:
     # On the device from the start: on a CPU 8 billion random weights take minutes.
     with torch.device(ask.device):
         config = transformers.Qwen3Config(**values)
-        model: Any = transformers.AutoModelForCausalLM.from_config(config, dtype=getattr(torch, ask.dtype))
+        make: Any = transformers.AutoModelForCausalLM
+        model = make.from_config(config, dtype=getattr(torch, ask.dtype))
     model = model.to(ask.device).eval()
     for batch in ask.batches:
         yield batch, 1e3 * statistics.median(_decode(transformers, model, replace(ask, batches=(batch,))))

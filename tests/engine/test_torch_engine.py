@@ -9,6 +9,7 @@ import pytest_asyncio
 import torch
 
 from asterism.workers.engine.computer import ComputerFactory, make_computer
+from asterism.workers.engine.cuda.cuda_step import CudaComputer
 from asterism.workers.engine.decoder import Decoder
 from asterism.workers.engine.errors import InvalidRequest
 from asterism.workers.engine.folder import ModelFolder
@@ -34,12 +35,26 @@ def reference_text(decoder: Decoder, request: GenerationRequest) -> str:
 
 
 def torch_computer(
-    decoder: Decoder, *, blocks: int, context_tokens: int, os_threads: int, device: str
+    decoder: Decoder, *, blocks: int, context_tokens: int, max_sequences: int, os_threads: int, device: str
 ) -> TorchStepComputer:
     return TorchStepComputer(decoder, blocks=blocks, context_tokens=context_tokens, device=torch.device(device))
 
 
-COMPUTERS: dict[str, ComputerFactory] = {"default": make_computer, "torch": torch_computer}
+def paged_computer(
+    decoder: Decoder, *, blocks: int, context_tokens: int, max_sequences: int, os_threads: int, device: str
+) -> CudaComputer:
+    """The one for GPUs, all but its kernels and graphs."""
+    return CudaComputer(
+        decoder,
+        blocks=blocks,
+        context_tokens=context_tokens,
+        max_sequences=max_sequences,
+        device=torch.device(device),
+        dtype=torch.float32,
+    )
+
+
+COMPUTERS: dict[str, ComputerFactory] = {"default": make_computer, "torch": torch_computer, "paged": paged_computer}
 
 
 @pytest_asyncio.fixture(params=COMPUTERS)

@@ -17,7 +17,7 @@ from triton.compiler import ASTSource
 
 from asterism.workers.engine.cuda import kernels, pointwise, products
 from asterism.workers.engine.cuda.plan import LARGE_QUERIES, TILE_TOKENS
-from asterism.workers.engine.cuda.triton_operations import FEW_ROWS, ONE_ROW
+from asterism.workers.engine.cuda.triton_operations import FEW_ROWS, ONE_ROW, Shape
 
 TARGET: Final = GPUTarget("cuda", 90, 32)
 BF16, F32, I32 = "*bf16", "*fp32", "*i32"
@@ -79,7 +79,7 @@ def main() -> None:
         print(compiled(pointwise.turn_and_store, TURN, {**heads, "HAS_NORM": has_norm}, 1))
     one_row = {"columns": "i32", "depth": "i32", "eps": "fp32"}
     tensors = {"x": BF16, "weight": BF16, "norm": BF16, "out": BF16}
-    shapes = (
+    shapes: tuple[tuple[Any, Shape, dict[str, str], dict[str, int]], ...] = (
         (products.one_row_product, ONE_ROW, {**tensors, **one_row}, {}),
         (products.few_rows_product, FEW_ROWS, {**tensors, "rows": "i32", **one_row}, {"ROWS": 16}),
         (products.few_rows_product, FEW_ROWS, {**tensors, "rows": "i32", **one_row}, {"ROWS": 32}),

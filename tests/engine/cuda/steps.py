@@ -50,4 +50,7 @@ class Row:
 
 
 def rows_of(layout: Layout) -> list[Row]:
-    return [Row(*record[:6], Tile(*record[6:])) for record in layout.records.tolist()]
+    rows: list[Row] = []
+    for token_id, position, slot, limit, own_parts, shared_parts, *tile in layout.records.tolist():
+        rows.append(Row(token_id, position, slot, limit, own_parts, shared_parts, Tile(*tile)))
+    return rows

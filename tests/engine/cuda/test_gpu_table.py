@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.bench.gpu_table import QWEN3_8B, Plan, floor_bytes, table
+from tests.bench.gpu_engine import QWEN3_8B, Plan
+from tests.bench.gpu_table import floor_bytes, table
 from tests.bench.gpu_transformers import Ask, measure
 from tests.engine.conftest import TINY
 

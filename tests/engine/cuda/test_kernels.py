@@ -1,6 +1,7 @@
 """The Triton kernels give what plain torch gives, and plain torch what attention is by its definition."""
 
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -161,14 +162,15 @@ def test_products_of_few_rows(triton_operations: Any, rows: int, columns: int, d
     x, y, norm = drawn(rows, depth), drawn(rows, depth), drawn(depth)
     projection = Projection(drawn(columns, depth) / math.sqrt(depth), None)
     # Sums of some hundred products, each factor rounded once more or less.
-    close = {"rtol": 8 * torch.finfo(dtype).eps, "atol": 16 * torch.finfo(dtype).eps}
-    torch.testing.assert_close(ours.product(x, projection, norm), plain.product(x, projection, norm), **close)
-    torch.testing.assert_close(ours.gated(x, projection, norm), plain.gated(x, projection, norm), **close)
+    eps = torch.finfo(dtype).eps
+    close = partial(torch.testing.assert_close, rtol=8 * eps, atol=16 * eps)
+    close(ours.product(x, projection, norm), plain.product(x, projection, norm))
+    close(ours.gated(x, projection, norm), plain.gated(x, projection, norm))
     sums = [drawn(rows, columns)] * 2
     sums[1] = sums[0].clone()
     ours.add_product(sums[0], y, projection)
     plain.add_product(sums[1], y, projection)
-    torch.testing.assert_close(*sums, **close)
+    close(*sums)
 
 
 def test_a_bias_is_left_to_the_library(triton_operations: Any) -> None:

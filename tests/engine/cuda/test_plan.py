@@ -13,10 +13,10 @@ from asterism.workers.engine.cuda.plan import (
     Layout,
     Tile,
     Tiling,
-    is_decoding,
     lay_out,
     padded_size,
     shared_runs,
+    unrolled,
 )
 from asterism.workers.engine.step import BLOCK_TOKENS, Chunk, Step
 from tests.engine.cuda.steps import blocks_of, rows_of, steps
@@ -98,7 +98,6 @@ def test_what_is_sampled_are_the_ends_of_chunks(step: Step, tiling: Tiling) -> N
 def test_padding_sees_itself_alone_and_writes_to_the_scratch_block(step: Step, tiling: Tiling) -> None:
     scratch = blocks_of(step)
     size = padded_size(len(step.chunks))
-    assert is_decoding(step)
     assert size is not None
     layout = lay_out(step, tiling, scratch=scratch, size=size)
     assert len(rows_of(layout)) == len(layout.tables) == size
@@ -169,3 +168,25 @@ def test_where_tiles_have_no_room_the_runs_that_spare_least_are_read_by_each() -
         (11, 2, 35),
     ]
     assert [row.tile.begin // BLOCK_TOKENS for row in rows_of(layout)][5:11] == [10, 10, 0, 0, 0, 0]
+
+
+@given(steps(), tilings())
+def test_an_unrolled_step_reads_the_same_for_the_same_tokens(step: Step, tiling: Tiling) -> None:
+    scratch = blocks_of(step)
+    layouts = [
+        lay_out(Step((), tuple(chunks)), tiling, scratch=scratch) for chunks in (step.chunks, unrolled(step.chunks))
+    ]
+    rows = [rows_of(layout) for layout in layouts]
+    seen = [
+        reads(layout, [*(row.tile for row in these), *layout.large_tiles], tiling.window)
+        for layout, these in zip(layouts, rows, strict=True)
+    ]
+    assert seen[0] == seen[1]
+    assert layouts[0].samples == layouts[1].samples
+    kept = [[(row.token_id, row.position, row.slot) for row in these] for these in rows]
+    assert kept[0] == kept[1]
+
+
+def test_tokens_of_a_long_prompts_end_are_a_run_over_what_is_computed() -> None:
+    chunk = Chunk([1, 2, 3], 20 * BLOCK_TOKENS, range(21), True)
+    assert list(shared_runs(unrolled([chunk]))) == [(0, 3, 20 * BLOCK_TOKENS)]

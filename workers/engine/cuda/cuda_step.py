@@ -14,13 +14,15 @@ from asterism.workers.engine.cuda.operations import MakeOperations, TorchOperati
 from asterism.workers.engine.cuda.plan import (
     GRAPH_SIZES,
     MAX_SHARED_PARTS,
+    UNROLLED_SIZES,
     Tiling,
-    is_decoding,
     lay_out,
     padded_size,
+    unrolled,
 )
 from asterism.workers.engine.cuda.weights import Weights
 from asterism.workers.engine.decoder import Decoder
+from asterism.workers.engine.errors import UnsupportedModel
 from asterism.workers.engine.step import BLOCK_TOKENS, BlockCopy, Chunk, Step
 
 MEMORY_SHARE: Final = 0.85
@@ -46,9 +48,9 @@ class Recorded:
 class CudaComputer:
     """A `StepComputer`. What `compute` gives stays valid until it is called again.
 
-    A step of nothing but decoding is padded to the next of `GRAPH_SIZES` and replayed; any other runs as it comes.
-    Rows of padding write to a block of their own behind the last. `weights`, `tiling` and `layers_kv` are for who
-    measures it.
+    A step of few tokens, of answers or prompts, is padded to the next of `GRAPH_SIZES` and replayed; any other runs as
+    it comes. Rows of padding write to a block of their own behind the last. `weights`, `tiling` and `layers_kv` are for
+    who measures it.
     """
 
     @torch.inference_mode()
@@ -65,15 +67,17 @@ class CudaComputer:
         graph_sizes: Sequence[int] = GRAPH_SIZES,
         operations: MakeOperations | None = None,
     ) -> None:
-        """Records the graphs, so that no step waits for it: for sizes up to the one that holds `max_sequences`.
+        """Records the graphs, so that no step waits for it: for sizes up to the one that holds `max_sequences`, some
+        larger ones for prompts.
 
-        Without `blocks` their memory is `MEMORY_SHARE` of what the weights leave free on the GPU.
+        There are `blocks`, if they fit into `MEMORY_SHARE` of what the weights leave free on the GPU; as many as do
+        where they don't, or where no number is given. Raises `UnsupportedModel` where not one does.
         `operations` defaults to Triton's kernels on a GPU and to plain torch elsewhere.
         """
         config = decoder.config
         self._device = device
         self.weights = weights = Weights.of(decoder, positions=context_tokens, device=device, dtype=dtype)
-        self._blocks = blocks = _blocks_that_fit(config, dtype, device) if blocks is None else blocks
+        self._blocks = blocks = _blocks_that_fit(config, dtype, device, blocks)
         # Zeros and not empty: what is masked is multiplied by 0, and 0 * nan is nan.
         self._kv = torch.zeros(
             (config.num_hidden_layers, 2, blocks + 1, config.num_key_value_heads, BLOCK_TOKENS, config.head_dim),
@@ -96,8 +100,9 @@ class CudaComputer:
             eps=config.rms_norm_eps,
         )
         self._reads_shared_once = reads_shared_once and config.sliding_window is None
-        largest = padded_size(max_sequences, graph_sizes) or graph_sizes[-1]
-        self._sizes = [size for size in graph_sizes if size <= largest]
+        decoding = padded_size(max_sequences, graph_sizes) or graph_sizes[-1]
+        self._sizes = [size for size in graph_sizes if size <= decoding or size in UNROLLED_SIZES]
+        largest = self._sizes[-1]
         self._buffers = Buffers(
             rows=largest,
             tiles=self.tiling.tile_room(largest),
@@ -117,18 +122,28 @@ class CudaComputer:
     def compute(self, step: Step) -> Tensor:
         """Logits, float32 [chunks that sample, vocab] on the device. `argmax` them there: only the ids come back."""
         self._copy(step.copies)
-        size = padded_size(len(step.chunks), self._sizes) if is_decoding(step) else None
+        size = padded_size(sum(len(chunk.token_ids) for chunk in step.chunks), self._sizes)
+        if size is not None:
+            step = Step((), tuple(unrolled(step.chunks)))
         layout = lay_out(step, self.tiling, scratch=self._blocks, size=size, reads_shared_once=self._reads_shared_once)
+        samples = layout.samples
         if size is None:
             inputs = send(layout, self._device)
-            return self._forward(inputs, torch.tensor(layout.samples, dtype=torch.long, device=self._device)).float()
+            return self._forward(inputs, self._numbers(samples)).float()
         self._buffers.fill(layout)
         has_shared = bool(layout.large_tiles)
         recorded = self._recorded.get((size, has_shared))
         if recorded is None:
-            return self._forward(self._view(size, has_shared=has_shared), None)[: len(step.chunks)].float()
-        recorded.graph.replay()
-        return recorded.logits[: len(step.chunks)]
+            logits = self._forward(self._view(size, has_shared=has_shared), None).float()
+        else:
+            recorded.graph.replay()
+            logits = recorded.logits
+        if samples == list(range(len(samples))):
+            return logits[: len(samples)]
+        return logits[self._numbers(samples)]
+
+    def _numbers(self, numbers: Sequence[int]) -> Tensor:
+        return torch.tensor(numbers, dtype=torch.long, device=self._device)
 
     def _forward(self, inputs: Inputs, samples: Tensor | None) -> Tensor:
         """Logits of the rows `samples`, or of all, as the weights are."""
@@ -145,6 +160,12 @@ class CudaComputer:
         return operations.product(wanted, self.weights.head, self.weights.norm)
 
     def _copy(self, copies: Sequence[BlockCopy]) -> None:
+        targets = {copy.target for copy in copies}
+        if len(copies) > 1 and len(targets) == len(copies) and targets.isdisjoint(copy.source for copy in copies):
+            # All at once, and whole blocks: what is behind their first tokens is not computed yet.
+            sources = self._numbers([copy.source for copy in copies])
+            self._kv[:, :, self._numbers([copy.target for copy in copies])] = self._kv[:, :, sources]
+            return
         for copy in copies:
             self._kv[:, :, copy.target, :, : copy.tokens] = self._kv[:, :, copy.source, :, : copy.tokens]
 
@@ -182,8 +203,9 @@ class CudaComputer:
 
     def _warm_up(self) -> None:
         """Runs prompts of two lengths, few tiles and many: kernels for prompts are compiled now, not in an answer."""
-        for tokens in (2, _MANY_TILES * self.tiling.large_rows):
-            tokens = min(tokens, self._blocks * BLOCK_TOKENS, len(self.weights.cosines))
+        sizes = (self._sizes[-1] + 1, _MANY_TILES * self.tiling.large_rows)
+        for wanted in sizes:
+            tokens = min(wanted, self._blocks * BLOCK_TOKENS, len(self.weights.cosines))
             self.compute(Step((), (Chunk([0] * tokens, 0, range(-(-tokens // BLOCK_TOKENS)), True),)))
 
 
@@ -192,11 +214,16 @@ def block_bytes(config: DecoderConfig, dtype: torch.dtype) -> int:
     return 2 * config.num_hidden_layers * config.num_key_value_heads * BLOCK_TOKENS * config.head_dim * dtype.itemsize
 
 
-def _blocks_that_fit(config: DecoderConfig, dtype: torch.dtype, device: torch.device) -> int:
+def _blocks_that_fit(config: DecoderConfig, dtype: torch.dtype, device: torch.device, wanted: int | None) -> int:
     if device.type != "cuda":
-        raise ValueError(f"how many blocks fit is not known of {device}: name a number of blocks")
+        if wanted is None:
+            raise ValueError(f"how many blocks fit is not known of {device}: name a number of blocks")
+        return wanted
     free, _ = torch.cuda.mem_get_info(device)
-    return int(free * MEMORY_SHARE) // block_bytes(config, dtype) - 1
+    fitting = int(free * MEMORY_SHARE) // block_bytes(config, dtype) - 1
+    if fitting < 1:
+        raise UnsupportedModel("weights", f"leave {free >> 20} MiB free on the GPU, which hold no keys and values")
+    return fitting if wanted is None else min(wanted, fitting)
 
 
 def _processors(device: torch.device) -> int:

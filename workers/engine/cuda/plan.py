@@ -34,6 +34,11 @@ MAX_SHARED_PARTS: Final = 16
 MIN_SHARED_TOKENS: Final = 128
 """Shorter prefixes are read by each row for itself. A guess: a tile more costs a row a part more to merge."""
 
+UNROLLED_SIZES: Final = (32, 64, 128, 256)
+"""Graph sizes that there are however few may decode: a step of up to so many tokens is computed as if all of them were
+decoding. Launching its kernels one by one takes longer than reading the same keys for each token of a short prompt; a
+guess, not measured."""
+
 GRAPH_SIZES: Final = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 """Rows for which decoding is recorded; what is between is padded. Doubling below, and by halves where rows are many."""
 
@@ -117,9 +122,22 @@ class Layout:
         return self.own_slots + self.shared_slots
 
 
-def is_decoding(step: Step) -> bool:
-    """Whether every chunk is one token whose logits are wanted."""
-    return all(len(chunk.token_ids) == 1 and chunk.samples for chunk in step.chunks)
+def unrolled(chunks: Sequence[Chunk]) -> Sequence[Chunk]:
+    """The same tokens, each as a chunk of its own: what a graph for decoding can compute.
+
+    A step stores all its keys and values before it looks at any, so the tokens of a prompt find those before them.
+    They share what was computed before the step.
+    """
+    if all(len(chunk.token_ids) == 1 for chunk in chunks):
+        return chunks
+    rows: list[Chunk] = []
+    for chunk in chunks:
+        last = len(chunk.token_ids) - 1
+        for offset, token_id in enumerate(chunk.token_ids):
+            shared = chunk.start // BLOCK_TOKENS if offset else chunk.shared_blocks
+            samples = chunk.samples and offset == last
+            rows.append(Chunk([token_id], chunk.start + offset, chunk.blocks, samples, shared))
+    return rows
 
 
 def padded_size(rows: int, sizes: Sequence[int] = GRAPH_SIZES) -> int | None:
@@ -154,7 +172,7 @@ def shared_runs(chunks: Sequence[Chunk]) -> Iterable[Run]:
 def lay_out(
     step: Step, tiling: Tiling, *, scratch: int, size: int | None = None, reads_shared_once: bool = True
 ) -> Layout:
-    """The layout of a step, padded to `size` rows where it is given and the step `is_decoding`.
+    """The layout of a step, padded to `size` rows where it is given and every chunk is one token.
 
     Rows of padding write to the block `scratch` and see only themselves. Columns are computed for all decoding rows at
     once: row by row the layout of 256 took 1.5 ms, a tenth of their step.
