@@ -12,10 +12,11 @@ from tests.bench.gpu_engine import QWEN3_8B, Plan
 from tests.bench.gpu_table import floor_bytes, table
 from tests.bench.gpu_transformers import Ask, measure
 from tests.engine.conftest import TINY
+from tests.engine.cuda.conftest import DEVICE
 
 TINY_PLAN = Plan(
     config=replace(TINY, qk_norm=True, tie_word_embeddings=False),
-    device=torch.device("cpu"),
+    device=DEVICE,
     dtype=torch.float32,
     batches=(1, 3),
     context=24,

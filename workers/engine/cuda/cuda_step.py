@@ -183,13 +183,14 @@ class CudaComputer:
         The largest first: smaller ones then fit into the memory that it has taken.
         """
         pool = None
+        # One for all: cuBLAS keeps a workspace for each stream.
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's own gap
         idle = lay_out(Step((), ()), self.tiling, scratch=self._blocks, size=self._sizes[-1])
         self._buffers.fill(idle)
         for size in reversed(self._sizes):
             for has_shared in (False, True) if self._reads_shared_once and size > 1 else (False,):
                 inputs, out = self._view(size, has_shared=has_shared), logits[:size]
                 # Once outside: kernels are compiled and libraries choose theirs, which no recording may contain.
-                side = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # torch's own gap
                 side.wait_stream(torch.cuda.current_stream())
                 with torch.cuda.stream(side):
                     out.copy_(self._forward(inputs, None))
