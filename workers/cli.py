@@ -41,7 +41,8 @@ def work(
     model_dir: Annotated[Path | None, typer.Option(help="A folder of further model folders.")] = None,
     label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A label (repeat it).")] = None,
     threads: Annotated[int, typer.Option(help="OS threads for the model's arithmetic.")] = 1,
-    device: Annotated[str, typer.Option(help="Where the model computes: cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Where models compute: cpu, cuda or auto.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="In what: auto, float32, or on a GPU bfloat16 or float16.")] = "auto",
     metrics: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Serve what the models count, for Prometheus, at /metrics.")
     ] = None,
@@ -70,6 +71,7 @@ def work(
         labels=read_labels(label or ()),
         threads=threads,
         device=device,
+        dtype=dtype,
         metrics=metrics,
         drain_s=drain_s,
     )

@@ -154,11 +154,10 @@ async def _engines(settings: WorkSettings) -> AsyncIterator[Mapping[str, Engine]
 
 
 def _load_engine(folder: Path, settings: WorkSettings) -> Engine:
-    import torch
-
+    from asterism.workers.engine.computer import find_device, find_dtype
     from asterism.workers.engine.folder import load_folder
     from asterism.workers.engine.torch_engine import TorchEngine
 
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise Misconfigured("device", "torch finds no NVIDIA GPU here; take cpu")
-    return TorchEngine(load_folder(folder), os_threads=settings.threads, device=settings.device)
+    device = find_device(settings.device)
+    model = load_folder(folder, dtype=find_dtype(settings.dtype, device))
+    return TorchEngine(model, os_threads=settings.threads, device=device)

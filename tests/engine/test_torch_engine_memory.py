@@ -125,10 +125,17 @@ async def test_stats_count_what_happened(roomy: TorchEngine, collect: Collect) -
 async def test_the_computer_is_made_in_the_thread_that_uses_it(tiny_model: ModelFolder, collect: Collect) -> None:
     made: list[str] = []
 
-    def make(decoder: Decoder, *, blocks: int, context_tokens: int, os_threads: int, device: str) -> StepComputer:
+    def make(
+        decoder: Decoder, *, blocks: int, context_tokens: int, max_sequences: int, os_threads: int, device: str
+    ) -> StepComputer:
         made.append(threading.current_thread().name)
         return make_computer(
-            decoder, blocks=blocks, context_tokens=context_tokens, os_threads=os_threads, device=device
+            decoder,
+            blocks=blocks,
+            context_tokens=context_tokens,
+            max_sequences=max_sequences,
+            os_threads=os_threads,
+            device=device,
         )
 
     engine = TorchEngine(tiny_model, make_computer=make)
@@ -139,7 +146,9 @@ async def test_the_computer_is_made_in_the_thread_that_uses_it(tiny_model: Model
 
 
 async def test_a_computer_that_cannot_be_made_fails_the_start(tiny_model: ModelFolder) -> None:
-    def make(decoder: Decoder, *, blocks: int, context_tokens: int, os_threads: int, device: str) -> StepComputer:
+    def make(
+        decoder: Decoder, *, blocks: int, context_tokens: int, max_sequences: int, os_threads: int, device: str
+    ) -> StepComputer:
         raise MemoryError("no room")
 
     engine = TorchEngine(tiny_model, make_computer=make)

@@ -80,7 +80,8 @@ class TorchEngine:
         make_computer: ComputerFactory = make_computer,
     ) -> None:
         """`context_tokens` defaults to what the model was trained for, `kv_blocks` to enough for all sequences, within
-        reason; `os_threads` is how many compute. `make_computer` is called in the OS thread that uses what it gives.
+        reason; `os_threads` is how many compute, on `device`, `cpu` or `cuda`. `make_computer` is called in the OS
+        thread that uses what it gives.
         """
         config = model.decoder.config
         context_tokens = min(context_tokens or config.max_position_embeddings, config.max_position_embeddings)
@@ -104,8 +105,10 @@ class TorchEngine:
         self._make_computer = partial(
             make_computer,
             model.decoder,
-            blocks=kv_blocks or default_blocks(config, max_sequences=max_sequences, context_tokens=context_tokens),
+            blocks=kv_blocks
+            or default_blocks(config, max_sequences=max_sequences, context_tokens=context_tokens, device=device),
             context_tokens=context_tokens,
+            max_sequences=max_sequences,
             os_threads=os_threads,
             device=device,
         )

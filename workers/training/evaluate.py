@@ -27,6 +27,7 @@ from asterism.agents.asks import (
     Generate,
     Join,
     Json,
+    Program,
     ProgramContext,
     Say,
     ToolError,
@@ -64,7 +65,10 @@ class BoardRun:
 
     async def run(self, inputs: dict[str, Json]) -> dict[str, Any]:
         """The program's result value."""
-        program = reason_countdown(inputs, _CONTEXT)
+        return await self.interpret(reason_countdown(inputs, _CONTEXT))
+
+    async def interpret(self, program: Program) -> dict[str, Any]:
+        """The result value of any program that asks for text alone."""
         answer: Answer = None
         while True:
             try:
