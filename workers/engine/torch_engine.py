@@ -1,6 +1,7 @@
 """The engine that computes: on the event loop, requests are checked and tokenised; `engine_thread.py` does the rest."""
 
 import asyncio
+import atexit
 import queue
 import threading
 import time
@@ -32,6 +33,9 @@ MAX_LIVE_FACTOR: Final = 64
 
 INLINE_CHARACTERS: Final = 20_000
 """Prompts up to this length are tokenised on the event loop: it takes about 2 ms, a trip to a thread 0.1 ms."""
+
+EXIT_S: Final = 10.0
+"""How long a process that ends without `close` waits for the step that is being computed."""
 
 
 class _LoopSide:
@@ -133,9 +137,10 @@ class TorchEngine:
             inbox=self._inbox,
             listener=side,
         )
-        # A daemon: a process that is ending for another reason does not wait for the model.
+        # A daemon: a process that is ending for another reason waits for a step, and not for all answers.
         self._os_thread = threading.Thread(target=worker.run, name=f"engine-{self._profile.model}", daemon=True)
         self._os_thread.start()
+        atexit.register(self._leave)
         await side.is_ready
         self._worker, self._loop = worker, loop
 
@@ -178,6 +183,13 @@ class TorchEngine:
         if self._os_thread is not None:
             self._inbox.put(Close())
             await asyncio.to_thread(self._os_thread.join)
+            atexit.unregister(self._leave)
+
+    def _leave(self) -> None:
+        """At the exit of a process: an OS thread that still computes then dies inside of torch, and aborts it."""
+        assert self._os_thread is not None
+        self._inbox.put(Close())
+        self._os_thread.join(EXIT_S)
 
     async def _tokenise(self, request: GenerationRequest, blocks: int) -> list[int]:
         """Token ids of a prompt that the engine can compute."""
