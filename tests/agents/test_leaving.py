@@ -280,7 +280,8 @@ def test_a_list_of_the_requests_own_is_not_written_by_the_model() -> None:
         "<Parallel> <Outlines> <Outline> 1: b </Outline> <Outline> 2: c </Outline> </Outlines>"
         " <Thread> b : y right </Thread> <Thread> c : z z z </Thread> </Parallel> so"
     )
-    assert [thread["entry"] for thread in value["threads"]] == ["b", "c"]
+    threads: Any = value["threads"]
+    assert [thread["entry"] for thread in threads] == ["b", "c"]
 
 
 @pytest.mark.parametrize(
