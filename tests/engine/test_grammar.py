@@ -1,5 +1,6 @@
 """Answers that match their grammar, with the tokenizers of byte pairs and of words, and grammars that are refused."""
 
+import asyncio
 import json
 import random
 import re
@@ -240,6 +241,17 @@ class TestEngine:
         assert (text, end.finish_reason, end.tokens) == ("ab", "error", 2)
         assert "no token is left" in (end.error or "")
         assert answers["other"][1].finish_reason in {"length", "end"}
+
+    async def test_cancel_while_the_grammar_is_compiled_is_not_lost(
+        self, engine: TorchEngine, collect: Collect
+    ) -> None:
+        request = replace(ASK, max_tokens=900, grammar=Grammar("regex", "a{900}"))
+        call = asyncio.ensure_future(collect(engine, [request, replace(request, id="other", max_tokens=5)]))
+        await asyncio.sleep(0)  # the call has begun, and its grammars take an OS thread
+        await engine.cancel([request.id])
+        answers = await call
+        assert answers[request.id][1].finish_reason == "cancelled"
+        assert answers["other"][0] == "aaaaa"
 
     async def test_a_bad_grammar_is_refused_with_its_batch(self, engine: TorchEngine) -> None:
         with pytest.raises(InvalidRequest) as refused:

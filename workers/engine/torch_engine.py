@@ -101,6 +101,8 @@ class TorchEngine:
         self._unknown_id = None if self._unknown is None else model.tokenizer.token_to_id(self._unknown)
         self._samplers = Samplers(model.tokenizer, vocab_size=config.vocab_size, end_ids=config.eos_token_ids)
         self._live: set[str] = set()
+        self._unsent: dict[str, bool] = {}
+        """The live ones whose prompts are still being read here, and whether they were cancelled meanwhile."""
         self._memo = AnswerMemo()
         self._inbox: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -154,6 +156,7 @@ class TorchEngine:
             raise Overloaded(f"the engine holds {len(self._live)} of at most {limit} requests", retry_after_s=1.0)
         mine = {request.id for request in requests}
         self._live |= mine
+        self._unsent |= dict.fromkeys(mine, False)
         try:
             mailbox: Mailbox = asyncio.Queue()
             prompts = [await self._tokenise(request, self._worker.blocks) for request in requests]
@@ -161,6 +164,8 @@ class TorchEngine:
             if self._loop is None:
                 raise EngineClosed("while the prompt was tokenised")
             self._inbox.put(Submit(tuple(requests), tuple(prompts), tuple(made), mailbox, at))
+            if cancelled := {request_id for request_id in mine if self._unsent.pop(request_id)}:
+                self._cancel(cancelled)
             while mine:
                 for event in await mailbox.get():
                     if isinstance(event, GenerationEnd):
@@ -169,10 +174,13 @@ class TorchEngine:
                     yield event
         finally:
             self._live -= mine
+            for request_id in mine:
+                self._unsent.pop(request_id, None)
             if mine:
                 self._cancel(mine)
 
     async def cancel(self, request_ids: Collection[str]) -> None:
+        self._unsent |= dict.fromkeys(self._unsent.keys() & set(request_ids), True)
         self._cancel(request_ids)
 
     def _cancel(self, request_ids: Collection[str]) -> None:
