@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -134,3 +135,30 @@ async def test_an_error_in_a_step_ends_its_requests_and_not_the_engine(
     assert answers["bad"][1].finish_reason == "error"
     assert answers["bad"][1].error
     assert fine["good"][1].finish_reason == "length"
+
+
+class CountedTokenizer:
+    """A tokenizer that knows what it read."""
+
+    def __init__(self) -> None:
+        self._tokenizer = character_tokenizer()
+        self.read: list[str] = []
+
+    def encode(self, text: str) -> Any:
+        self.read.append(text)
+        return self._tokenizer.encode(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+
+async def test_what_the_threads_of_a_fork_share_is_tokenised_once(tiny_model: ModelFolder, collect: Collect) -> None:
+    tokenizer = CountedTokenizer()
+    engine = TorchEngine(replace(tiny_model, tokenizer=tokenizer))  # type: ignore[arg-type]
+    await engine.start()
+    prefix = "the parent said many things"
+    threads = [replace(GREEDY, id=f"{n}", prompt=(prefix, f" thread {n}", " so"), max_tokens=2) for n in range(5)]
+    answers = await collect(engine, [*threads, replace(GREEDY, id="text", prompt=prefix)])
+    await engine.close()
+    assert sorted(tokenizer.read) == sorted([prefix, *(f" thread {n}" for n in range(5)), " so"])
+    assert {answers[f"{n}"][1].prompt_tokens for n in range(5)} == {len(prefix) + len(" thread 0 so")}

@@ -5,9 +5,10 @@ import atexit
 import queue
 import threading
 import time
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from typing import Final
 
 from asterism.orchestrator.core.errors import Overloaded
@@ -32,7 +33,7 @@ MAX_LIVE_FACTOR: Final = 64
 """Requests that may wait per slot before the engine says `Overloaded`."""
 
 INLINE_CHARACTERS: Final = 20_000
-"""Prompts up to this length are tokenised on the event loop: it takes about 2 ms, a trip to a thread 0.1 ms."""
+"""What a call brings up to this length is tokenised on the event loop: about 2 ms, a trip to a thread takes 0.1 ms."""
 
 EXIT_S: Final = 10.0
 """How long a process that ends without `close` waits for the step that is being computed."""
@@ -159,7 +160,7 @@ class TorchEngine:
         self._unsent |= dict.fromkeys(mine, False)
         try:
             mailbox: Mailbox = asyncio.Queue()
-            prompts = [await self._tokenise(request, self._worker.blocks) for request in requests]
+            prompts = await self._tokenise(requests, self._worker.blocks)
             made = [await self._samplers.make(each, ids) for each, ids in zip(requests, prompts, strict=True)]
             if self._loop is None:
                 raise EngineClosed("while the prompt was tokenised")
@@ -199,26 +200,32 @@ class TorchEngine:
         self._inbox.put(Close())
         self._os_thread.join(EXIT_S)
 
-    async def _tokenise(self, request: GenerationRequest, blocks: int) -> list[int]:
-        """Token ids of a prompt that the engine can compute."""
-        prompt, context_tokens = request.prompt, self._profile.context_tokens
-        segments = (prompt,) if isinstance(prompt, str) else prompt
+    async def _tokenise(self, requests: Sequence[GenerationRequest], blocks: int) -> list[list[int]]:
+        """Token ids of prompts that the engine can compute; what several of them have is read once."""
+        texts = dict.fromkeys(each.prompt for each in requests if isinstance(each.prompt, str))
+        segments = dict.fromkeys(part for each in requests if not isinstance(each.prompt, str) for part in each.prompt)
         # What an answer said is read as it was decoded, so that its keys and values are found.
-        known = [None if isinstance(prompt, str) else self._memo.find(segment) for segment in segments]
-        unknown = [segment for segment, ids in zip(segments, known, strict=True) if ids is None]
-        if sum(map(len, unknown)) > INLINE_CHARACTERS:
-            encoded = iter(await asyncio.to_thread(self._encode_all, unknown))
+        known = {segment: ids for segment in segments if (ids := self._memo.find(segment)) is not None}
+        unread = [*texts, *(segment for segment in segments if segment not in known and segment not in texts)]
+        if sum(map(len, unread)) > INLINE_CHARACTERS:
+            read = await asyncio.to_thread(self._encode_all, unread)
         else:
-            encoded = iter(self._encode_all(unknown))
-        token_ids = [token_id for ids in known for token_id in (next(encoded) if ids is None else ids)]
-        if not token_ids:
-            raise InvalidRequest("prompt", "has no tokens")
-        check_prompt_length(len(token_ids), context_tokens)
-        check_fits(len(token_ids), request.max_tokens, context_tokens=context_tokens, blocks=blocks)
-        return token_ids
+            read = self._encode_all(unread)
+        prompts, context_tokens = list[list[int]](), self._profile.context_tokens
+        for request in requests:
+            if isinstance(request.prompt, str):
+                token_ids = list(read[request.prompt])
+            else:
+                token_ids = list(chain.from_iterable(known.get(part) or read[part] for part in request.prompt))
+            if not token_ids:
+                raise InvalidRequest("prompt", "has no tokens")
+            check_prompt_length(len(token_ids), context_tokens)
+            check_fits(len(token_ids), request.max_tokens, context_tokens=context_tokens, blocks=blocks)
+            prompts.append(token_ids)
+        return prompts
 
-    def _encode_all(self, segments: Sequence[str]) -> list[list[int]]:
-        return [self._encode(segment) for segment in segments]
+    def _encode_all(self, texts: Iterable[str]) -> dict[str, list[int]]:
+        return {text: self._encode(text) for text in texts}
 
     def _encode(self, prompt: str) -> list[int]:
         """Token ids of a segment. A word unknown to the model is refused: the answer would be about something else."""
