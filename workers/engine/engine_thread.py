@@ -135,7 +135,9 @@ class EngineThread:
             )
             try:
                 self._serve(scheduler, computer)
-            except Exception as error:
+            except (
+                BaseException
+            ) as error:  # a panic of a Rust library is no Exception, and nobody else would say an end
                 for answer in list(self._answers.values()):
                     self._end(answer, "error", error=f"{type(error).__name__}: {error}")
                 self._preemptions += scheduler.preemptions
