@@ -161,7 +161,9 @@ async def test_what_the_threads_of_a_fork_share_is_tokenised_once(tiny_model: Mo
     prefix = "the parent said many things"
     threads = [replace(GREEDY, id=f"{n}", prompt=(prefix, f" thread {n}", " so"), max_tokens=2) for n in range(5)]
     answers = await collect(engine, [*threads, replace(GREEDY, id="text", prompt=prefix)])
+    await collect(engine, [replace(GREEDY, id="later", prompt=(prefix, " thread 0", " then"), max_tokens=2)])
     await engine.close()
+    assert tokenizer.read.pop() == " then"
     assert sorted(tokenizer.read) == sorted([prefix, *(f" thread {n}" for n in range(5)), " so"])
     assert {answers[f"{n}"][1].prompt_tokens for n in range(5)} == {len(prefix) + len(" thread 0 so")}
 

@@ -105,6 +105,8 @@ class TorchEngine:
         self._unsent: dict[str, bool] = {}
         """The live ones whose prompts are still being read here, and whether they were cancelled meanwhile."""
         self._memo = AnswerMemo()
+        self._read = AnswerMemo()
+        """Prompts and segments of them, as the tokenizer reads them: a text that forks asks again and again."""
         self._inbox: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._os_thread: threading.Thread | None = None
@@ -206,11 +208,16 @@ class TorchEngine:
         segments = dict.fromkeys(part for each in requests if not isinstance(each.prompt, str) for part in each.prompt)
         # What an answer said is read as it was decoded, so that its keys and values are found.
         known = {segment: ids for segment in segments if (ids := self._memo.find(segment)) is not None}
-        unread = [*texts, *(segment for segment in segments if segment not in known and segment not in texts)]
+        wanted = texts | dict.fromkeys(segment for segment in segments if segment not in known)
+        read = {text: ids for text in wanted if (ids := self._read.find(text)) is not None}
+        unread = [text for text in wanted if text not in read]
         if sum(map(len, unread)) > INLINE_CHARACTERS:
-            read = await asyncio.to_thread(self._encode_all, unread)
+            encoded = await asyncio.to_thread(self._encode_all, unread)
         else:
-            read = self._encode_all(unread)
+            encoded = self._encode_all(unread)
+        for text, ids in encoded.items():
+            self._read.remember(text, ids)
+            read[text] = ids
         prompts, context_tokens = list[list[int]](), self._profile.context_tokens
         for request in requests:
             if isinstance(request.prompt, str):
@@ -224,8 +231,8 @@ class TorchEngine:
             prompts.append(token_ids)
         return prompts
 
-    def _encode_all(self, texts: Iterable[str]) -> dict[str, list[int]]:
-        return {text: self._encode(text) for text in texts}
+    def _encode_all(self, texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
+        return {text: tuple(self._encode(text)) for text in texts}
 
     def _encode(self, prompt: str) -> list[int]:
         """Token ids of a segment. A word unknown to the model is refused: the answer would be about something else."""
