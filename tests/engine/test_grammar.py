@@ -241,6 +241,7 @@ class TestEngine:
         assert (text, end.finish_reason, end.tokens) == ("ab", "error", 2)
         assert "no token is left" in (end.error or "")
         assert answers["other"][1].finish_reason in {"length", "end"}
+        assert engine.stats().generation_tokens == sum(end.tokens for _, end in answers.values())
 
     async def test_cancel_while_the_grammar_is_compiled_is_not_lost(
         self, engine: TorchEngine, collect: Collect

@@ -216,7 +216,9 @@ class EngineThread:
     def _note(self, sampled: Sequence[Answer], chosen: Chosen) -> None:
         """Keeps what came with the tokens, and when they came; a row that no token was left for ends."""
         now = time.monotonic()
-        for answer in sampled:
+        for row, answer in enumerate(sampled):
+            if row in chosen.errors:
+                continue
             self._meter.add(since=answer.waits_since, now=now, is_first=not answer.sequence.generated_tokens)
             answer.waits_since = now
         for row, logprobs in chosen.logprobs.items():
