@@ -11,9 +11,9 @@ from asterism.agents.accounting import Accounting
 from asterism.agents.asking import clock, say
 from asterism.agents.asks import Json, Program, ProgramContext, ProgramResult
 from asterism.agents.declaring import invalid, read_declared, read_mapping, read_number, read_text, read_texts
-from asterism.agents.leaving import MAX_TEXT, leaving_edits, leaving_to_json, read_away, read_leaving
+from asterism.agents.leaving import MAX_TEXT, can_travel, leaving_edits, leaving_to_json, read_away, read_leaving
 from asterism.agents.policies import Best, FirstVerified, Standing, Vote, decide
-from asterism.agents.reasoning import Ended, Reasoned, Reasoning, ThreadReport
+from asterism.agents.reasoning import Ended, Leaving, Reasoned, Reasoning, ThreadReport
 from asterism.agents.running import reason
 from asterism.agents.scheme import Body, Opening, glued
 
@@ -41,13 +41,19 @@ def reason_text(inputs: Mapping[str, Json], context: ProgramContext) -> Program:
         slots = reasoning.limits.at_once or here.free_slots or 1
         # A star cannot be taken back into the list that is still being written: the list comes first.
         reasoning = replace(reasoning, eager=False)
-        worth = away
-        task = replace(task, leaves=lambda leaving: worth.is_worth_it(leaving, slots))
+        worth, cancels = away, isinstance(reasoning.policy, FirstVerified)
+
+        def edits_for(leaving: Leaving) -> tuple[Mapping[str, Json], ...]:
+            return leaving_edits(leaving, context, declared, worth, cancels=cancels)
+
+        def leaves(leaving: Leaving) -> bool:
+            return worth.is_worth_it(leaving, slots) and can_travel(leaving, edits_for(leaving))
+
+        task = replace(task, leaves=leaves)
     reasoned = yield from reason(prompt, reasoning, task, spent, given=openings)
     if away is None or reasoned.leaving is None:
         return ProgramResult(_value(reasoned, spent))
-    cancels = isinstance(reasoning.policy, FirstVerified)
-    edits = leaving_edits(reasoned.leaving, context, declared, away, cancels=cancels)
+    edits = edits_for(reasoned.leaving)
     yield from say(f"{len(reasoned.leaving.openings)} threads go to other workers")
     value: dict[str, Json] = {**_value(reasoned, spent), "leaving": leaving_to_json(reasoned.leaving)}
     return ProgramResult(value, edits)

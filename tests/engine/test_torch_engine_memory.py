@@ -1,10 +1,13 @@
 """What the torch engine does with its KV memory: shares, keeps, gives up and counts it."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -155,6 +158,50 @@ async def test_a_computer_that_cannot_be_made_fails_the_start(tiny_model: ModelF
     with pytest.raises(MemoryError, match="no room"):
         await engine.start()
     await engine.close()
+
+
+ENDS_EARLY = """
+import asyncio
+import sys
+import threading
+
+from asterism.workers.engine.computer import make_computer
+from asterism.workers.engine.folder import ModelFolder
+from asterism.workers.engine.seam import GenerationRequest
+from asterism.workers.engine.torch_engine import TorchEngine
+from tests.engine.conftest import character_tokenizer, random_decoder
+
+has_begun = threading.Event()
+
+
+class Watched:
+    def __init__(self, computer):
+        self.blocks, self.computer = computer.blocks, computer
+
+    def compute(self, step):
+        has_begun.set()
+        return self.computer.compute(step)
+
+
+async def main():
+    decoder = random_decoder(1, hidden_size=512, intermediate_size=2048, num_hidden_layers=8)
+    engine = TorchEngine(
+        ModelFolder("tiny", decoder, character_tokenizer()),
+        make_computer=lambda *args, **options: Watched(make_computer(*args, **options)),
+    )
+    await engine.start()
+    asking = asyncio.ensure_future(anext(engine.generate([GenerationRequest(id="a", prompt="a" * 900, max_tokens=9)])))
+    await asyncio.to_thread(has_begun.wait)
+    sys.exit(3)
+
+
+asyncio.run(main())
+"""
+
+
+def test_a_process_may_end_while_its_engine_computes() -> None:
+    ended = subprocess.run([sys.executable, "-c", ENDS_EARLY], cwd=Path(__file__).parents[2], capture_output=True)
+    assert (ended.returncode, ended.stderr) == (3, b"")
 
 
 PAIRS = ("a", "b", "ab", "ba", "aab", "bb")

@@ -138,7 +138,9 @@ class EngineThread:
             )
             try:
                 self._serve(scheduler, computer)
-            except Exception as error:
+            except (
+                BaseException
+            ) as error:  # a panic of a Rust library is no Exception, and nobody else would say an end
                 for answer in list(self._answers.values()):
                     self._end(answer, "error", error=f"{type(error).__name__}: {error}")
                 self._preemptions += scheduler.preemptions
@@ -217,7 +219,9 @@ class EngineThread:
     def _note(self, sampled: Sequence[Answer], chosen: Chosen) -> None:
         """Keeps what came with the tokens, and when they came; a row that no token was left for ends."""
         now = time.monotonic()
-        for answer in sampled:
+        for row, answer in enumerate(sampled):
+            if row in chosen.errors:
+                continue
             self._meter.add(since=answer.waits_since, now=now, is_first=not answer.sequence.generated_tokens)
             answer.waits_since = now
         for row, logprobs in chosen.logprobs.items():
