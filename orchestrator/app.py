@@ -32,6 +32,7 @@ from asterism.orchestrator.services.worker import WorkerService
 from asterism.orchestrator.store import Store
 from asterism.protocol.limits import SERVER_OPTIONS
 from asterism.protocol.v1 import client_pb2, client_pb2_grpc, fleet_pb2, fleet_pb2_grpc, worker_pb2, worker_pb2_grpc
+from asterism.store.location import shown
 from asterism.store.sql import SqlStore
 
 log = structlog.get_logger(__name__)
@@ -71,11 +72,11 @@ class Running:
 async def serve(settings: Settings, stop: asyncio.Event, *, ready_file: Path | None = None) -> None:
     """Serve from the configured database until `stop` is set, then leave in order."""
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    store = SqlStore(settings.database_path, synchronous=settings.synchronous)
+    store = SqlStore(settings.location, synchronous=settings.synchronous)
     await store.open()
     try:
         async with running(settings, store, SystemClock()) as orchestrator:
-            log.info("ready", address=orchestrator.address, database=str(settings.database_path))
+            log.info("ready", address=orchestrator.address, database=shown(settings.location))
             if ready_file is not None:
                 _write_ready(ready_file, orchestrator.address)
             await stop.wait()

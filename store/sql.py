@@ -11,14 +11,15 @@ from asterism.orchestrator.core.records import ConstellationRecord, Record
 from asterism.orchestrator.core.request import ConstellationState
 from asterism.orchestrator.core.snapshot import Snapshot, Summary
 from asterism.store import credentials, reads, writes
-from asterism.store.database import Database, Synchronous
+from asterism.store.database import Synchronous
+from asterism.store.location import database_at
 
 
 class SqlStore:
-    """Everything in SQLite: a path, a `sqlite:` URL, or ":memory:". One process at a time holds it."""
+    """Everything in SQLite (a path, a `sqlite:` URL, or ":memory:") or in PostgreSQL (a `postgresql:` URL)."""
 
     def __init__(self, location: str | Path, *, synchronous: Synchronous = "FULL") -> None:
-        self._database = Database(location, synchronous=synchronous)
+        self._database = database_at(location, synchronous=synchronous)
 
     async def open(self) -> None:
         """Bring the schema to the newest migration; raises Misconfigured where that is impossible."""

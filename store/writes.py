@@ -7,13 +7,15 @@ import sqlalchemy as sa
 
 from asterism.orchestrator.core.edits import RemoveStar
 from asterism.orchestrator.core.errors import WrongState
-from asterism.orchestrator.core.ids import WorkerId
-from asterism.orchestrator.core.records import EditsApplied, Record
+from asterism.orchestrator.core.ids import ConstellationId, StarId, WorkerId
+from asterism.orchestrator.core.records import AttemptLeased, EditsApplied, Record
 from asterism.orchestrator.core.request import ConstellationState
-from asterism.store.changes import SPEC, Changes, Row, edit_spec
+from asterism.orchestrator.core.star import StarSpec
+from asterism.store.changes import SPEC, Changes, Row, StarKey, edit_spec, without_nul
 from asterism.store.codec import encode
 from asterism.store.prepared import Prepared
 from asterism.store.schema import (
+    Big,
     attempts,
     constellations,
     journal,
@@ -61,15 +63,24 @@ def _of_star(table: sa.Table, column: str) -> sa.ColumnElement[bool]:
 
 READ_EPOCH: Final = sa.select(orchestrator.c.epoch).where(orchestrator.c.id == 1)
 RAISE_EPOCH: Final = sa.update(orchestrator).where(orchestrator.c.id == 1).values(epoch=orchestrator.c.epoch + 1)
-SET_FENCING_TOKEN: Final = Prepared(
-    sa.update(orchestrator).where(orchestrator.c.id == 1).values(**_values("last_fencing_token"))
+GUARD: Final = Prepared(
+    sa.update(orchestrator)
+    .where(orchestrator.c.id == 1, orchestrator.c.epoch == sa.bindparam("of_epoch"))
+    .values(
+        last_fencing_token=sa.case(
+            (orchestrator.c.last_fencing_token < sa.bindparam("token", type_=Big), sa.bindparam("token", type_=Big)),
+            else_=orchestrator.c.last_fencing_token,
+        )
+    )
 )
+"""What every append begins with: where the epoch is not the newest it matches nothing, and where it is no newer one
+can begin before the append has ended, for that would change the same row."""
 ADD_JOURNAL: Final = _insert(journal)
 ADD_WORKER: Final = _insert(workers)
 ADD_REQUEST: Final = _insert(requests)
 ADD_CONSTELLATION: Final = _insert(constellations)
 COUNT: Final = _change_constellation(
-    seq=sa.bindparam("new_seq"),
+    seq=sa.bindparam("new_seq", type_=Big),
     stars=constellations.c.stars + sa.bindparam("more_stars"),
     stars_terminal=constellations.c.stars_terminal + sa.bindparam("more_terminal"),
     attempts=constellations.c.attempts + sa.bindparam("more_attempts"),
@@ -82,7 +93,10 @@ BRING_BACK: Final = Prepared(
     .values(state=ConstellationState.RUNNING.value, reason="", ended_at=sa.null(), **_values("started_at"))
 )
 END: Final = _change_constellation(**_values("state", "reason", "ended_at"))
-READ_SPEC: Final = sa.select(stars.c.spec).where(_star)
+READ_SPECS: Final = sa.select(stars.c.star, stars.c.spec).where(
+    stars.c.constellation == sa.bindparam("of_constellation"),
+    stars.c.star.in_(sa.bindparam("of_stars", expanding=True)),
+)
 SET_SPEC: Final = _change_star("spec")
 SET_STAR_REVISION: Final = _change_star("revision")
 PLACE: Final = _change_star("placed_at")
@@ -130,8 +144,9 @@ def append_records(connection: sa.Connection, records: Sequence[Record], epoch: 
 
     Raises WrongState where the epoch is not the newest, or where a record does not fit what is stored.
     """
-    newest = connection.execute(READ_EPOCH).scalar_one()
-    if epoch != newest:
+    token = max((record.fencing_token for record in records if isinstance(record, AttemptLeased)), default=0)
+    if GUARD.run(connection, [{"of_epoch": epoch, "token": token}]) == 0:
+        newest = connection.execute(READ_EPOCH).scalar_one()
         raise WrongState("orchestrator epoch", str(epoch), f"not {newest}", "another orchestrator has taken over")
     changes = Changes()
     for record in records:
@@ -164,8 +179,6 @@ def _write(connection: sa.Connection, changes: Changes) -> None:
     ]
     _change(connection, RELEASE, released)
     _change(connection, FINISH, changes.finished)
-    if changes.last_fencing_token is not None:
-        SET_FENCING_TOKEN.run(connection, [{"last_fencing_token": changes.last_fencing_token}])
 
 
 def _change(connection: sa.Connection, change: Prepared, rows: Sequence[Row]) -> None:
@@ -231,7 +244,7 @@ def _count(connection: sa.Connection, changes: Changes) -> None:
         if isinstance(record, EditsApplied):
             BRING_BACK.run(connection, [{**row, "started_at": record.at}])
         else:
-            row |= {"state": record.state.value, "reason": record.reason, "ended_at": record.at}
+            row |= {"state": record.state.value, "reason": without_nul(record.reason), "ended_at": record.at}
             END.run(connection, [row])
 
 
@@ -243,6 +256,7 @@ def _edit_lines_and_stars(connection: sa.Connection, changes: Changes) -> None:
         removal.run(connection, gone)
     revised: list[Row] = []
     placed: list[Row] = []
+    specs = _read_specs(connection, changes)
     specified: list[Row] = []
     for (constellation, star), edited in changes.edited.items():
         key = {"of_constellation": constellation, "of_star": star}
@@ -250,7 +264,7 @@ def _edit_lines_and_stars(connection: sa.Connection, changes: Changes) -> None:
         if edited.placed_at is not None:
             placed.append({**key, "placed_at": edited.placed_at})
         if edited.spec_edits:
-            spec = SPEC.read(connection.execute(READ_SPEC, key).scalar_one())
+            spec = specs[constellation, star]
             for edit in edited.spec_edits:
                 spec = edit_spec(spec, edit)
             specified.append({**key, "spec": SPEC.write(spec)})
@@ -259,3 +273,16 @@ def _edit_lines_and_stars(connection: sa.Connection, changes: Changes) -> None:
     SET_SPEC.run(connection, specified)
     ADD_STAR.run(connection, [{**row, "spec": SPEC.write(spec)} for spec, row in changes.new_stars.values()])
     ADD_LINE.run(connection, list(changes.new_lines.values()))
+
+
+def _read_specs(connection: sa.Connection, changes: Changes) -> dict[StarKey, StarSpec]:
+    """What is on disk of the stars whose specifications are edited."""
+    wanted: dict[ConstellationId, list[StarId]] = {}
+    for (constellation, star), edited in changes.edited.items():
+        if edited.spec_edits:
+            wanted.setdefault(constellation, []).append(star)
+    found: dict[StarKey, StarSpec] = {}
+    for constellation, names in wanted.items():
+        for row in connection.execute(READ_SPECS, {"of_constellation": constellation, "of_stars": names}):
+            found[constellation, row.star] = SPEC.read(row.spec)
+    return found
