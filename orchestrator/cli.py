@@ -79,6 +79,8 @@ def serve(
     store: Store = None,
     synchronous: Annotated[Synchronous | None, typer.Option(help="NORMAL: a power cut may cost moments.")] = None,
     lease_s: Annotated[float | None, typer.Option(help="Silence after which a worker has lost its work.")] = None,
+    advertise: Annotated[str | None, typer.Option(help="HOST:PORT at which others find this one.")] = None,
+    leader_lease_s: Annotated[float | None, typer.Option(help="Silence after which another may lead.")] = None,
     drain_s: Annotated[float | None, typer.Option(help="Longest time from SIGTERM to the end.")] = None,
     max_mailbox: Annotated[int | None, typer.Option(help="Events that may wait.")] = None,
     max_workers: Annotated[int | None, typer.Option(help="Workers attached at one time.")] = None,

@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import socket
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,6 +47,10 @@ class Settings(BaseSettings):
     """NORMAL survives a crash of the process, but not a power cut. Of the file: PostgreSQL always survives both."""
     lease_s: float = Field(default=10.0, ge=0.5, le=3600)
     """A worker that is silent for longer has lost what it runs."""
+    advertise: Annotated[str, AfterValidator(_check_listen)] | None = None
+    """Of several orchestrators on one PostgreSQL: where the others send clients and workers while this one leads."""
+    leader_lease_s: float = Field(default=10.0, ge=1, le=3600)
+    """A leader that has not renewed its lease for longer may be replaced."""
     drain_s: float = Field(default=10.0, ge=0, le=3600)
     """Longest time from SIGTERM to the end."""
     max_mailbox: int = Field(default=4096, ge=16, le=1_000_000)
@@ -91,6 +96,13 @@ class Settings(BaseSettings):
     def location(self) -> str | Path:
         """Where the store is: a URL of PostgreSQL or a SQLite file."""
         return self.store or self.database or self.data_dir / "asterism.db"
+
+    def advertised(self, address: str) -> str:
+        """Where others find this one, which listens at `address`: by its name, where that is every address."""
+        if self.advertise is not None:
+            return self.advertise
+        host, _, port = address.rpartition(":")
+        return f"{socket.gethostname()}:{port}" if host in ("0.0.0.0", "[::]", "::") else address
 
     @property
     def host(self) -> str:

@@ -14,6 +14,11 @@ Synchronous: TypeAlias = Literal["FULL", "NORMAL"]
 class Database(Protocol):
     """A connection that writes and one that reads."""
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether several orchestrators may have it open, so that a lease decides which of them leads."""
+        ...
+
     async def open(self, *, exclusive: bool) -> None:
         """Bring it to the newest migration; raises Misconfigured or Unreachable, and says what to mend.
 

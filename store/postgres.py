@@ -112,6 +112,11 @@ class PostgresDatabase:
         self._reader: _Connected | None = None
 
     @property
+    def is_shared(self) -> bool:
+        """Always."""
+        return True
+
+    @property
     def address(self) -> str:
         """Where the server is, for people; never with a password."""
         host = self._url.host or self._url.query.get("host") or "localhost"

@@ -152,3 +152,17 @@ orchestrator: Final = sa.Table(
     sa.Column("epoch", Big, nullable=False),
     sa.Column("last_fencing_token", Big, nullable=False),
 )
+
+leadership: Final = sa.Table(
+    "leadership",
+    METADATA,
+    # There is one row, and its key is 1.
+    sa.Column("id", Big, primary_key=True, autoincrement=False),
+    # Of the leader. Apart from `orchestrator`: a renewal must not wait for an append.
+    sa.Column("epoch", Big, nullable=False),
+    # HOST:PORT where it is reached.
+    sa.Column("leader", Text, nullable=False),
+    # Of its lease, by the database's clock, in seconds since 1970.
+    sa.Column("ends_at", sa.Float, nullable=False),
+)
+"""Used in PostgreSQL only: a SQLite file has one holder, by its lock."""

@@ -60,6 +60,11 @@ class SqliteDatabase:
         self._writer: _Connected | None = None
         self._reader: _Connected | None = None
 
+    @property
+    def is_shared(self) -> bool:
+        """Never: the file's lock lets one in."""
+        return False
+
     async def open(self, *, exclusive: bool) -> None:
         """Bring it to the newest migration. `exclusive`: keep every other process from opening it so.
 

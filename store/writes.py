@@ -6,7 +6,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from asterism.orchestrator.core.edits import RemoveStar
-from asterism.orchestrator.core.errors import WrongState
+from asterism.orchestrator.core.errors import EPOCH, WrongState
 from asterism.orchestrator.core.ids import ConstellationId, StarId, WorkerId
 from asterism.orchestrator.core.records import AttemptLeased, EditsApplied, Record
 from asterism.orchestrator.core.request import ConstellationState
@@ -147,7 +147,7 @@ def append_records(connection: sa.Connection, records: Sequence[Record], epoch: 
     token = max((record.fencing_token for record in records if isinstance(record, AttemptLeased)), default=0)
     if GUARD.run(connection, [{"of_epoch": epoch, "token": token}]) == 0:
         newest = connection.execute(READ_EPOCH).scalar_one()
-        raise WrongState("orchestrator epoch", str(epoch), f"not {newest}", "another orchestrator has taken over")
+        raise WrongState(EPOCH, str(epoch), f"not {newest}", "another orchestrator has taken over")
     changes = Changes()
     for record in records:
         if isinstance(record, EditsApplied) and any(isinstance(edit, RemoveStar) for edit in record.edits):
