@@ -226,14 +226,12 @@ class AsyncClient:
     async def health(self) -> bool:
         """Whether the orchestrator says that it serves; needs no credential."""
 
-        # By hand, because the health package is no dependency of a client: an empty request, and an answer of one enum.
-        def check(channel: grpc.aio.Channel) -> Awaitable[bytes]:
-            call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
-                "/grpc.health.v1.Health/Check", request_serializer=bytes, response_deserializer=bytes
-            )
-            return call(b"", timeout=self._try_s)
+        return await self._ask(lambda channel: _check_health(channel, "", self._try_s))
 
-        return await self._ask(check) == _SERVING
+    async def _find_serving(self, channel: grpc.aio.Channel) -> None:
+        """Raise NotLeading where the other end lives and serves no clients."""
+        if not await _check_health(channel, _CLIENT_SERVICE, self._try_s):
+            raise NotLeading("")
 
     async def _channel(self, address: str) -> grpc.aio.Channel:
         """The one to an address, opened when it is first asked for."""
@@ -256,6 +254,9 @@ class AsyncClient:
 
         `is_repeatable`: whether it may be asked for again where nobody knows if it was done.
         """
+        if self._routes.are_several and not is_repeatable:
+            # There is no second try, so that the first one had better be where it can be done.
+            await self._ask(self._find_serving)
         clock = asyncio.get_running_loop().time
         until = clock() + self._deadline_s
         failures = 0
@@ -266,7 +267,7 @@ class AsyncClient:
                 return await call(await self._channel(asked))
             except grpc.aio.AioRpcError as error:
                 trouble = from_rpc_error(error, asked)
-            except Unreachable as error:
+            except (Unreachable, NotLeading) as error:
                 trouble = error
             if not isinstance(trouble, NotLeading | Unreachable):
                 raise trouble
@@ -309,6 +310,18 @@ class AsyncClient:
         return found.state.is_terminal and found.seq <= seq
 
 
+async def _check_health(channel: grpc.aio.Channel, service: str, timeout_s: float) -> bool:
+    """Whether a service says that it serves; "" is the server as a whole.
+
+    By hand, because the health package is no dependency of a client: a request of one text, and an answer of one enum.
+    """
+    call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+        "/grpc.health.v1.Health/Check", request_serializer=bytes, response_deserializer=bytes
+    )
+    name = service.encode()
+    return await call(b"\x0a" + bytes([len(name)]) + name if name else b"", timeout=timeout_s) == _SERVING
+
+
 def _clients(channel: grpc.aio.Channel) -> "client_pb2_grpc.ClientServiceAsyncStub":
     return client_pb2_grpc.ClientServiceStub(channel)
 
@@ -317,6 +330,7 @@ def _fleet(channel: grpc.aio.Channel) -> "fleet_pb2_grpc.FleetServiceAsyncStub":
     return fleet_pb2_grpc.FleetServiceStub(channel)
 
 
+_CLIENT_SERVICE: Final = client_pb2.DESCRIPTOR.services_by_name["ClientService"].full_name
 _SERVING: Final = b"\x08\x01"
 """HealthCheckResponse with status SERVING."""
 

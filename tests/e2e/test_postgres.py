@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from asterism.orchestrator.core.edits import AddStar, EditBatch
+from asterism.orchestrator.core.ids import StarId
 from asterism.orchestrator.core.records import Record, WorkerJoined, WorkerLeft
 from asterism.orchestrator.core.request import Request
+from asterism.orchestrator.core.star import StarKind, StarSpec
 from asterism.protocol.answers import StreamedText
 from asterism.protocol.client import AsyncClient
 from asterism.store.sql import SqlStore
@@ -146,6 +149,17 @@ async def test_an_orderly_end_hands_the_lead_over_at_once(stored: Fleet) -> None
         check_whole(await watch(client, submitted.constellation), 4)
     standby.signal(signal.SIGTERM)
     assert standby.wait(30) == 0
+
+
+async def test_change_that_must_not_be_made_twice_finds_the_leader_first(stored: Fleet) -> None:
+    standby, stands_at = stored.start_another("standby")
+    wait_for_line(standby, f'"leader": "{stored.address}"')
+    edits = EditBatch((AddStar(StarSpec(StarId("late"), StarKind.TOOL, "noop")),))
+    async with AsyncClient(stored.address) as client:
+        submitted = await client.submit(Request("plan", chain(3)))
+    async with AsyncClient(f"127.0.0.1:1,{stands_at},{stored.address}") as client:
+        assert await client.edit(submitted.constellation, edits) > 1
+        assert client.address == stored.address
 
 
 def test_one_that_stands_by_ends_when_it_is_told_to(stored: Fleet) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
 from hypothesis import HealthCheck, given, settings
 from sqlalchemy.exc import DBAPIError
 
@@ -19,6 +21,7 @@ from asterism.store.credentials import SqlCredentials
 from asterism.store.database import Database
 from asterism.store.location import database_at
 from asterism.store.prepared import Prepared, over_rows
+from asterism.store.schema import METADATA
 from asterism.store.sql import SqlStore
 from tests.postgres import PASSWORD, Server
 from tests.store.histories import History, histories
@@ -146,6 +149,14 @@ async def test_stores_that_open_at_one_time_migrate_once(postgres: Server, postg
     for store in stores:
         await store.close()
     assert postgres.run("SELECT id, epoch FROM orchestrator", sa.make_url(postgres_url).database) == [(1, 0)]
+
+
+async def test_migrations_lead_to_the_tables_of_the_schema(database: Database) -> None:
+    def differences(connection: sa.Connection) -> list[Any]:
+        options = {"compare_type": True, "include_name": lambda name, kind, _: name != "alembic_version"}
+        return list(compare_metadata(MigrationContext.configure(connection, opts=options), METADATA))
+
+    assert await database.write(differences) == []
 
 
 async def test_append_is_durable_whatever_the_database_is_set_to(postgres: Server, postgres_url: str) -> None:
