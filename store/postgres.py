@@ -33,6 +33,9 @@ WRITER_SETTINGS: Final = {
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
+    # One plan for all: with an array in place of each row it cannot depend on the values, and planning costs more than
+    # running (an append of one finish and one lease: 1.4 ms, so 1.2 ms).
+    "plan_cache_mode": "force_generic_plan",
 }
 READER_SETTINGS: Final = {"default_transaction_read_only": "on"}
 _QUERY: Final = frozenset({"host", "port", "sslmode"})

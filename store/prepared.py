@@ -3,13 +3,15 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql import visitors
 
 from asterism.orchestrator.core.errors import WrongState
+
+Row: TypeAlias = dict[str, Any]
 
 ROWS: Final = "given"
 """Name, in a statement for PostgreSQL, of the rows that it runs for."""
@@ -36,11 +38,13 @@ class Prepared:
     """
 
     def __init__(self, statement: sa.Insert | sa.Update | sa.Delete) -> None:
+        assert isinstance(statement.table, sa.Table)
         self.statement = statement
+        self.table: sa.Table = statement.table
         self._compiled: dict[str, _Compiled] = {}
         """By the dialect's name."""
 
-    def run(self, connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> int:
+    def run(self, connection: sa.Connection, rows: Sequence[Row]) -> int:
         """Run it for each row, in order; gives how many rows of the table were matched in all.
 
         Raises WrongState where a row is there already, or what it refers to is not.
@@ -48,14 +52,11 @@ class Prepared:
         if not rows:
             return 0
         dialect = connection.dialect
-        compiled = self._compiled.get(dialect.name)
-        if compiled is None:
-            compiled = self._compiled[dialect.name] = self._compile(dialect)
+        compiled = self._compiled_for(dialect)
         cursor = connection.connection.cursor()
         try:
             if dialect.name == "postgresql":
-                arrays = {name: [row[name] for row in rows] for name in compiled.names}
-                cursor.execute(compiled.sql, compiled.in_order({**compiled.constants, **arrays}))
+                cursor.execute(*self.call(dialect, rows))
                 return cursor.rowcount
             if compiled.constants:
                 rows = [{**compiled.constants, **row} for row in rows]
@@ -65,6 +66,18 @@ class Prepared:
             raise WrongState("records", compiled.sql, "not as the store holds them", str(error)) from error
         finally:
             cursor.close()
+
+    def call(self, dialect: sa.Dialect, rows: Sequence[Row]) -> tuple[str, tuple[Any, ...]]:
+        """The text for all rows at once, and its values in order: for PostgreSQL."""
+        compiled = self._compiled_for(dialect)
+        arrays = {name: [row[name] for row in rows] for name in compiled.names}
+        return compiled.sql, compiled.in_order({**compiled.constants, **arrays})
+
+    def _compiled_for(self, dialect: sa.Dialect) -> _Compiled:
+        compiled = self._compiled.get(dialect.name)
+        if compiled is None:
+            compiled = self._compiled[dialect.name] = self._compile(dialect)
+        return compiled
 
     def _compile(self, dialect: sa.Dialect) -> _Compiled:
         statement = over_rows(self.statement) if dialect.name == "postgresql" else self.statement

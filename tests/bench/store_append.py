@@ -1,4 +1,4 @@
-"""How many appends a second the store takes: pairs of a lease and a finish, in batches, durable in each way.
+"""How many appends a second the store takes: a finish and a lease each, in batches, durable in each way.
 
 Run it with `python -m tests.bench.store_append [FOLDER]`; FOLDER (a temporary one without it) chooses SQLite's disk.
 PostgreSQL is the server of `tests/postgres.py`, with fsync, or is left out where there is none.
@@ -36,25 +36,31 @@ SECONDS = 2.0
 MAX_STARS = 60_000
 
 
-def beginning() -> list[Record]:
-    """One request with more stars than the measurement ends."""
-    stars = tuple(AddStar(StarSpec(StarId(f"s{index}"), StarKind.TOOL, "noop")) for index in range(MAX_STARS))
+def beginning(stars: int = MAX_STARS) -> list[Record]:
+    """One request with more stars than the measurement ends, of which the first runs."""
+    added = tuple(AddStar(StarSpec(StarId(f"s{index}"), StarKind.TOOL, "noop")) for index in range(stars))
     return [
         WorkerJoined(1, 1.0, WORKER, "i1", WorkerProfile(64)),
         RequestAccepted(2, 1.0, CONSTELLATION, "r1", "ann", Request("plan", ""), Budget()),
-        EditsApplied(3, 1.0, CONSTELLATION, 1, "client:ann", stars),
+        EditsApplied(3, 1.0, CONSTELLATION, 1, "client:ann", added),
+        leased(0, 4),
     ]
 
 
 def pairs() -> Iterator[list[Record]]:
-    """A lease and a finish for one star after the other."""
-    for index in range(MAX_STARS):
-        star, seq = StarId(f"s{index}"), 4 + 2 * index
-        outcome = AttemptOutcome.SUCCEEDED
+    """The finish of one star and the lease of the next, as in a chain."""
+    for index in range(MAX_STARS - 1):
+        seq, outcome = 5 + 2 * index, AttemptOutcome.SUCCEEDED
+        star = StarId(f"s{index}")
         yield [
-            AttemptLeased(seq, 2.0, CONSTELLATION, star, 1, WORKER, FencingToken(index + 1)),
-            StarFinished(seq + 1, 3.0, CONSTELLATION, star, StarState.SUCCEEDED, {"ok": True}, None, 1, outcome, True),
+            StarFinished(seq, 3.0, CONSTELLATION, star, StarState.SUCCEEDED, {"ok": True}, None, 1, outcome, True),
+            leased(index + 1, seq + 1),
         ]
+
+
+def leased(index: int, seq: int) -> AttemptLeased:
+    """The lease of a star."""
+    return AttemptLeased(seq, 2.0, CONSTELLATION, StarId(f"s{index}"), 1, WORKER, FencingToken(index + 1))
 
 
 async def measure(name: str, store: SqlStore, batch: int) -> None:
