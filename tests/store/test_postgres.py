@@ -1,6 +1,7 @@
 """What PostgreSQL does that no other store can: refuse in words, keep its promise to two writers, come back."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -107,7 +108,7 @@ async def test_user_who_may_make_no_tables_is_told(postgres: Server, postgres_ur
 
 
 async def test_database_of_another_encoding_is_refused(postgres: Server) -> None:
-    name = "asterism_ascii"
+    name = f"asterism_{uuid.uuid4().hex}"
     postgres.run(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'")
     try:
         error = await refusal(postgres.url.set(database=name).render_as_string(hide_password=False))
