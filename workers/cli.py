@@ -24,7 +24,8 @@ class _Format(StrEnum):
 
 def work(
     join: Annotated[
-        str, typer.Option(metavar="HOST:PORT", envvar="ASTERISM_ADDRESS", help="The orchestrator to work for.")
+        str,
+        typer.Option(metavar="HOST:PORT", envvar="ASTERISM_ADDRESS", help="Whom to work for; of several, with commas."),
     ] = DEFAULT_JOIN,
     token: Annotated[str | None, typer.Option(envvar="ASTERISM_TOKEN", help="The join token.")] = None,
     token_file: Annotated[

@@ -11,7 +11,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-import grpc.aio
 import structlog
 
 from asterism.agents.registry import PROGRAMS
@@ -19,6 +18,7 @@ from asterism.agents.tools import TOOLS
 from asterism.orchestrator.core.errors import AsterismError, Misconfigured
 from asterism.planner.programs import PROGRAMS as PLANNING_PROGRAMS
 from asterism.protocol.channel import open_channel
+from asterism.protocol.routes import Routes
 from asterism.workers.attempts import Attempts
 from asterism.workers.engine.seam import Engine
 from asterism.workers.link import Link
@@ -49,8 +49,8 @@ async def run_worker(settings: WorkSettings) -> None:
             "offering", worker=settings.name, slots=profile.slots, models=profile.models, programs=profile.programs
         )
         link = Link(
-            dial=lambda: _dial(settings),
-            address=settings.join,
+            dial=lambda address: open_channel(address, settings.credential, settings.ca_file),
+            routes=Routes(settings.join),
             worker=settings.name,
             instance=secrets.token_hex(8),
             profile=profile,
@@ -117,10 +117,6 @@ class _Ending:
             # Tool processes end when their input does; nothing else outlives this process.
             os._exit(INTERRUPTED)
         self._told.set()
-
-
-async def _dial(settings: WorkSettings) -> grpc.aio.Channel:
-    return await open_channel(settings.join, settings.credential, settings.ca_file)
 
 
 def _find_programs(*, has_model: bool) -> Mapping[str, ProgramFunction]:

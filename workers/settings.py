@@ -22,7 +22,7 @@ class WorkSettings:
     """A worker's settings, checked."""
 
     join: str
-    """HOST:PORT of the orchestrator."""
+    """HOST:PORT of the orchestrator, or with commas of several on one store: the one that leads is followed."""
     name: WorkerId
     """Ignored where the credential names the worker."""
     credential: str | None = field(default=None, repr=False)
