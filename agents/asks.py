@@ -51,7 +51,7 @@ class Sampling:
     min_p: float = 0.0
     """Sample from tokens at least this share as likely as the most likely one, 0 <= p < 1."""
     repetition_penalty: float = 1.0
-    """Makes tokens of the prompt and the text less likely (above 1); above 0, 1 changes nothing."""
+    """Makes tokens of the prompt and the text less likely (above 1); 0.001 to 1,000, 1 changes nothing."""
     presence_penalty: float = 0.0
     """Taken off the logits of tokens that the text has, -2 to 2."""
     frequency_penalty: float = 0.0

@@ -25,6 +25,7 @@ _POLICIES: Final[Mapping[str, JoinPolicy]] = {
     "eager": EAGER,
 }
 _MAX_TEXT: Final = 4_096
+_MOST_REAL: Final = 1e9
 _T = TypeVar("_T", Limits, Sampling, Outlined, Spawned)
 
 
@@ -44,11 +45,11 @@ def read_declared(declared: Json) -> tuple[Reasoning, Task]:
     if unknown:
         raise invalid(f"declared.{unknown[0]}", f"is not known; there are {', '.join(sorted(_KEYS))}")
     protocol = given.get("protocol", "outlined")
-    if protocol not in _SCHEMES:
+    if not isinstance(protocol, str) or protocol not in _SCHEMES:
         raise invalid("declared.protocol", "must be 'outlined' or 'spawned'")
     try:
         reasoning = Reasoning(
-            scheme=_read_scheme(_SCHEMES[str(protocol)], given.get("marks", {})),
+            scheme=_read_scheme(_SCHEMES[protocol], given.get("marks", {})),
             sampling=_filled(Sampling(max_tokens=0), given.get("sampling", {}), "declared.sampling"),
             policy=_read_policy(given.get("policy", "all")),
             limits=_filled(Limits(), given.get("limits", {}), "declared.limits"),
@@ -153,7 +154,8 @@ def _fitting(default: object, value: Json, field: str) -> object:
         case tuple():
             return read_texts(value, field)
         case float():
-            if isinstance(value, int | float) and not isinstance(value, bool):
+            # Beyond the range of floats no number is meant.
+            if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _MOST_REAL:
                 return float(value)
         case _:  # whole numbers; None stands where there is no bound
             if (default is None and value is None) or (isinstance(value, int) and not isinstance(value, bool)):

@@ -1,5 +1,6 @@
 """Threads that leave the device: what is written into the graph for them, and read again by those who run them."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
@@ -15,6 +16,11 @@ JOIN_PROGRAM: Final = "reason.join"
 MAX_TEXT: Final = 256 * 1024
 _MAX_BASE: Final = 48
 """Characters of the parent star's name that its children's begin with: names of new stars have at most 60."""
+
+MAX_EDITS_BYTES: Final = 512 * 1024
+"""Of the edits as JSON: half of what a worker takes. Rivals name each other, so they grow with the threads' square."""
+MAX_LEAVING_BYTES: Final = 64 * 1024
+"""As JSON: a quarter of what a result may have, in which most of it stands two or three times."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +50,15 @@ class Away:
             ),
             self.rates,
         )
+
+
+def can_travel(leaving: Leaving, edits: Sequence[Mapping[str, Json]]) -> bool:
+    """Whether a worker would take a result and edits of this size; what it would not stays on the device."""
+    return _bytes(leaving_to_json(leaving)) <= MAX_LEAVING_BYTES and _bytes(edits) <= MAX_EDITS_BYTES
+
+
+def _bytes(value: Json) -> int:
+    return len(json.dumps(value, ensure_ascii=False, default=dict).encode("utf-8", "surrogatepass"))
 
 
 def read_away(away: Json, default_tokens: int) -> Away | None:

@@ -147,10 +147,12 @@ class Node:
         )
 
 
-def root_of(declared: Reasoning, context: tuple[str, ...], *, content: str, may_fork: bool) -> Node:
-    """The parent of all; where nothing may be forked, the list is not even begun in its name."""
+def root_of(
+    declared: Reasoning, context: tuple[str, ...], *, content: str, may_fork: bool, is_listed: bool = False
+) -> Node:
+    """The parent of all. Where nothing may be forked, only a whole list (`is_listed`) is written in its name."""
     opens_with = declared.opens_with
-    if not may_fork and declared.scheme.block_opens in opens_with:
+    if not may_fork and not is_listed and declared.scheme.block_opens in opens_with:
         opens_with = declared.scheme.sequential_opens
     return Node(
         name=ROOT,

@@ -53,6 +53,10 @@ class Outlined:
             entry_opens=self.entry_opens, number=number, outline=entry, entry_closes=self.entry_closes
         )
 
+    def whole_list(self, entries: Sequence[str]) -> str:
+        written = (self.list_entry(number, entry) for number, entry in enumerate(entries, start=1))
+        return "".join(glued((self.block_opens, self.list_opens, *written, self.list_closes), self.glue))
+
     def child_pieces(
         self, context: Sequence[str], opening: Opening, *, is_cut: bool
     ) -> tuple[tuple[str, ...], tuple[str, ...]]:

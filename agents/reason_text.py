@@ -11,35 +11,59 @@ from asterism.agents.accounting import Accounting
 from asterism.agents.asking import clock, say
 from asterism.agents.asks import Json, Program, ProgramContext, ProgramResult
 from asterism.agents.declaring import invalid, read_declared, read_mapping, read_number, read_text, read_texts
-from asterism.agents.leaving import MAX_TEXT, leaving_edits, leaving_to_json, read_away, read_leaving
+from asterism.agents.leaving import MAX_TEXT, can_travel, leaving_edits, leaving_to_json, read_away, read_leaving
 from asterism.agents.policies import Best, FirstVerified, Standing, Vote, decide
-from asterism.agents.reasoning import Ended, Reasoned, Reasoning, ThreadReport
+from asterism.agents.reasoning import Ended, Leaving, Reasoned, Reasoning, ThreadReport
 from asterism.agents.running import reason
-from asterism.agents.scheme import Body, glued
+from asterism.agents.scheme import Body, Opening, glued
 
 
 def reason_text(inputs: Mapping[str, Json], context: ProgramContext) -> Program:
-    """Answers `prompt` as `declared` says (see `read_declared`); with `away` its threads may become stars."""
+    """Answers `prompt` as `declared` says (see `read_declared`); with `away` its threads may become stars.
+
+    With `outlines`, 1 to `limits.threads` texts, the model writes no list: each of them is a thread, here.
+    """
     prompt = read_text(inputs.get("prompt"), "prompt", MAX_TEXT)
     declared = inputs.get("declared", {})
     reasoning, task = read_declared(declared)
     away = read_away(inputs.get("away"), reasoning.limits.tokens_a_thread)
+    outlines = read_texts(inputs.get("outlines", []), "outlines")
+    if len(outlines) > reasoning.limits.threads:
+        raise invalid("outlines", f"are {len(outlines)}; at most {reasoning.limits.threads}, as limits.threads says")
+    openings = [_opened(reasoning, number, outline) for number, outline in enumerate(outlines, start=1)]
+    if openings:
+        if away is not None:
+            raise invalid("away", "is for a list that the model writes; give no outlines with it")
+        reasoning = replace(reasoning, opens_with=reasoning.opens_with + reasoning.scheme.whole_list(outlines))
     spent = Accounting()
     if away is not None:
         here = yield from clock()
         slots = reasoning.limits.at_once or here.free_slots or 1
         # A star cannot be taken back into the list that is still being written: the list comes first.
         reasoning = replace(reasoning, eager=False)
-        worth = away
-        task = replace(task, leaves=lambda leaving: worth.is_worth_it(leaving, slots))
-    reasoned = yield from reason(prompt, reasoning, task, spent)
+        worth, cancels = away, isinstance(reasoning.policy, FirstVerified)
+
+        def edits_for(leaving: Leaving) -> tuple[Mapping[str, Json], ...]:
+            return leaving_edits(leaving, context, declared, worth, cancels=cancels)
+
+        def leaves(leaving: Leaving) -> bool:
+            return worth.is_worth_it(leaving, slots) and can_travel(leaving, edits_for(leaving))
+
+        task = replace(task, leaves=leaves)
+    reasoned = yield from reason(prompt, reasoning, task, spent, given=openings)
     if away is None or reasoned.leaving is None:
         return ProgramResult(_value(reasoned, spent))
-    cancels = isinstance(reasoning.policy, FirstVerified)
-    edits = leaving_edits(reasoned.leaving, context, declared, away, cancels=cancels)
+    edits = edits_for(reasoned.leaving)
     yield from say(f"{len(reasoned.leaving.openings)} threads go to other workers")
     value: dict[str, Json] = {**_value(reasoned, spent), "leaving": leaving_to_json(reasoned.leaving)}
     return ProgramResult(value, edits)
+
+
+def _opened(reasoning: Reasoning, number: int, outline: str) -> Opening:
+    opening = reasoning.scheme.open(number, outline)
+    if opening is None:
+        raise invalid(f"outlines[{number - 1}]", "says nothing")
+    return opening
 
 
 def reason_child(inputs: Mapping[str, Json], context: ProgramContext) -> Program:

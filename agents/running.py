@@ -37,7 +37,10 @@ def reason(
     tree = Tree(prompt, declared, task, spent, slots=slots, given=given, content=content)
     strangers = 0
     while True:
-        for ask, flights in tree.starts():
+        starts = tree.starts()
+        # Before the forks: a text whose request is stopped may go on with another, under the same name.
+        yield from _stop_unwanted(tree)
+        for ask, flights in starts:
             forked = yield from fork(ask)
             tree.started(forked.group, ask, flights)
         if tree.is_over:
@@ -49,10 +52,8 @@ def reason(
             strangers = 0
         else:
             strangers += 1
-        names = tree.cancels()
-        if names:
-            for partial in (yield from cancel_branches(None, "nobody waits for it any more", names)):
-                tree.take(partial)
+        # Before the next starts: what stops leaves its slot to them.
+        yield from _stop_unwanted(tree)
     yield from _clear(tree)
     ended = yield from clock()
     spent.wall_s += max(0.0, ended.at_s - began.at_s)
@@ -60,6 +61,13 @@ def reason(
     if _is_engine_at_fault(reasoned):
         raise ProgramFailed("engine_error", "every text ended in an error of the engine", retryable=True)
     return reasoned
+
+
+def _stop_unwanted(tree: Tree) -> Asking[None]:
+    names = tree.cancels()
+    if names:
+        for partial in (yield from cancel_branches(None, "nobody waits for it any more", names)):
+            tree.take(partial)
 
 
 def _clear(tree: Tree) -> Asking[None]:

@@ -32,6 +32,9 @@ class Unmarked:
     def list_entry(self, number: int, entry: str) -> str:
         return entry
 
+    def whole_list(self, entries: Sequence[str]) -> str:
+        return ""
+
     def child_pieces(
         self, context: Sequence[str], opening: Opening, *, is_cut: bool
     ) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -92,6 +92,10 @@ class Scheme(Protocol):
         """An entry as the program itself writes it into a list."""
         ...
 
+    def whole_list(self, entries: Sequence[str]) -> str:
+        """A closed list that the program writes in the model's place; empty where a join would take it out again."""
+        ...
+
     def child_pieces(
         self, context: Sequence[str], opening: Opening, *, is_cut: bool
     ) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -51,6 +51,9 @@ class Spawned:
             entry_opens=self.entry_opens, number=number, outline=entry, entry_closes=self.entry_closes
         )
 
+    def whole_list(self, entries: Sequence[str]) -> str:
+        return ""
+
     def child_pieces(
         self, context: Sequence[str], opening: Opening, *, is_cut: bool
     ) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -51,9 +51,9 @@ class Tree:
         self._ends = 0
         self._leaving: Leaving | None = None
         self._is_incremental = declared.incremental
-        if not may_fork and declared.scheme.block_opens in declared.opens_with:
+        if not may_fork and not given and declared.scheme.block_opens in declared.opens_with:
             accounting.fallbacks += 1
-        self._root = root_of(declared, segments_of(prompt), content=content, may_fork=may_fork)
+        self._root = root_of(declared, segments_of(prompt), content=content, may_fork=may_fork, is_listed=bool(given))
         if given:
             self._open_given(given)
         else:

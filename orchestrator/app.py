@@ -3,61 +3,38 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final
 
-import grpc
-import grpc.aio
 import structlog
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_health.v1._async import HealthServicer
+from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
 from asterism.orchestrator.clock import Clock, SystemClock
 from asterism.orchestrator.config import Settings
-from asterism.orchestrator.core.credential import StoredCredential
-from asterism.orchestrator.core.errors import Misconfigured, Unreachable
+from asterism.orchestrator.core.errors import EPOCH, Unreachable, WrongState
 from asterism.orchestrator.core.machine import Machine
-from asterism.orchestrator.identity import ServerCertificate, check_exposure, load_certificate
+from asterism.orchestrator.leading import Leadership, Standby
+from asterism.orchestrator.listening import SERVICES, Listener, listening
 from asterism.orchestrator.loop import Loop
 from asterism.orchestrator.outbox import first_error
-from asterism.orchestrator.services.auth import AuthInterceptor, Gate
 from asterism.orchestrator.services.client import ClientService
 from asterism.orchestrator.services.fleet import FleetService
 from asterism.orchestrator.services.rates import Places, TokenBuckets
 from asterism.orchestrator.services.worker import WorkerService
-from asterism.orchestrator.store import Store
-from asterism.protocol.limits import SERVER_OPTIONS
-from asterism.protocol.v1 import client_pb2, client_pb2_grpc, fleet_pb2, fleet_pb2_grpc, worker_pb2, worker_pb2_grpc
+from asterism.orchestrator.standby import Refusing
+from asterism.orchestrator.store import OpenStore
+from asterism.protocol.v1 import client_pb2_grpc, fleet_pb2_grpc, worker_pb2_grpc
+from asterism.store.location import shown
 from asterism.store.sql import SqlStore
 
 log = structlog.get_logger(__name__)
 
 EXIT_APPEND_FAILED: Final = 70
 """EX_SOFTWARE: what is in memory is not what is on disk, so the process must end and recover."""
-MAX_CALLS: Final = 8192
-"""Calls at one time, of everybody; more are refused by gRPC."""
-SERVICES: Final = (
-    client_pb2.DESCRIPTOR.services_by_name["ClientService"].full_name,
-    worker_pb2.DESCRIPTOR.services_by_name["WorkerService"].full_name,
-    fleet_pb2.DESCRIPTOR.services_by_name["FleetService"].full_name,
-)
-
-
-class OpenStore(Store, Protocol):
-    """What the orchestrator as a whole needs of a store, beyond what the loop does."""
-
-    async def acquire_epoch(self) -> int:
-        """Become the writer: earlier ones are refused from now on."""
-
-    async def find_credential(self, secret_sha256: bytes) -> StoredCredential | None:
-        """The credential with that secret."""
-
-    async def list_credentials(self) -> Sequence[StoredCredential]:
-        """All of them, revoked and ended ones too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,35 +48,86 @@ class Running:
 async def serve(settings: Settings, stop: asyncio.Event, *, ready_file: Path | None = None) -> None:
     """Serve from the configured database until `stop` is set, then leave in order."""
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    store = SqlStore(settings.database_path, synchronous=settings.synchronous)
+    store = SqlStore(settings.location, synchronous=settings.synchronous)
     await store.open()
+    clock = SystemClock()
+
+    async def lead(running: Running) -> None:
+        log.info("ready", address=running.address, database=shown(settings.location))
+        if ready_file is not None:
+            _write_ready(ready_file, running.address)
+        await stop.wait()
+        log.info("leaving", drain_s=settings.drain_s)
+
     try:
-        async with running(settings, store, SystemClock()) as orchestrator:
-            log.info("ready", address=orchestrator.address, database=str(settings.database_path))
+        async with listening(settings, store, clock) as listener:
+            if not store.is_shared:
+                async with _serving(settings, store, clock, listener, await store.acquire_epoch()) as running:
+                    await lead(running)
+                return
+            standby = Standby(store, settings.advertised(listener.address), settings.leader_lease_s)
+            refusing = Refusing(lambda: standby.leader)
+            listener.server.add_generic_rpc_handlers((refusing,))
+            await listener.stand_by()
+            log.info("listening", address=listener.address, database=shown(settings.location))
             if ready_file is not None:
-                _write_ready(ready_file, orchestrator.address)
-            await stop.wait()
-            log.info("leaving", drain_s=settings.drain_s)
+                _write_ready(ready_file, listener.address)
+            leadership = await standby.wait(stop)
+            if leadership is not None:
+                async with (
+                    _kept(leadership),
+                    _serving(settings, store, clock, listener, leadership.epoch, leadership.check) as running,
+                ):
+                    refusing.end()
+                    await lead(running)
     finally:
         await store.close()
 
 
 @asynccontextmanager
+async def _kept(leadership: Leadership) -> AsyncIterator[None]:
+    """Renew the lease while the block runs, its recovery and its drain too, then give it back."""
+    async with asyncio.TaskGroup() as group:
+        keeping = group.create_task(_or_die(leadership.keep()))
+        try:
+            yield
+        finally:
+            keeping.cancel()
+    await leadership.resign()
+
+
+@asynccontextmanager
 async def running(settings: Settings, store: OpenStore, clock: Clock) -> AsyncIterator[Running]:
-    """Recover from an open store and serve while the block runs; then drain. The store stays open."""
-    certificate = load_certificate(settings)
-    has_credential = any(credential.is_valid(clock.now()) for credential in await store.list_credentials())
-    check_exposure(settings, has_credential=has_credential)
-    is_required = settings.credentials == "required" or not settings.is_loopback or has_credential
-    epoch = await store.acquire_epoch()
+    """Become the only writer of an open store, and serve while the block runs; then drain. The store stays open."""
+    async with (
+        listening(settings, store, clock) as listener,
+        _serving(settings, store, clock, listener, await store.acquire_epoch()) as orchestrator,
+    ):
+        yield orchestrator
+
+
+@asynccontextmanager
+async def _serving(
+    settings: Settings,
+    store: OpenStore,
+    clock: Clock,
+    listener: Listener,
+    epoch: int,
+    check_lead: Callable[[], None] | None = None,
+) -> AsyncIterator[Running]:
+    """Recover, serve while the block runs, then drain."""
     snapshot = await store.load()
     machine = Machine(snapshot, at=clock.now(), lease_s=settings.lease_s)
     log.info("recovered", live=len(snapshot.constellations), workers=len(snapshot.workers), epoch=epoch)
-    loop = Loop(machine=machine, store=store, clock=clock, epoch=epoch, max_mailbox=settings.max_mailbox)
-    gate = Gate(store, clock, is_required=is_required)
-    server = grpc.aio.server(
-        interceptors=[AuthInterceptor(gate)], options=SERVER_OPTIONS, maximum_concurrent_rpcs=MAX_CALLS
+    loop = Loop(
+        machine=machine,
+        store=store,
+        clock=clock,
+        epoch=epoch,
+        max_mailbox=settings.max_mailbox,
+        check_lead=check_lead,
     )
+    server, gate = listener.registrar, listener.gate
     client_service = ClientService(
         loop,
         store,
@@ -112,22 +140,17 @@ async def running(settings: Settings, store: OpenStore, clock: Clock) -> AsyncIt
     client_pb2_grpc.add_ClientServiceServicer_to_server(client_service, server)
     worker_pb2_grpc.add_WorkerServiceServicer_to_server(worker_service, server)
     fleet_pb2_grpc.add_FleetServiceServicer_to_server(FleetService(loop, clock), server)
-    healthy = HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(healthy, server)
     reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-    address = _bind(server, settings, certificate)
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(_run_or_die(loop))
-            await server.start()
-            for service in (health.OVERALL_HEALTH, *SERVICES):
-                await healthy.set(service, health_pb2.HealthCheckResponse.SERVING)
+            group.create_task(_or_die(loop.run()))
+            await listener.serve()
             try:
-                yield Running(address, loop)
+                yield Running(listener.address, loop)
             finally:
-                await healthy.enter_graceful_shutdown()
-                _send_away(loop, address)
-                await server.stop(settings.drain_s)
+                await listener.healthy.enter_graceful_shutdown()
+                _send_away(loop, listener.address)
+                await listener.server.stop(settings.drain_s)
                 loop.stop()
     except ExceptionGroup as errors:
         # The loop's task raises nothing, so there is one error: that of the caller's block, which knows no groups.
@@ -142,26 +165,17 @@ def _send_away(loop: Loop, address: str) -> None:
         watcher.cut(Unreachable(address, "the orchestrator is leaving; resume with after_seq"))
 
 
-def _bind(server: grpc.aio.Server, settings: Settings, certificate: ServerCertificate | None) -> str:
-    """The address it listens on, with the port that was chosen where the settings said 0."""
+async def _or_die(work: Coroutine[Any, Any, None]) -> None:
+    """The supervisor of the loop and of the lease. When one fails, nothing more may be seen of what memory holds: the
+    process ends here, without clean-up, and the next start recovers what is on disk."""
     try:
-        if certificate is None:
-            port = server.add_insecure_port(settings.listen)
+        await work
+    except Exception as error:
+        if isinstance(error, WrongState) and error.kind == EPOCH:
+            log.critical("the lead is lost; the process ends, and a new start stands by", reason=error.reason)
         else:
-            credentials = grpc.ssl_server_credentials([(certificate.key, certificate.chain)])
-            port = server.add_secure_port(settings.listen, credentials)
-    except RuntimeError as error:
-        raise Misconfigured("listen", f"cannot listen on {settings.listen}: {error}") from error
-    return f"{settings.listen.rpartition(':')[0]}:{port}"
-
-
-async def _run_or_die(loop: Loop) -> None:
-    """The supervisor of the loop. When it fails, nothing more may be seen of what memory holds: the process ends here,
-    without clean-up, and the next start recovers what is on disk."""
-    try:
-        await loop.run()
-    except Exception:
-        log.critical("the loop has failed; the process ends, and a new start recovers what is on disk", exc_info=True)
+            message = "the loop has failed; the process ends, and a new start recovers what is on disk"
+            log.critical(message, exc_info=True)
         sys.stderr.flush()
         os._exit(EXIT_APPEND_FAILED)
 

@@ -60,6 +60,10 @@ ConfigFile: TypeAlias = Annotated[Path | None, typer.Option("--config", help="TO
 Listen: TypeAlias = Annotated[str | None, typer.Option(help="HOST:PORT; port 0 takes a free one.")]
 DataDir: TypeAlias = Annotated[Path | None, typer.Option(help="Folder for the database and the certificate.")]
 Database: TypeAlias = Annotated[Path | None, typer.Option(help="SQLite file.")]
+Store: TypeAlias = Annotated[
+    str | None,
+    typer.Option(help="postgresql://USER@HOST/NAME, not a file; a password belongs in ASTERISM_STORE."),
+]
 TlsMode: TypeAlias = Annotated[Tls | None, typer.Option(help="off, self-made, or files with --tls-cert and --tls-key.")]
 TlsCert: TypeAlias = Annotated[Path | None, typer.Option(help="Certificate chain, PEM.")]
 TlsKey: TypeAlias = Annotated[Path | None, typer.Option(help="Private key, PEM.")]
@@ -72,8 +76,11 @@ def serve(
     listen: Listen = None,
     data_dir: DataDir = None,
     database: Database = None,
+    store: Store = None,
     synchronous: Annotated[Synchronous | None, typer.Option(help="NORMAL: a power cut may cost moments.")] = None,
     lease_s: Annotated[float | None, typer.Option(help="Silence after which a worker has lost its work.")] = None,
+    advertise: Annotated[str | None, typer.Option(help="HOST:PORT at which others find this one.")] = None,
+    leader_lease_s: Annotated[float | None, typer.Option(help="Silence after which another may lead.")] = None,
     drain_s: Annotated[float | None, typer.Option(help="Longest time from SIGTERM to the end.")] = None,
     max_mailbox: Annotated[int | None, typer.Option(help="Events that may wait.")] = None,
     max_workers: Annotated[int | None, typer.Option(help="Workers attached at one time.")] = None,
@@ -129,9 +136,15 @@ def read_flags(words: Sequence[str]) -> dict[str, object]:
 
 
 def _rows(loaded: "Loaded") -> list[tuple[str, str, str]]:
-    """Name, value, source. None of the settings is a secret: keys are named by their file."""
-    values = loaded.settings.model_dump(mode="json")
-    values["database"] = str(loaded.settings.database_path)
+    """Name, value, source. None of the settings is a secret, but for a password in the store's URL: keys are files."""
+    from asterism.store.location import shown
+
+    settings = loaded.settings
+    values = settings.model_dump(mode="json")
+    if settings.store is None:
+        values["database"] = str(settings.location)
+    else:
+        values["store"] = shown(settings.store)
     return [(name, "" if value is None else str(value), loaded.sources[name]) for name, value in values.items()]
 
 
@@ -144,6 +157,7 @@ def create(
     listen: Listen = None,
     data_dir: DataDir = None,
     database: Database = None,
+    store: Store = None,
     tls: TlsMode = None,
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
@@ -155,7 +169,7 @@ def create(
 
     if not is_name(name) or name == "local":
         raise InvalidField("name", f"{name!r} is not a name: letters, digits, '_', '.', '~', '-', and not 'local'")
-    flags = {"listen": listen, "data_dir": data_dir, "database": database}
+    flags = {"listen": listen, "data_dir": data_dir, "database": database, "store": store}
     flags |= {"tls": tls, "tls_cert": tls_cert, "tls_key": tls_key}
     made = tokens.create(load(flags, file=config).settings, role=role, name=name, days=days)
     if output is Output.JSON:
@@ -170,13 +184,14 @@ def list_tokens(
     config: ConfigFile = None,
     data_dir: DataDir = None,
     database: Database = None,
+    store: Store = None,
     output: OutputFormat = Output.TEXT,
 ) -> None:
     """List the credentials, without their secrets."""
     from asterism.orchestrator import tokens
     from asterism.orchestrator.config import load
 
-    rows = tokens.rows(load({"data_dir": data_dir, "database": database}, file=config).settings)
+    rows = tokens.rows(load({"data_dir": data_dir, "database": database, "store": store}, file=config).settings)
     if output is Output.JSON:
         typer.echo(json.dumps(rows))
         return
@@ -190,9 +205,10 @@ def revoke(
     config: ConfigFile = None,
     data_dir: DataDir = None,
     database: Database = None,
+    store: Store = None,
 ) -> None:
     """Take a credential back: new calls with it are refused within seconds, streams end within half a minute."""
     from asterism.orchestrator import tokens
     from asterism.orchestrator.config import load
 
-    tokens.revoke(load({"data_dir": data_dir, "database": database}, file=config).settings, name)
+    tokens.revoke(load({"data_dir": data_dir, "database": database, "store": store}, file=config).settings, name)

@@ -2,14 +2,15 @@
 
 import ipaddress
 import os
+import socket
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from asterism.orchestrator.core.errors import Misconfigured
@@ -25,6 +26,12 @@ def _check_listen(text: str) -> str:
     return text
 
 
+def _check_store(text: str) -> str:
+    if not text.startswith(("postgresql://", "postgres://")):
+        raise ValueError("write postgresql://USER:PASSWORD@HOST/NAME; a SQLite file goes into `database`")
+    return text
+
+
 class Settings(BaseSettings):
     """What `asterism serve` can be told. Spans are in seconds, rates in events a second."""
 
@@ -34,10 +41,16 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default_factory=data_folder)
     database: Path | None = None
     """A SQLite file; by default `asterism.db` in the data folder."""
+    store: Annotated[str, AfterValidator(_check_store)] | None = Field(default=None, repr=False)
+    """A PostgreSQL database in place of the file, as a URL. It may hold a password, which is never shown."""
     synchronous: Literal["FULL", "NORMAL"] = "FULL"
-    """NORMAL survives a crash of the process, but not a power cut."""
+    """NORMAL survives a crash of the process, but not a power cut. Of the file: PostgreSQL always survives both."""
     lease_s: float = Field(default=10.0, ge=0.5, le=3600)
     """A worker that is silent for longer has lost what it runs."""
+    advertise: Annotated[str, AfterValidator(_check_listen)] | None = None
+    """Of several orchestrators on one PostgreSQL: where the others send clients and workers while this one leads."""
+    leader_lease_s: float = Field(default=10.0, ge=1, le=3600)
+    """A leader that has not renewed its lease for longer may be replaced."""
     drain_s: float = Field(default=10.0, ge=0, le=3600)
     """Longest time from SIGTERM to the end."""
     max_mailbox: int = Field(default=4096, ge=16, le=1_000_000)
@@ -71,10 +84,25 @@ class Settings(BaseSettings):
         """Nothing but what `load` has merged: it knows where each value came from."""
         return (init_settings,)
 
+    @model_validator(mode="after")
+    def _check_one_database(self) -> Self:
+        if self.store is not None and self.database is not None:
+            raise ValueError("store and database exclude each other: one is PostgreSQL, the other a SQLite file")
+        if self.store is not None and self.synchronous != "FULL":
+            raise ValueError("synchronous is a setting of SQLite; PostgreSQL is always as durable as FULL")
+        return self
+
     @property
-    def database_path(self) -> Path:
-        """The SQLite file."""
-        return self.database or self.data_dir / "asterism.db"
+    def location(self) -> str | Path:
+        """Where the store is: a URL of PostgreSQL or a SQLite file."""
+        return self.store or self.database or self.data_dir / "asterism.db"
+
+    def advertised(self, address: str) -> str:
+        """Where others find this one, which listens at `address`: by its name, where that is every address."""
+        if self.advertise is not None:
+            return self.advertise
+        host, _, port = address.rpartition(":")
+        return f"{socket.gethostname()}:{port}" if host in ("0.0.0.0", "[::]", "::") else address
 
     @property
     def host(self) -> str:
@@ -124,13 +152,17 @@ def load(flags: Mapping[str, object], *, file: Path | None = None) -> Loaded:
     merged: dict[str, Any] = {}  # pydantic checks the types, that is its job here
     sources = dict.fromkeys(Settings.model_fields, Source.DEFAULT.value)
     for name, layer in layers:
+        for one, other in (("store", "database"), ("database", "store")):
+            # Each says where the store is, so that the later source wins here too.
+            if one in layer and other not in layer and merged.pop(other, None) is not None:
+                sources[other] = Source.DEFAULT.value
         merged.update(layer)
         sources.update(dict.fromkeys(layer, name))
     try:
         settings = Settings(**merged)
     except ValidationError as error:
         first = error.errors()[0]
-        setting = ".".join(str(part) for part in first["loc"])
+        setting = ".".join(str(part) for part in first["loc"]) or "store"
         raise Misconfigured(setting, f"{first['msg']} (from: {sources.get(setting, 'unknown')})") from error
     return Loaded(settings, sources)
 

@@ -45,13 +45,24 @@ class _Batch:
 class Loop:
     """Owns the machine. Clients `ask` and wait until it is durable; workers `tell`, and are held back when full."""
 
-    def __init__(self, *, machine: Machine, store: Store, clock: Clock, epoch: int, max_mailbox: int = 4096) -> None:
+    def __init__(
+        self,
+        *,
+        machine: Machine,
+        store: Store,
+        clock: Clock,
+        epoch: int,
+        max_mailbox: int = 4096,
+        check_lead: Callable[[], None] | None = None,
+    ) -> None:
+        """`check_lead` raises where this orchestrator may have lost the lead: then nothing more is to be seen."""
         self.machine = machine
         """For everyone else to read; what it shows may not be on disk yet."""
         self._store = store
         self._clock = clock
         self._epoch = epoch
         self._max_mailbox = max_mailbox
+        self._check_lead = check_lead
         self._mailbox: deque[_Letter] = deque()
         self._wake = asyncio.Event()
         self._has_room = asyncio.Event()
@@ -122,7 +133,7 @@ class Loop:
         self._wake.set()
 
     async def run(self) -> None:
-        """Work until `stop`. Raises what an append raises: memory is ahead of the disk then and is to be dropped."""
+        """Work until `stop`. Raises what an append or the check of the lead raises: memory is to be dropped then."""
         try:
             while True:
                 self._wake.clear()
@@ -173,6 +184,9 @@ class Loop:
             await self._store.append(batch.records, self._epoch)
         else:
             await asyncio.sleep(0)  # An append lets others run; a drain without one has to as well.
+        if self._check_lead is not None:
+            # What was stopped between the append and here may wake after another has taken over.
+            self._check_lead()
         self._publish(batch.records)
         for release in batch.releases:
             release()

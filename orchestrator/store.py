@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from asterism.orchestrator.core.constellation import TaskConstellation
+from asterism.orchestrator.core.credential import StoredCredential
 from asterism.orchestrator.core.ids import ConstellationId
 from asterism.orchestrator.core.records import ConstellationRecord, Record
 from asterism.orchestrator.core.request import ConstellationState
@@ -48,3 +49,16 @@ class Store(Protocol):
 
     async def read_whole_journal(self, *, after_seq: int, limit: int) -> list[Record]:
         """At most `limit` records of everything after `after_seq`, in order: for audit and replay."""
+
+
+class OpenStore(Store, Protocol):
+    """What the orchestrator as a whole needs of a store, beyond what the loop does."""
+
+    async def acquire_epoch(self) -> int:
+        """Become the writer: earlier ones are refused from now on."""
+
+    async def find_credential(self, secret_sha256: bytes) -> StoredCredential | None:
+        """The credential with that secret."""
+
+    async def list_credentials(self) -> Sequence[StoredCredential]:
+        """All of them, revoked and ended ones too."""

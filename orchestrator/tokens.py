@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final, TypeVar
 
 from asterism.orchestrator.config import Settings
@@ -30,7 +31,7 @@ def create(settings: Settings, *, role: Role, name: str, days: float) -> str:
 
 def rows(settings: Settings) -> Sequence[dict[str, str]]:
     """Name, role, state and end of each, for people; there are none where there is no database yet."""
-    if not settings.database_path.exists():
+    if isinstance(settings.location, Path) and not settings.location.exists():
         return []
     at = time.time()
     return [
@@ -52,7 +53,7 @@ def revoke(settings: Settings, name: str) -> None:
 
 def _do(settings: Settings, work: Callable[[SqlCredentials], Awaitable[T]]) -> T:
     async def opened() -> T:
-        credentials = SqlCredentials(settings.database_path)
+        credentials = SqlCredentials(settings.location)
         await credentials.open()
         try:
             return await work(credentials)

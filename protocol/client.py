@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 
 from asterism.orchestrator.core.edits import EditBatch
-from asterism.orchestrator.core.errors import AsterismError, InvalidField, Overloaded, Unreachable
+from asterism.orchestrator.core.errors import AsterismError, InvalidField, NotLeading, Overloaded, Unreachable
 from asterism.orchestrator.core.ids import ConstellationId, WorkerId
 from asterism.orchestrator.core.records import ConstellationEnded, ConstellationRecord, EditsApplied
 from asterism.orchestrator.core.request import Budget, ConstellationState, Request
@@ -33,6 +33,7 @@ from asterism.protocol.convert import (
     worker_status_from_proto,
 )
 from asterism.protocol.credentials import Credential
+from asterism.protocol.routes import Routes
 from asterism.protocol.settings import DEFAULT_ADDRESS, ClientSettings
 from asterism.protocol.status import from_rpc_error
 from asterism.protocol.v1 import client_pb2, client_pb2_grpc, fleet_pb2, fleet_pb2_grpc
@@ -67,16 +68,19 @@ class AsyncClient:
         deadline_s: float = DEADLINE_S,
         patience_s: float = PATIENCE_S,
     ) -> None:
-        """`credential` is a text that `asterism token create` printed; `channel.py` says when TLS is used.
+        """`address` is HOST:PORT, or several of orchestrators on one store: the one that leads is found and followed.
+
+        `credential` is a text that `asterism token create` printed; `channel.py` says when TLS is used.
 
         `deadline_s` bounds every call that is answered once, `patience_s` how long `watch` goes on trying to reconnect.
         """
-        self.address = address
+        self._routes = Routes(address)
         self._credential = credential
         self._ca_file = ca_file
         self._deadline_s = deadline_s
         self._patience_s = patience_s
-        self._channel: grpc.aio.Channel | None = None
+        self._channels: dict[str, grpc.aio.Channel] | None = None
+        """By address: a watch may still use one that others have left."""
 
     @classmethod
     def from_settings(cls, settings: ClientSettings) -> Self:
@@ -86,16 +90,23 @@ class AsyncClient:
 
     async def __aenter__(self) -> Self:
         """Open the channel; only where a certificate is to be compared does this speak to the server already."""
-        self._channel = await open_channel(self.address, self._credential, self._ca_file)
+        self._channels = {}
+        if not self._routes.are_several:
+            await self._channel(self.address)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the channel and end what still runs on it."""
-        if self._channel is not None:
-            await self._channel.close(None)
-            self._channel = None
+        """Close the channels and end what still runs on them."""
+        channels, self._channels = self._channels, None
+        for channel in (channels or {}).values():
+            await channel.close(None)
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT of the orchestrator that is spoken to now."""
+        return self._routes.current
 
     async def submit(self, request: Request, request_id: str | None = None, budget: Budget | None = None) -> Submitted:
         """Submit a request; when this returns it is on the orchestrator's disk.
@@ -108,13 +119,13 @@ class AsyncClient:
             request=request_to_proto(request),
             budget=None if budget is None else budget_to_proto(budget),
         )
-        answer = await self._ask(self._clients.Submit(message, timeout=self._deadline_s))
+        answer = await self._ask(lambda channel: _clients(channel).Submit(message, timeout=self._try_s))
         return Submitted(self._read(constellation_id, answer.constellation), answer.is_new)
 
     async def get(self, constellation: ConstellationId) -> Picture:
         """The whole graph as it stands, and what each star that waits is waiting for."""
         message = client_pb2.GetConstellationRequest(constellation=constellation)
-        answer = await self._ask(self._clients.GetConstellation(message, timeout=self._deadline_s))
+        answer = await self._ask(lambda channel: _clients(channel).GetConstellation(message, timeout=self._try_s))
         return Picture(*self._read(constellation_from_proto, answer))
 
     async def list(self, states: Collection[ConstellationState] = (), page_size: int = 50) -> AsyncIterator[Summary]:
@@ -123,7 +134,7 @@ class AsyncClient:
             page_size=page_size, states=[constellation_state_to_proto(state) for state in states]
         )
         while True:
-            answer = await self._ask(self._clients.ListConstellations(message, timeout=self._deadline_s))
+            answer = await self._ask(lambda channel: _clients(channel).ListConstellations(message, timeout=self._try_s))
             for row in answer.constellations:
                 yield self._read(summary_from_proto, row)
             if not answer.next_page_token:
@@ -146,9 +157,10 @@ class AsyncClient:
         failures = 0
         while True:
             began_at = clock()
+            asked = self.address
             trouble: AsterismError
             try:
-                async with aclosing(self._watch_once(constellation, seq, with_text)) as items:
+                async with aclosing(self._watch_once(asked, constellation, seq, with_text)) as items:
                     async for item in items:
                         failing_since, failures = None, 0
                         if not isinstance(item, StreamedText):
@@ -160,8 +172,10 @@ class AsyncClient:
                 if has_ended or await self._has_ended(constellation, seq):
                     return
                 trouble = Unreachable(self.address, "the stream ended before the constellation did")
-            except (Unreachable, Overloaded) as error:
+            except (Unreachable, NotLeading, Overloaded) as error:
                 trouble = error
+                if not isinstance(error, Overloaded):
+                    self._routes.after(asked, error)
             now = clock()
             if failing_since is None or now - began_at > STEADY_S:
                 failing_since, failures = now, 0
@@ -174,62 +188,97 @@ class AsyncClient:
     async def edit(self, constellation: ConstellationId, batch: EditBatch) -> int:
         """Apply a batch of edits whole and give the new revision; StaleRevision or InvalidEdit say why it was not."""
         message = client_pb2.EditRequest(constellation=constellation, batch=edit_batch_to_proto(batch))
-        return (await self._ask(self._clients.Edit(message, timeout=self._deadline_s))).revision
+        return (
+            await self._ask(lambda channel: _clients(channel).Edit(message, timeout=self._try_s), is_repeatable=False)
+        ).revision
 
     async def cancel(self, constellation: ConstellationId, reason: str = "") -> None:
         """End a request; harmless when it has ended already."""
         message = client_pb2.CancelRequest(constellation=constellation, reason=reason)
-        await self._ask(self._clients.Cancel(message, timeout=self._deadline_s))
+        await self._ask(lambda channel: _clients(channel).Cancel(message, timeout=self._try_s))
 
     async def retry(self, constellation: ConstellationId) -> int:
         """Run what failed or was cancelled again, as new stars beside the old ones, and give the new revision."""
         message = client_pb2.RetryRequest(constellation=constellation)
-        return (await self._ask(self._clients.Retry(message, timeout=self._deadline_s))).revision
+        return (
+            await self._ask(lambda channel: _clients(channel).Retry(message, timeout=self._try_s), is_repeatable=False)
+        ).revision
 
     async def workers(self) -> tuple[WorkerStatus, ...]:
         """The fleet, by name."""
-        answer = await self._ask(self._fleet.ListWorkers(fleet_pb2.ListWorkersRequest(), timeout=self._deadline_s))
+        answer = await self._ask(
+            lambda channel: _fleet(channel).ListWorkers(fleet_pb2.ListWorkersRequest(), timeout=self._try_s)
+        )
         return tuple(self._read(worker_status_from_proto, worker) for worker in answer.workers)
 
     async def drain(self, worker: WorkerId, *, is_draining: bool = True) -> None:
         """Give a worker no new stars, or (False) give it some again; what runs there goes on. For admins."""
         message = fleet_pb2.DrainWorkerRequest(worker=worker, is_draining=is_draining)
-        await self._ask(self._fleet.DrainWorker(message, timeout=self._deadline_s))
+        await self._ask(lambda channel: _fleet(channel).DrainWorker(message, timeout=self._try_s))
 
     async def label(
         self, worker: WorkerId, set_labels: Mapping[str, str] | None = None, remove: Collection[str] = ()
     ) -> Mapping[str, str]:
         """Set and take away an operator's labels of a worker, and give all that it has then. For admins."""
         message = fleet_pb2.LabelWorkerRequest(worker=worker, set=set_labels or {}, remove=remove)
-        return dict((await self._ask(self._fleet.LabelWorker(message, timeout=self._deadline_s))).labels)
+        return dict((await self._ask(lambda channel: _fleet(channel).LabelWorker(message, timeout=self._try_s))).labels)
 
     async def health(self) -> bool:
         """Whether the orchestrator says that it serves; needs no credential."""
-        # By hand, because the health package is no dependency of a client: an empty request, and an answer of one enum.
-        check: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._opened.unary_unary(
-            "/grpc.health.v1.Health/Check", request_serializer=bytes, response_deserializer=bytes
-        )
-        return await self._ask(check(b"", timeout=self._deadline_s)) == _SERVING
+
+        return await self._ask(lambda channel: _check_health(channel, "", self._try_s))
+
+    async def _find_serving(self, channel: grpc.aio.Channel) -> None:
+        """Raise NotLeading where the other end lives and serves no clients."""
+        if not await _check_health(channel, _CLIENT_SERVICE, self._try_s):
+            raise NotLeading("")
+
+    async def _channel(self, address: str) -> grpc.aio.Channel:
+        """The one to an address, opened when it is first asked for."""
+        assert self._channels is not None, "use AsyncClient as an async context manager"
+        channel = self._channels.get(address)
+        if channel is None:
+            opened = await open_channel(address, self._credential, self._ca_file)
+            channel = self._channels.setdefault(address, opened)
+            if channel is not opened:
+                await opened.close(None)
+        return channel
 
     @property
-    def _opened(self) -> grpc.aio.Channel:
-        assert self._channel is not None, "use AsyncClient as an async context manager"
-        return self._channel
+    def _try_s(self) -> float:
+        """Of one try: where there is another orchestrator to ask, one that is silent must leave time for it."""
+        return self._deadline_s / 3 if self._routes.are_several else self._deadline_s
 
-    @property
-    def _clients(self) -> "client_pb2_grpc.ClientServiceAsyncStub":
-        return client_pb2_grpc.ClientServiceStub(self._opened)
+    async def _ask(self, call: Callable[[grpc.aio.Channel], Awaitable[T]], *, is_repeatable: bool = True) -> T:
+        """The answer of a call that is answered once, or a leaf; one that stands by is left for the one that leads.
 
-    @property
-    def _fleet(self) -> "fleet_pb2_grpc.FleetServiceAsyncStub":
-        return fleet_pb2_grpc.FleetServiceStub(self._opened)
-
-    async def _ask(self, call: Awaitable[T]) -> T:
-        """The answer of a call that is answered once, or a leaf."""
-        try:
-            return await call
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, self.address) from None
+        `is_repeatable`: whether it may be asked for again where nobody knows if it was done.
+        """
+        if self._routes.are_several and not is_repeatable:
+            # There is no second try, so that the first one had better be where it can be done.
+            await self._ask(self._find_serving)
+        clock = asyncio.get_running_loop().time
+        until = clock() + self._deadline_s
+        failures = 0
+        while True:
+            asked = self.address
+            trouble: AsterismError
+            try:
+                return await call(await self._channel(asked))
+            except grpc.aio.AioRpcError as error:
+                trouble = from_rpc_error(error, asked)
+            except (Unreachable, NotLeading) as error:
+                trouble = error
+            if not isinstance(trouble, NotLeading | Unreachable):
+                raise trouble
+            self._routes.after(asked, trouble)
+            if isinstance(trouble, Unreachable) and not (is_repeatable and self._routes.are_several):
+                raise trouble
+            delay_s = _delay_s(failures, trouble)
+            failures += 1
+            if clock() + delay_s > until:
+                raise trouble
+            await asyncio.sleep(delay_s)
 
     def _read(self, convert: Callable[[P], T], proto: P) -> T:
         """What a part of an answer says. The caller cannot mend a bad field of it, so that is no InvalidField here."""
@@ -239,11 +288,11 @@ class AsyncClient:
             raise Unreachable(self.address, f"its answer cannot be read: {error.message}") from error
 
     async def _watch_once(
-        self, constellation: ConstellationId, after_seq: int, with_text: bool
+        self, asked: str, constellation: ConstellationId, after_seq: int, with_text: bool
     ) -> AsyncGenerator[Watched, None]:
         """One stream, until it ends or breaks."""
         message = client_pb2.WatchRequest(constellation=constellation, after_seq=after_seq, with_text=with_text)
-        call = self._clients.Watch(message)
+        call = _clients(await self._channel(asked)).Watch(message)
         try:
             async for response in call:
                 for record in response.records:
@@ -251,7 +300,7 @@ class AsyncClient:
                 for text in response.texts:
                     yield self._read(streamed_text_from_proto, text)
         except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, self.address) from None
+            raise from_rpc_error(error, asked) from None
         finally:
             call.cancel()
 
@@ -261,6 +310,27 @@ class AsyncClient:
         return found.state.is_terminal and found.seq <= seq
 
 
+async def _check_health(channel: grpc.aio.Channel, service: str, timeout_s: float) -> bool:
+    """Whether a service says that it serves; "" is the server as a whole.
+
+    By hand, because the health package is no dependency of a client: a request of one text, and an answer of one enum.
+    """
+    call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+        "/grpc.health.v1.Health/Check", request_serializer=bytes, response_deserializer=bytes
+    )
+    name = service.encode()
+    return await call(b"\x0a" + bytes([len(name)]) + name if name else b"", timeout=timeout_s) == _SERVING
+
+
+def _clients(channel: grpc.aio.Channel) -> "client_pb2_grpc.ClientServiceAsyncStub":
+    return client_pb2_grpc.ClientServiceStub(channel)
+
+
+def _fleet(channel: grpc.aio.Channel) -> "fleet_pb2_grpc.FleetServiceAsyncStub":
+    return fleet_pb2_grpc.FleetServiceStub(channel)
+
+
+_CLIENT_SERVICE: Final = client_pb2.DESCRIPTOR.services_by_name["ClientService"].full_name
 _SERVING: Final = b"\x08\x01"
 """HealthCheckResponse with status SERVING."""
 

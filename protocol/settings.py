@@ -47,7 +47,7 @@ class ClientSettings:
     """Where the orchestrator is, and how to prove who we are."""
 
     address: Setting
-    """HOST:PORT."""
+    """HOST:PORT, or several with commas between them."""
     token: Setting | None = field(default=None, repr=False)
     """A credential's text."""
     ca_file: Setting | None = None

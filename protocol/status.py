@@ -24,6 +24,7 @@ from asterism.orchestrator.core.errors import (
     InvalidField,
     Misconfigured,
     NotFound,
+    NotLeading,
     Overloaded,
     StaleRevision,
     Unauthenticated,
@@ -50,6 +51,7 @@ CODES: Final[Mapping[type[AsterismError], tuple[grpc.StatusCode, tuple[str, ...]
     Unauthenticated: (grpc.StatusCode.UNAUTHENTICATED, ("message",)),
     Forbidden: (grpc.StatusCode.PERMISSION_DENIED, ("role", "action")),
     Unreachable: (grpc.StatusCode.UNAVAILABLE, ("address", "reason")),
+    NotLeading: (grpc.StatusCode.UNAVAILABLE, ("leader",)),
     Misconfigured: (grpc.StatusCode.FAILED_PRECONDITION, ("setting", "reason")),
 }
 """Leaf -> code, and the fields that it is made of, in the order of its constructor."""

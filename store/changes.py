@@ -14,7 +14,7 @@ from asterism.orchestrator.core.edits import (
     UpdateStar,
     update_spec,
 )
-from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId, WorkerId
+from asterism.orchestrator.core.ids import ConstellationId, StarId, WorkerId
 from asterism.orchestrator.core.line import Condition, TaskStarLine
 from asterism.orchestrator.core.profile import WorkerProfile
 from asterism.orchestrator.core.records import (
@@ -98,7 +98,6 @@ class Changes:
         self.ended: dict[tuple[StarKey, int], Row] = {}
         self.released: dict[tuple[StarKey, int], None] = {}
         self.finished: list[Row] = []
-        self.last_fencing_token: FencingToken | None = None
 
     def take(self, record: Record) -> None:
         """Add what one record changes."""
@@ -150,7 +149,7 @@ class Changes:
                 "owner": record.owner,
                 "request_id": record.request_id,
                 "form": record.request.form,
-                "name": record.request.name,
+                "name": without_nul(record.request.name),
                 "created_at": record.at,
                 "budget": BUDGET.write(record.budget),
                 "request": REQUEST.write(record.request),
@@ -159,7 +158,6 @@ class Changes:
 
     def _lease(self, record: AttemptLeased) -> None:
         self._of(record).attempts += 1
-        self.last_fencing_token = record.fencing_token
         self.leased[(record.constellation, record.star), record.attempt] = {
             "constellation": record.constellation,
             "star": record.star,
@@ -275,6 +273,11 @@ class Changes:
         else:
             spec, row = self.new_stars[record.constellation, edit.star]
             self.new_stars[record.constellation, edit.star] = (edit_spec(spec, edit), row)
+
+
+def without_nul(text: str) -> str:
+    """Free text for a column: PostgreSQL keeps every character but one. JSON escapes it, and so keeps it too."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def edit_spec(spec: StarSpec, edit: SpecEdit) -> StarSpec:

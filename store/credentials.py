@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from asterism.orchestrator.core.credential import Role, StoredCredential
 from asterism.orchestrator.core.errors import AlreadyExists, NotFound
-from asterism.store.database import Database
+from asterism.store.location import database_at
 from asterism.store.schema import credentials
 
 FIND: Final = sa.select(credentials).where(credentials.c.secret_sha256 == sa.bindparam("secret"))
@@ -67,7 +67,7 @@ class SqlCredentials:
     """Credentials in a database that another process may hold; it may also be none yet."""
 
     def __init__(self, location: str | Path) -> None:
-        self._database = Database(location)
+        self._database = database_at(location)
 
     async def open(self) -> None:
         """Make the tables where there are none; raises Misconfigured like the whole store."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from asterism.orchestrator.core.apply import apply
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.credential import StoredCredential
-from asterism.orchestrator.core.errors import AlreadyExists, NotFound, WrongState
+from asterism.orchestrator.core.errors import EPOCH, AlreadyExists, NotFound, WrongState
 from asterism.orchestrator.core.ids import ConstellationId
 from asterism.orchestrator.core.records import (
     ConstellationRecord,
@@ -61,7 +61,7 @@ class MemoryStore:
         """Keep all of it, or raise WrongState and change nothing."""
         if epoch != self._epoch:
             reason = "another orchestrator has taken over"
-            raise WrongState("orchestrator epoch", str(epoch), f"not {self._epoch}", reason)
+            raise WrongState(EPOCH, str(epoch), f"not {self._epoch}", reason)
         try:
             for record in records:
                 if record.seq <= self._state.last_seq:

@@ -7,18 +7,20 @@ from typing import cast
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.credential import StoredCredential
 from asterism.orchestrator.core.ids import ConstellationId
+from asterism.orchestrator.core.lead import Lead, Led
 from asterism.orchestrator.core.records import ConstellationRecord, Record
 from asterism.orchestrator.core.request import ConstellationState
 from asterism.orchestrator.core.snapshot import Snapshot, Summary
-from asterism.store import credentials, reads, writes
-from asterism.store.database import Database, Synchronous
+from asterism.store import credentials, leading, reads, writes
+from asterism.store.database import Synchronous
+from asterism.store.location import database_at
 
 
 class SqlStore:
-    """Everything in SQLite: a path, a `sqlite:` URL, or ":memory:". One process at a time holds it."""
+    """Everything in SQLite (a path, a `sqlite:` URL, or ":memory:") or in PostgreSQL (a `postgresql:` URL)."""
 
     def __init__(self, location: str | Path, *, synchronous: Synchronous = "FULL") -> None:
-        self._database = Database(location, synchronous=synchronous)
+        self._database = database_at(location, synchronous=synchronous)
 
     async def open(self) -> None:
         """Bring the schema to the newest migration; raises Misconfigured where that is impossible."""
@@ -31,6 +33,23 @@ class SqlStore:
     async def acquire_epoch(self) -> int:
         """Begin a new epoch: from now on an append with an older one is refused."""
         return await self._database.write(writes.acquire_epoch)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several orchestrators may have it open, so that `take_lead` decides which of them leads."""
+        return self._database.is_shared
+
+    async def take_lead(self, leader: str, lease_s: float) -> Lead | Led:
+        """Begin a new epoch if nobody leads: then our lease runs for `lease_s` from now. For a shared store only."""
+        return await self._database.write(lambda connection: leading.take_lead(connection, leader, lease_s))
+
+    async def renew_lead(self, epoch: int, lease_s: float) -> bool:
+        """Let the lease begin anew; False where another leads."""
+        return await self._database.write(lambda connection: leading.renew_lead(connection, epoch, lease_s))
+
+    async def resign_lead(self, epoch: int) -> None:
+        """End the lease, so that another may lead at once."""
+        await self._database.write(lambda connection: leading.resign_lead(connection, epoch))
 
     async def load(self) -> Snapshot:
         """Everything that is live."""

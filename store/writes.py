@@ -6,14 +6,17 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from asterism.orchestrator.core.edits import RemoveStar
-from asterism.orchestrator.core.errors import WrongState
-from asterism.orchestrator.core.ids import WorkerId
-from asterism.orchestrator.core.records import EditsApplied, Record
+from asterism.orchestrator.core.errors import EPOCH, WrongState
+from asterism.orchestrator.core.ids import ConstellationId, StarId, WorkerId
+from asterism.orchestrator.core.records import AttemptLeased, EditsApplied, Record
 from asterism.orchestrator.core.request import ConstellationState
-from asterism.store.changes import SPEC, Changes, Row, edit_spec
+from asterism.orchestrator.core.star import StarSpec
+from asterism.store.batch import Batch
+from asterism.store.changes import SPEC, Changes, Row, StarKey, edit_spec, without_nul
 from asterism.store.codec import encode
 from asterism.store.prepared import Prepared
 from asterism.store.schema import (
+    Big,
     attempts,
     constellations,
     journal,
@@ -61,15 +64,24 @@ def _of_star(table: sa.Table, column: str) -> sa.ColumnElement[bool]:
 
 READ_EPOCH: Final = sa.select(orchestrator.c.epoch).where(orchestrator.c.id == 1)
 RAISE_EPOCH: Final = sa.update(orchestrator).where(orchestrator.c.id == 1).values(epoch=orchestrator.c.epoch + 1)
-SET_FENCING_TOKEN: Final = Prepared(
-    sa.update(orchestrator).where(orchestrator.c.id == 1).values(**_values("last_fencing_token"))
+GUARD: Final = Prepared(
+    sa.update(orchestrator)
+    .where(orchestrator.c.id == 1, orchestrator.c.epoch == sa.bindparam("of_epoch"))
+    .values(
+        last_fencing_token=sa.case(
+            (orchestrator.c.last_fencing_token < sa.bindparam("token", type_=Big), sa.bindparam("token", type_=Big)),
+            else_=orchestrator.c.last_fencing_token,
+        )
+    )
 )
+"""What every append begins with: where the epoch is not the newest it matches nothing, and where it is no newer one
+can begin before the append has ended, for that would change the same row."""
 ADD_JOURNAL: Final = _insert(journal)
 ADD_WORKER: Final = _insert(workers)
 ADD_REQUEST: Final = _insert(requests)
 ADD_CONSTELLATION: Final = _insert(constellations)
 COUNT: Final = _change_constellation(
-    seq=sa.bindparam("new_seq"),
+    seq=sa.bindparam("new_seq", type_=Big),
     stars=constellations.c.stars + sa.bindparam("more_stars"),
     stars_terminal=constellations.c.stars_terminal + sa.bindparam("more_terminal"),
     attempts=constellations.c.attempts + sa.bindparam("more_attempts"),
@@ -82,7 +94,10 @@ BRING_BACK: Final = Prepared(
     .values(state=ConstellationState.RUNNING.value, reason="", ended_at=sa.null(), **_values("started_at"))
 )
 END: Final = _change_constellation(**_values("state", "reason", "ended_at"))
-READ_SPEC: Final = sa.select(stars.c.spec).where(_star)
+READ_SPECS: Final = sa.select(stars.c.star, stars.c.spec).where(
+    stars.c.constellation == sa.bindparam("of_constellation"),
+    stars.c.star.in_(sa.bindparam("of_stars", expanding=True)),
+)
 SET_SPEC: Final = _change_star("spec")
 SET_STAR_REVISION: Final = _change_star("revision")
 PLACE: Final = _change_star("placed_at")
@@ -130,50 +145,46 @@ def append_records(connection: sa.Connection, records: Sequence[Record], epoch: 
 
     Raises WrongState where the epoch is not the newest, or where a record does not fit what is stored.
     """
-    newest = connection.execute(READ_EPOCH).scalar_one()
-    if epoch != newest:
-        raise WrongState("orchestrator epoch", str(epoch), f"not {newest}", "another orchestrator has taken over")
+    token = max((record.fencing_token for record in records if isinstance(record, AttemptLeased)), default=0)
+    if GUARD.run(connection, [{"of_epoch": epoch, "token": token}]) == 0:
+        newest = connection.execute(READ_EPOCH).scalar_one()
+        raise WrongState(EPOCH, str(epoch), f"not {newest}", "another orchestrator has taken over")
+    batch = Batch(connection)
     changes = Changes()
     for record in records:
         if isinstance(record, EditsApplied) and any(isinstance(edit, RemoveStar) for edit in record.edits):
-            _write(connection, changes)
+            _write(batch, changes)
+            batch.flush()
             changes = Changes()
         changes.take(record)
-    _write(connection, changes)
-    ADD_JOURNAL.run(
-        connection,
-        [
-            {"seq": row.seq, "constellation": row.constellation, "kind": row.kind, "at": row.at, "body": row.body}
-            for row in map(encode, records)
-        ],
-    )
+    _write(batch, changes)
+    journalled = [
+        {"seq": row.seq, "constellation": row.constellation, "kind": row.kind, "at": row.at, "body": row.body}
+        for row in map(encode, records)
+    ]
+    batch.add(ADD_JOURNAL, journalled)
+    batch.flush()
 
 
-def _write(connection: sa.Connection, changes: Changes) -> None:
+def _write(batch: Batch, changes: Changes) -> None:
+    if changes.worker_changes:
+        batch.flush()
     for worker, row in changes.worker_changes:
-        _change_worker(connection, worker, row)
-    ADD_REQUEST.run(connection, changes.requests)
-    ADD_CONSTELLATION.run(connection, [_first_row(row) for row in changes.requests])
-    _count(connection, changes)
-    _edit_lines_and_stars(connection, changes)
-    LEASE.run(connection, list(changes.leased.values()))
-    _change(connection, END_ATTEMPT, list(changes.ended.values()))
+        _change_worker(batch.connection, worker, row)
+    batch.add(ADD_REQUEST, changes.requests)
+    batch.add(ADD_CONSTELLATION, [_first_row(row) for row in changes.requests])
+    _count(batch, changes)
+    _edit_lines_and_stars(batch, changes)
+    # An attempt that is new and one that ends are apart, unless it is the same.
+    are_apart = changes.leased.keys().isdisjoint(changes.ended)
+    batch.add(LEASE, list(changes.leased.values()), touches="new attempts" if are_apart else None)
+    batch.add(END_ATTEMPT, list(changes.ended.values()), must_match=True)
     released = [
         {"of_constellation": constellation, "of_star": star, "of_number": number}
         for (constellation, star), number in changes.released
     ]
-    _change(connection, RELEASE, released)
-    _change(connection, FINISH, changes.finished)
-    if changes.last_fencing_token is not None:
-        SET_FENCING_TOKEN.run(connection, [{"last_fencing_token": changes.last_fencing_token}])
-
-
-def _change(connection: sa.Connection, change: Prepared, rows: Sequence[Row]) -> None:
-    """Change as many rows as are given, or raise: no change is lost in silence."""
-    matched = change.run(connection, rows)
-    if matched != len(rows):
-        reason = f"{matched} of {len(rows)} are there"
-        raise WrongState("records", str(change.statement), "not as the store holds them", reason)
+    batch.add(RELEASE, released, must_match=True)
+    batch.add(FINISH, changes.finished, must_match=True)
 
 
 def _change_worker(connection: sa.Connection, worker: WorkerId, row: Row) -> None:
@@ -201,7 +212,7 @@ def _first_row(request: Row) -> Row:
     }
 
 
-def _count(connection: sa.Connection, changes: Changes) -> None:
+def _count(batch: Batch, changes: Changes) -> None:
     counted = [
         {
             "of_constellation": constellation,
@@ -212,37 +223,40 @@ def _count(connection: sa.Connection, changes: Changes) -> None:
         }
         for constellation, totals in changes.totals.items()
     ]
-    _change(connection, COUNT, counted)
+    batch.add(COUNT, counted, must_match=True)
     revised = [
         {"of_constellation": constellation, "revision": totals.revision}
         for constellation, totals in changes.totals.items()
         if totals.revision
     ]
-    SET_REVISION.run(connection, revised)
+    batch.add(SET_REVISION, revised)
     # Apart, because it is in the partial index of what is live, and changes only when something is told to stop.
     stopping = [
         {"of_constellation": constellation, "more_stopping": totals.stopping}
         for constellation, totals in changes.totals.items()
         if totals.stopping
     ]
-    COUNT_STOPPING.run(connection, stopping)
+    batch.add(COUNT_STOPPING, stopping)
     for record in changes.lifecycle:
         row: Row = {"of_constellation": record.constellation}
         if isinstance(record, EditsApplied):
-            BRING_BACK.run(connection, [{**row, "started_at": record.at}])
+            batch.add(BRING_BACK, [{**row, "started_at": record.at}])
         else:
-            row |= {"state": record.state.value, "reason": record.reason, "ended_at": record.at}
-            END.run(connection, [row])
+            row |= {"state": record.state.value, "reason": without_nul(record.reason), "ended_at": record.at}
+            batch.add(END, [row])
 
 
-def _edit_lines_and_stars(connection: sa.Connection, changes: Changes) -> None:
-    PLACE_CHILDREN.run(connection, changes.removed_stars)
-    REMOVE_LINE.run(connection, changes.removed_lines)
+def _edit_lines_and_stars(batch: Batch, changes: Changes) -> None:
+    if changes.removed_stars:
+        batch.flush()  # it reads the lines
+    batch.add(PLACE_CHILDREN, changes.removed_stars)
+    batch.add(REMOVE_LINE, changes.removed_lines)
     gone = [{"of_constellation": row["of_constellation"], "of_star": row["of_star"]} for row in changes.removed_stars]
     for removal in (REMOVE_LINES_TO, REMOVE_LINES_FROM, REMOVE_ATTEMPTS, REMOVE_STAR):
-        removal.run(connection, gone)
+        batch.add(removal, gone)
     revised: list[Row] = []
     placed: list[Row] = []
+    specs = _read_specs(batch, changes)
     specified: list[Row] = []
     for (constellation, star), edited in changes.edited.items():
         key = {"of_constellation": constellation, "of_star": star}
@@ -250,12 +264,27 @@ def _edit_lines_and_stars(connection: sa.Connection, changes: Changes) -> None:
         if edited.placed_at is not None:
             placed.append({**key, "placed_at": edited.placed_at})
         if edited.spec_edits:
-            spec = SPEC.read(connection.execute(READ_SPEC, key).scalar_one())
+            spec = specs[constellation, star]
             for edit in edited.spec_edits:
                 spec = edit_spec(spec, edit)
             specified.append({**key, "spec": SPEC.write(spec)})
-    _change(connection, SET_STAR_REVISION, revised)
-    PLACE.run(connection, placed)
-    SET_SPEC.run(connection, specified)
-    ADD_STAR.run(connection, [{**row, "spec": SPEC.write(spec)} for spec, row in changes.new_stars.values()])
-    ADD_LINE.run(connection, list(changes.new_lines.values()))
+    batch.add(SET_STAR_REVISION, revised, must_match=True)
+    batch.add(PLACE, placed)
+    batch.add(SET_SPEC, specified)
+    batch.add(ADD_STAR, [{**row, "spec": SPEC.write(spec)} for spec, row in changes.new_stars.values()])
+    batch.add(ADD_LINE, list(changes.new_lines.values()))
+
+
+def _read_specs(batch: Batch, changes: Changes) -> dict[StarKey, StarSpec]:
+    """What is on disk of the stars whose specifications are edited."""
+    wanted: dict[ConstellationId, list[StarId]] = {}
+    for (constellation, star), edited in changes.edited.items():
+        if edited.spec_edits:
+            wanted.setdefault(constellation, []).append(star)
+    found: dict[StarKey, StarSpec] = {}
+    if wanted:
+        batch.flush()
+    for constellation, names in wanted.items():
+        for row in batch.connection.execute(READ_SPECS, {"of_constellation": constellation, "of_stars": names}):
+            found[constellation, row.star] = SPEC.read(row.spec)
+    return found

@@ -70,12 +70,16 @@ class Fleet:
 
     def start_orchestrator(self, name: str = "serve") -> Process:
         """Start it, or start it again at the same address, and wait until it serves."""
-        ready = self.folder / "ready"
-        ready.unlink(missing_ok=True)
-        arguments = ["serve", "--listen", self.address, "--data-dir", str(self.folder / "data")]
-        child = self.start(name, [*arguments, "--ready-file", str(ready), *self._serve])
-        self.address = wait_for_file(ready, child)
+        child, self.address = self.start_another(name, self.address)
         return child
+
+    def start_another(self, name: str, listen: str = "127.0.0.1:0") -> tuple[Process, str]:
+        """Start one, wait until it serves or stands by, and give its address too."""
+        ready = self.folder / f"{name}.ready"
+        ready.unlink(missing_ok=True)
+        arguments = ["serve", "--listen", listen, "--data-dir", str(self.folder / "data")]
+        child = self.start(name, [*arguments, "--ready-file", str(ready), *self._serve])
+        return child, wait_for_file(ready, child)
 
     def start_worker(self, name: str, *options: str) -> Process:
         """Start a worker; it attaches when it is ready."""

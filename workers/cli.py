@@ -24,7 +24,8 @@ class _Format(StrEnum):
 
 def work(
     join: Annotated[
-        str, typer.Option(metavar="HOST:PORT", envvar="ASTERISM_ADDRESS", help="The orchestrator to work for.")
+        str,
+        typer.Option(metavar="HOST:PORT", envvar="ASTERISM_ADDRESS", help="Whom to work for; of several, with commas."),
     ] = DEFAULT_JOIN,
     token: Annotated[str | None, typer.Option(envvar="ASTERISM_TOKEN", help="The join token.")] = None,
     token_file: Annotated[
@@ -41,7 +42,11 @@ def work(
     model_dir: Annotated[Path | None, typer.Option(help="A folder of further model folders.")] = None,
     label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A label (repeat it).")] = None,
     threads: Annotated[int, typer.Option(help="OS threads for the model's arithmetic.")] = 1,
-    device: Annotated[str, typer.Option(help="Where the model computes: cpu or cuda.")] = "cpu",
+    device: Annotated[str, typer.Option(help="Where models compute: cpu, cuda or auto.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="In what: auto, float32, or on a GPU bfloat16 or float16.")] = "auto",
+    metrics: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Serve what the models count, for Prometheus, at /metrics.")
+    ] = None,
     drain_s: Annotated[float, typer.Option(help="Seconds for running stars to end after SIGTERM.")] = 30.0,
     log_level: Annotated[_Level, typer.Option(envvar="ASTERISM_LOG_LEVEL")] = _Level.info,
     log_format: Annotated[
@@ -67,6 +72,8 @@ def work(
         labels=read_labels(label or ()),
         threads=threads,
         device=device,
+        dtype=dtype,
+        metrics=metrics,
         drain_s=drain_s,
     )
     configure_logs(log_level.value, log_format.value)

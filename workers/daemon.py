@@ -11,7 +11,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-import grpc.aio
 import structlog
 
 from asterism.agents.registry import PROGRAMS
@@ -19,9 +18,11 @@ from asterism.agents.tools import TOOLS
 from asterism.orchestrator.core.errors import AsterismError, Misconfigured
 from asterism.planner.programs import PROGRAMS as PLANNING_PROGRAMS
 from asterism.protocol.channel import open_channel
+from asterism.protocol.routes import Routes
 from asterism.workers.attempts import Attempts
 from asterism.workers.engine.seam import Engine
 from asterism.workers.link import Link
+from asterism.workers.metrics_server import serve_metrics
 from asterism.workers.profile import NO_MODEL, describe_machine, find_models
 from asterism.workers.runner import ProgramFunction, Runner
 from asterism.workers.settings import WorkSettings
@@ -48,14 +49,17 @@ async def run_worker(settings: WorkSettings) -> None:
             "offering", worker=settings.name, slots=profile.slots, models=profile.models, programs=profile.programs
         )
         link = Link(
-            dial=lambda: _dial(settings),
-            address=settings.join,
+            dial=lambda address: open_channel(address, settings.credential, settings.ca_file),
+            routes=Routes(settings.join),
             worker=settings.name,
             instance=secrets.token_hex(8),
             profile=profile,
             chance=random.random,
         )
-        async with Toolbox(quick, TOOLS, max_processes=profile.slots) as tools:
+        async with (
+            serve_metrics(settings.metrics, engines),
+            Toolbox(quick, TOOLS, max_processes=profile.slots) as tools,
+        ):
             runner = Runner(programs=programs, tools=tools, engines=engines, port=link, steps=StepThreads())
             try:
                 await _work(settings, link, runner, tools, ending)
@@ -115,10 +119,6 @@ class _Ending:
         self._told.set()
 
 
-async def _dial(settings: WorkSettings) -> grpc.aio.Channel:
-    return await open_channel(settings.join, settings.credential, settings.ca_file)
-
-
 def _find_programs(*, has_model: bool) -> Mapping[str, ProgramFunction]:
     """What this worker can run: what needs a model only where there is one."""
     registered = {**PROGRAMS, **PLANNING_PROGRAMS}
@@ -150,11 +150,10 @@ async def _engines(settings: WorkSettings) -> AsyncIterator[Mapping[str, Engine]
 
 
 def _load_engine(folder: Path, settings: WorkSettings) -> Engine:
-    import torch
-
+    from asterism.workers.engine.computer import find_device, find_dtype
     from asterism.workers.engine.folder import load_folder
     from asterism.workers.engine.torch_engine import TorchEngine
 
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise Misconfigured("device", "torch finds no NVIDIA GPU here; take cpu")
-    return TorchEngine(load_folder(folder), os_threads=settings.threads, device=settings.device)
+    device = find_device(settings.device)
+    model = load_folder(folder, dtype=find_dtype(settings.dtype, device))
+    return TorchEngine(model, os_threads=settings.threads, device=device)

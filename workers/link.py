@@ -18,6 +18,7 @@ from asterism.orchestrator.core.errors import (
     Forbidden,
     InvalidField,
     Misconfigured,
+    NotLeading,
     Overloaded,
     Unauthenticated,
     Unreachable,
@@ -25,6 +26,7 @@ from asterism.orchestrator.core.errors import (
 from asterism.orchestrator.core.events import Chunk
 from asterism.orchestrator.core.ids import FencingToken, WorkerId
 from asterism.orchestrator.core.profile import WorkerProfile
+from asterism.protocol.routes import Routes
 from asterism.protocol.status import from_rpc_error
 from asterism.protocol.v1 import worker_pb2, worker_pb2_grpc
 from asterism.workers.reports import Failed, Proposal, Report
@@ -32,6 +34,8 @@ from asterism.workers.runner import AttemptFailed
 from asterism.workers.session import Backoff, Session
 from asterism.workers.wire import Incoming, Welcome, frame_from_proto, frame_to_proto, hello_frame
 
+STANDBY_DELAY_S: Final = 0.5
+"""Until the next try after an orchestrator that stands by."""
 DEFAULT_LEASE_S: Final = 10.0
 """Until the orchestrator has said its own."""
 WELCOME_TIMEOUT_S: Final = 10.0
@@ -39,7 +43,8 @@ WELCOME_TIMEOUT_S: Final = 10.0
 GOODBYE_TIMEOUT_S: Final = 2.0
 """From our goodbye to the end of the stream."""
 
-Dial: TypeAlias = Callable[[], Awaitable[grpc.aio.Channel]]
+Dial: TypeAlias = Callable[[str], Awaitable[grpc.aio.Channel]]
+"""A channel to an address."""
 AttachCall: TypeAlias = "grpc.aio.StreamStreamCall[worker_pb2.WorkerFrame, worker_pb2.OrchestratorFrame]"
 
 _log = structlog.get_logger(__name__)
@@ -71,7 +76,7 @@ class Link:
         self,
         *,
         dial: Dial,
-        address: str,
+        routes: Routes,
         worker: WorkerId,
         instance: str,
         profile: WorkerProfile,
@@ -79,7 +84,7 @@ class Link:
         backoff: Backoff | None = None,
     ) -> None:
         self._dial = dial
-        self._address = address
+        self._routes = routes
         self._worker = worker
         self._instance = instance
         self._profile = profile
@@ -103,6 +108,10 @@ class Link:
     def serve(self, work: Work) -> None:
         """Who runs the assignments; to be said before `run`."""
         self._work = work
+
+    @property
+    def _address(self) -> str:
+        return self._routes.current
 
     async def run(self) -> None:
         """Keep a stream open until `leave`. Raises what makes every further try useless, such as a refused identity."""
@@ -168,7 +177,7 @@ class Link:
         """One stream from dialling to its end, and why it ended; None for no particular reason."""
         try:
             async with asyncio.timeout(WELCOME_TIMEOUT_S):
-                channel = await self._dial()
+                channel = await self._dial(self._address)
         except AsterismError as error:
             return error
         except TimeoutError:
@@ -293,10 +302,14 @@ class Link:
                     raise error
             case Overloaded(retry_after_s=retry_after_s):
                 delay_s = max(delay_s, retry_after_s)
+            case NotLeading():
+                # The others have not been asked yet, or there will be a leader soon.
+                delay_s = min(delay_s, STANDBY_DELAY_S)
             case _:
                 pass
         reason = "the stream ended" if error is None else error.message
         _log.warning("not attached", address=self._address, reason=reason, again_in_s=round(delay_s, 2))
+        self._routes.after(self._address, error)
         return delay_s
 
     async def _wait(self, delay_s: float) -> None:

@@ -11,7 +11,8 @@ from asterism.orchestrator.core.errors import Misconfigured
 from asterism.orchestrator.core.ids import WorkerId, is_name
 
 MAX_SLOTS: Final = 4096
-DEVICES: Final = ("cpu", "cuda")
+DEVICES: Final = ("auto", "cpu", "cuda")
+DTYPES: Final = ("auto", "float32", "bfloat16", "float16")
 MAX_LABEL: Final = 64
 """Characters of a label's key and of its value."""
 
@@ -21,7 +22,7 @@ class WorkSettings:
     """A worker's settings, checked."""
 
     join: str
-    """HOST:PORT of the orchestrator."""
+    """HOST:PORT of the orchestrator, or with commas of several on one store: the one that leads is followed."""
     name: WorkerId
     """Ignored where the credential names the worker."""
     credential: str | None = field(default=None, repr=False)
@@ -35,8 +36,12 @@ class WorkSettings:
     labels: Mapping[str, str] = field(default_factory=dict)
     threads: int = 1
     """OS threads that torch may use."""
-    device: str = "cpu"
-    """Where torch computes: `cpu`, or `cuda` for an NVIDIA GPU."""
+    device: str = "auto"
+    """Where models compute: `cpu`, `cuda` for an NVIDIA GPU, or `auto` for one where there is one."""
+    dtype: str = "auto"
+    """What weights are computed in: `auto` is bfloat16 on a GPU, and float32 on a CPU, which does nothing else."""
+    metrics: str | None = None
+    """HOST:PORT where Prometheus finds what the engines count."""
     drain_s: float = 30.0
     """How long running stars may go on after SIGTERM."""
 
@@ -50,6 +55,8 @@ class WorkSettings:
             raise Misconfigured("threads", f"is {self.threads}; at least 1")
         if self.device not in DEVICES:
             raise Misconfigured("device", f"is {self.device!r}; one of {', '.join(DEVICES)}")
+        if self.dtype not in DTYPES:
+            raise Misconfigured("dtype", f"is {self.dtype!r}; one of {', '.join(DTYPES)}")
         if not 0 <= self.drain_s <= 86_400:
             raise Misconfigured("drain-s", f"is {self.drain_s:g}; 0 to 86400 seconds")
 

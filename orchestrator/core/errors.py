@@ -11,10 +11,15 @@ AsterismError
 ├── Unauthenticated   present a valid credential
 ├── Forbidden         the credential's role may not do this
 ├── Unreachable       nobody answered at the address
+├── NotLeading        ask the leader, or wait until there is one
 └── Misconfigured     mend the named setting, then start again
 """
 
 from collections.abc import Sequence
+from typing import Final
+
+EPOCH: Final = "orchestrator epoch"
+"""Kind of the thing in a WrongState that says: another orchestrator leads."""
 
 
 class AsterismError(Exception):
@@ -110,6 +115,14 @@ class Unreachable(AsterismError):
         super().__init__(f"cannot reach {address}: {reason}")
         self.address = address
         self.reason = reason
+
+
+class NotLeading(AsterismError):
+    """This orchestrator stands by: `leader` is the HOST:PORT of the one that leads; it may have ended by now."""
+
+    def __init__(self, leader: str) -> None:
+        super().__init__(f"this orchestrator stands by; {leader} leads" if leader else "no orchestrator leads yet")
+        self.leader = leader
 
 
 class Misconfigured(AsterismError):

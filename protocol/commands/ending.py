@@ -10,6 +10,7 @@ from asterism.orchestrator.core.errors import (
     InvalidField,
     Misconfigured,
     NotFound,
+    NotLeading,
     Overloaded,
     StaleRevision,
     Unauthenticated,
@@ -36,7 +37,7 @@ class ExitCode(IntEnum):
     def of(cls, error: AsterismError) -> "ExitCode":
         """The code of an error: 2 where the caller must change something before it can work."""
         match error:
-            case Unreachable():
+            case Unreachable() | NotLeading():
                 return cls.UNREACHABLE
             case InvalidField() | NotFound() | AlreadyExists() | Unauthenticated() | Forbidden() | Misconfigured():
                 return cls.USAGE
@@ -52,6 +53,8 @@ class ExitCode(IntEnum):
 def advice(error: AsterismError) -> str:
     """What to do next, in one line."""
     match error:
+        case NotLeading():
+            return "wait until one leads, or name all of them: --address HOST:PORT,HOST:PORT"
         case Unreachable():
             return (
                 "start one with `asterism up`, or name another with --address or ASTERISM_ADDRESS; "

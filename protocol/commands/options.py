@@ -16,7 +16,11 @@ class Output(StrEnum):
 
 Address: TypeAlias = Annotated[
     str | None,
-    typer.Option("--address", help="HOST:PORT of the orchestrator.  [env: ASTERISM_ADDRESS]", show_default=False),
+    typer.Option(
+        "--address",
+        help="HOST:PORT of the orchestrator, or of several with commas.  [env: ASTERISM_ADDRESS]",
+        show_default=False,
+    ),
 ]
 TokenFile: TypeAlias = Annotated[
     Path | None,

@@ -15,6 +15,7 @@ from asterism.orchestrator.core.ids import FencingToken, StarId
 from asterism.orchestrator.core.request import ConstellationState, Request
 from asterism.orchestrator.core.star import StarState
 from asterism.planner.programs import plan
+from asterism.workers.runner import encode_result, read_edits
 from tests.agents.driver import drive
 from tests.agents.lockstep import Lockstep
 from tests.planner.fleet import Ended, Fleet
@@ -232,11 +233,40 @@ def test_when_a_trip_pays(trip: Trip, expected: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("threads", "prompt", "leaves"),
+    [(60, "question", True), (150, "question", False), (60, "q" * 200_000, False)],
+    ids=["few", "so many that name each other", "behind a long prompt"],
+)
+def test_what_is_too_large_to_travel_stays(threads: int, prompt: str, leaves: bool) -> None:
+    outlines = [f"<Outline> e{number} </Outline>" for number in range(threads)]
+    written = ["<Parallel>", *" ".join(outlines).split(), "</Outlines>"]
+
+    def write(thread: str, prompt: str, sampling: Sampling) -> str:
+        if prompt.endswith(" :"):
+            return "x </Thread>"
+        return "so </Answer>" if "</Parallel>" in prompt else " ".join(written[len(prompt.split()) - 1 :])
+
+    limits: Json = {"threads": 200, "at_once": 4, "tokens_a_thread": 400, "tokens": 500_000}
+    inputs: dict[str, Json] = {
+        "prompt": prompt,
+        "declared": {**DECLARED, "policy": "first_verified", "limits": limits},
+        "away": {"workers": 4, "tokens": 400, "rates": {"prefill_tokens_per_s": 1e8}},
+    }
+    context = ProgramContext("c", "ask." * 12, 1, 0, "m")
+    ended = drive(reason_text(inputs, context), Lockstep(write).answer, most_asks=5_000)
+
+    assert bool(ended.edits) is leaves
+    read_edits("result.edits", ended.edits)
+    encode_result(ended.value)
+
+
+@pytest.mark.parametrize(
     ("changes", "field"),
     [
         ({"prompt": 5}, "prompt"),
         ({"declared": []}, "declared"),
         ({"declared": {"protocol": "other"}}, "declared.protocol"),
+        ({"declared": {"protocol": ["outlined"]}}, "declared.protocol"),
         ({"declared": {"colour": 1}}, "declared.colour"),
         ({"declared": {"policy": {"vote": 0}}}, "declared"),
         ({"declared": {"policy": "most"}}, "declared.policy"),
@@ -246,6 +276,7 @@ def test_when_a_trip_pays(trip: Trip, expected: bool) -> None:
         ({"declared": {"limits": {"deep": 2}}}, "declared.limits.deep"),
         ({"declared": {"sampling": {"max_tokens": 2}}}, "declared.sampling.max_tokens"),
         ({"declared": {"sampling": {"temperature": True}}}, "declared.sampling.temperature"),
+        ({"declared": {"sampling": {"temperature": 10**400}}}, "declared.sampling.temperature"),
         ({"declared": {"marks": {"entry_closes": " "}}}, "declared.marks.entry_closes"),
         ({"declared": {"marks": {"opening": "{nothing}"}}}, "declared.marks"),
         ({"declared": {"marks": {"opening": "{outline.__class__}"}}}, "declared.marks"),
@@ -268,3 +299,32 @@ def test_wrong_inputs_are_refused_with_their_field(changes: Mapping[str, Json], 
     assert refused.value.code == "invalid_input"
     assert field in refused.value.message
     assert not refused.value.retryable
+
+
+def test_a_list_of_the_requests_own_is_not_written_by_the_model() -> None:
+    inputs: dict[str, Json] = {"prompt": "question", "declared": DECLARED, "outlines": ["b", "c"]}
+    lockstep = Lockstep(model)
+    ended = drive(reason_text(inputs, ProgramContext("c", "s", 1, 0, "m")), lockstep.answer)
+    value = ended.value
+    assert isinstance(value, dict)
+    assert value["text"] == (
+        "<Parallel> <Outlines> <Outline> 1: b </Outline> <Outline> 2: c </Outline> </Outlines>"
+        " <Thread> b : y right </Thread> <Thread> c : z z z </Thread> </Parallel> so"
+    )
+    threads: Any = value["threads"]
+    assert [thread["entry"] for thread in threads] == ["b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"outlines": ["b", " "]}, r"outlines\[1\]: says nothing"),
+        ({"outlines": "b"}, "outlines: must be a list of texts"),
+        ({"outlines": ["b"] * 65}, "outlines: are 65; at most "),
+        ({"outlines": ["b"], "away": AWAY}, "away: is for a list that the model writes"),
+    ],
+)
+def test_a_list_that_cannot_be_is_refused(change: dict[str, Json], message: str) -> None:
+    inputs: dict[str, Json] = {"prompt": "question", "declared": DECLARED, **change}
+    with pytest.raises(ProgramFailed, match=message):
+        drive(reason_text(inputs, ProgramContext("c", "s", 1, 0, "m")), Lockstep(model).answer)

@@ -151,6 +151,17 @@ def check_the_parent_is_never_lost(reasoning: Reasoning, engine: Hostile, reason
         assert following[: len(kept)] == kept
 
 
+@settings(max_examples=300, deadline=None)
+@given(CHANCES)
+def test_a_parent_that_goes_on_is_not_cancelled_with_what_it_wrote_before(chance: random.Random) -> None:
+    """A thread that is out of tokens when its turn comes may settle its parent's vote, in mid-list."""
+    limits = Limits(threads=30, at_once=6, fork_from=1, depth=2, tokens_a_thread=6, tokens_parent=300, resumptions=1)
+    reasoning = reasoning_of(OUTLINED, Vote(1), limits, has_opening=True, eager=True, incremental=False, has_tail=True)
+    reasoned, _ = run(reasoning, Hostile(chance, OUTLINED))
+    assert reasoned is not None
+    assert reasoned.finish_reason != "cancelled"
+
+
 @settings(max_examples=600, deadline=None)
 @given(REASONINGS, CHANCES, st.sampled_from([0.05, 0.3, 1.0]))
 def test_an_engine_that_lies_moves_no_bound(reasoning: Reasoning, chance: random.Random, faults: float) -> None:

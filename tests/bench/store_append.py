@@ -1,6 +1,7 @@
-"""How many appends a second the store takes: pairs of a lease and a finish, in batches, durable in both ways.
+"""How many appends a second the store takes: a finish and a lease each, in batches, durable in each way.
 
-Run it with `python -m tests.bench.store_append [FOLDER]`; FOLDER (a temporary one without it) chooses the disk.
+Run it with `python -m tests.bench.store_append [FOLDER]`; FOLDER (a temporary one without it) chooses SQLite's disk.
+PostgreSQL is the server of `tests/postgres.py`, with fsync, or is left out where there is none.
 """
 
 import asyncio
@@ -26,37 +27,44 @@ from asterism.orchestrator.core.request import Budget, Request
 from asterism.orchestrator.core.star import AttemptOutcome, StarKind, StarSpec, StarState
 from asterism.store.database import Synchronous
 from asterism.store.sql import SqlStore
+from tests.postgres import NoPostgres, server
 
 CONSTELLATION = ConstellationId("c1")
 WORKER = WorkerId("w1")
+BATCHES = (1, 16, 128)
 SECONDS = 2.0
 MAX_STARS = 60_000
 
 
-def beginning() -> list[Record]:
-    """One request with more stars than the measurement ends."""
-    stars = tuple(AddStar(StarSpec(StarId(f"s{index}"), StarKind.TOOL, "noop")) for index in range(MAX_STARS))
+def beginning(stars: int = MAX_STARS) -> list[Record]:
+    """One request with more stars than the measurement ends, of which the first runs."""
+    added = tuple(AddStar(StarSpec(StarId(f"s{index}"), StarKind.TOOL, "noop")) for index in range(stars))
     return [
         WorkerJoined(1, 1.0, WORKER, "i1", WorkerProfile(64)),
         RequestAccepted(2, 1.0, CONSTELLATION, "r1", "ann", Request("plan", ""), Budget()),
-        EditsApplied(3, 1.0, CONSTELLATION, 1, "client:ann", stars),
+        EditsApplied(3, 1.0, CONSTELLATION, 1, "client:ann", added),
+        leased(0, 4),
     ]
 
 
 def pairs() -> Iterator[list[Record]]:
-    """A lease and a finish for one star after the other."""
-    for index in range(MAX_STARS):
-        star, seq = StarId(f"s{index}"), 4 + 2 * index
-        outcome = AttemptOutcome.SUCCEEDED
+    """The finish of one star and the lease of the next, as in a chain."""
+    for index in range(MAX_STARS - 1):
+        seq, outcome = 5 + 2 * index, AttemptOutcome.SUCCEEDED
+        star = StarId(f"s{index}")
         yield [
-            AttemptLeased(seq, 2.0, CONSTELLATION, star, 1, WORKER, FencingToken(index + 1)),
-            StarFinished(seq + 1, 3.0, CONSTELLATION, star, StarState.SUCCEEDED, {"ok": True}, None, 1, outcome, True),
+            StarFinished(seq, 3.0, CONSTELLATION, star, StarState.SUCCEEDED, {"ok": True}, None, 1, outcome, True),
+            leased(index + 1, seq + 1),
         ]
 
 
-async def measure(folder: Path, batch: int, synchronous: Synchronous) -> None:
+def leased(index: int, seq: int) -> AttemptLeased:
+    """The lease of a star."""
+    return AttemptLeased(seq, 2.0, CONSTELLATION, StarId(f"s{index}"), 1, WORKER, FencingToken(index + 1))
+
+
+async def measure(name: str, store: SqlStore, batch: int) -> None:
     """Print one line."""
-    store = SqlStore(folder / f"{batch}-{synchronous}.db", synchronous=synchronous)
     await store.open()
     epoch = await store.acquire_epoch()
     await store.append(beginning(), epoch)
@@ -72,20 +80,32 @@ async def measure(folder: Path, batch: int, synchronous: Synchronous) -> None:
     await store.close()
     pair_us = spent / (appends * batch) * 1e6
     print(
-        f"{synchronous:6} batch {batch:3}: {appends / spent:8.0f} appends/s {appends * batch / spent:8.0f} pairs/s",
+        f"{name:10} batch {batch:3}: {appends / spent:8.0f} appends/s {appends * batch / spent:8.0f} pairs/s",
         end="",
     )
     print(f" {spent / appends * 1e3:7.2f} ms/append {pair_us:7.1f} us/pair")
 
 
-async def measure_all(folder: Path) -> None:
+async def measure_sqlite(folder: Path) -> None:
     """Each size of batch, each way."""
     modes: tuple[Synchronous, ...] = ("FULL", "NORMAL")
     for synchronous in modes:
-        for batch in (1, 16, 128):
-            await measure(folder, batch, synchronous)
+        for batch in BATCHES:
+            await measure(synchronous, SqlStore(folder / f"{batch}-{synchronous}.db", synchronous=synchronous), batch)
+
+
+def measure_postgres() -> None:
+    """Each size of batch, in a database of its own."""
+    try:
+        with server("fsync=on") as running:
+            for batch in BATCHES:
+                with running.database() as url:
+                    asyncio.run(measure("PostgreSQL", SqlStore(url), batch))
+    except NoPostgres as error:
+        print(error)
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else None) as made:
-        asyncio.run(measure_all(Path(made)))
+        asyncio.run(measure_sqlite(Path(made)))
+    measure_postgres()

@@ -7,18 +7,33 @@ import torch
 from torch import Tensor
 
 from asterism.workers.engine.computer import ComputerFactory, StepComputer, make_computer
+from asterism.workers.engine.cuda.cuda_step import CudaComputer
 from asterism.workers.engine.decoder import Decoder
 from asterism.workers.engine.step import Step
 from asterism.workers.engine.torch_step import TorchStepComputer
 
 
 def torch_computer(
-    decoder: Decoder, *, blocks: int, context_tokens: int, os_threads: int, device: str
+    decoder: Decoder, *, blocks: int, context_tokens: int, max_sequences: int, os_threads: int, device: str
 ) -> TorchStepComputer:
     return TorchStepComputer(decoder, blocks=blocks, context_tokens=context_tokens, device=torch.device(device))
 
 
-COMPUTERS: dict[str, ComputerFactory] = {"default": make_computer, "torch": torch_computer}
+def paged_computer(
+    decoder: Decoder, *, blocks: int, context_tokens: int, max_sequences: int, os_threads: int, device: str
+) -> CudaComputer:
+    """The one for GPUs, all but its kernels and graphs."""
+    return CudaComputer(
+        decoder,
+        blocks=blocks,
+        context_tokens=context_tokens,
+        max_sequences=max_sequences,
+        device=torch.device(device),
+        dtype=torch.float32,
+    )
+
+
+COMPUTERS: dict[str, ComputerFactory] = {"default": make_computer, "torch": torch_computer, "paged": paged_computer}
 
 
 class Pace:
@@ -32,9 +47,16 @@ class Pace:
     def slow(self, factory: ComputerFactory) -> ComputerFactory:
         """The same computers, at this pace."""
 
-        def make(decoder: Decoder, *, blocks: int, context_tokens: int, os_threads: int, device: str) -> StepComputer:
+        def make(
+            decoder: Decoder, *, blocks: int, context_tokens: int, max_sequences: int, os_threads: int, device: str
+        ) -> StepComputer:
             computer = factory(
-                decoder, blocks=blocks, context_tokens=context_tokens, os_threads=os_threads, device=device
+                decoder,
+                blocks=blocks,
+                context_tokens=context_tokens,
+                max_sequences=max_sequences,
+                os_threads=os_threads,
+                device=device,
             )
             return PacedComputer(computer, self)
 

@@ -95,6 +95,13 @@ def test_a_selected_top_is_the_sorted_one(top_k: int) -> None:
     assert len(set(chosen)) > 1
 
 
+@pytest.mark.parametrize("temperature", [1e-30, 1e-50, 5e-324])
+def test_a_temperature_next_to_zero_is_greedy(temperature: float) -> None:
+    logits = rows(3, 50)
+    choosers = [sampler(replace(ASK, temperature=temperature, top_p=top_p)) for top_p in (1.0, 0.9, 0.5)]
+    assert choose_rows(logits.clone(), choosers) == logits.argmax(dim=-1).tolist()
+
+
 def test_a_row_without_a_token_left_is_none() -> None:
     stuck = sampler(replace(ASK, temperature=1.0, top_k=3), banned_ids=[2], only=Only([2]))
     fine = sampler(replace(ASK, temperature=1.0))

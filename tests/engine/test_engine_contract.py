@@ -159,6 +159,19 @@ class TestEngine:
         assert ends["a"].tokens < ENDLESS
         assert (ends["b"].finish_reason, ends["b"].tokens) == ("length", 200)
 
+    async def test_cancel_before_the_first_event_ends_one_request_and_no_other(
+        self, engine: Engine, collect: Collect
+    ) -> None:
+        prefix = "the parent said many things before it "
+        call = asyncio.ensure_future(
+            collect(engine, [ask(f"{n}", f"{prefix}{n}", ENDLESS - 500 * n) for n in range(2)])
+        )
+        await asyncio.sleep(0)  # the call has begun, and nothing that it starts has
+        await engine.cancel(["0"])
+        answers = await call
+        assert answers["0"][1].finish_reason == "cancelled"
+        assert answers["1"][1].finish_reason == "length"
+
     async def test_closing_the_iterator_frees_the_request(self, engine: Engine, collect: Collect) -> None:
         for _ in range(2 * MAX_SEQUENCES):
             async with aclosing(engine.generate([ask("a", max_tokens=ENDLESS)])) as events:
@@ -186,6 +199,7 @@ class TestEngine:
             ("temperature", -0.1),
             ("temperature", float("nan")),
             ("temperature", float("inf")),
+            ("temperature", 10**400),
             ("top_p", 0.0),
             ("top_p", 1.1),
             ("top_p", float("nan")),
@@ -195,6 +209,8 @@ class TestEngine:
             ("min_p", float("nan")),
             ("repetition_penalty", 0.0),
             ("repetition_penalty", float("inf")),
+            ("repetition_penalty", 1e-308),
+            ("repetition_penalty", 10**400),
             ("presence_penalty", 2.1),
             ("presence_penalty", float("nan")),
             ("frequency_penalty", -2.1),

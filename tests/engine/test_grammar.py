@@ -1,5 +1,6 @@
 """Answers that match their grammar, with the tokenizers of byte pairs and of words, and grammars that are refused."""
 
+import asyncio
 import json
 import random
 import re
@@ -19,7 +20,7 @@ from asterism.workers.engine.folder import ModelFolder
 from asterism.workers.engine.grammar import GrammarCompiler, Matcher
 from asterism.workers.engine.sampler import Sampler
 from asterism.workers.engine.sampling import choose_tokens
-from asterism.workers.engine.seam import GenerationRequest, Grammar, GrammarKind
+from asterism.workers.engine.seam import MAX_GRAMMAR_CHARACTERS, GenerationRequest, Grammar, GrammarKind
 from asterism.workers.engine.torch_engine import TorchEngine
 from tests.engine.conftest import CHARACTERS, Collect, character_tokenizer, random_decoder
 
@@ -240,6 +241,18 @@ class TestEngine:
         assert (text, end.finish_reason, end.tokens) == ("ab", "error", 2)
         assert "no token is left" in (end.error or "")
         assert answers["other"][1].finish_reason in {"length", "end"}
+        assert engine.stats().generation_tokens == sum(end.tokens for _, end in answers.values())
+
+    async def test_cancel_while_the_grammar_is_compiled_is_not_lost(
+        self, engine: TorchEngine, collect: Collect
+    ) -> None:
+        request = replace(ASK, max_tokens=900, grammar=Grammar("regex", "a{900}"))
+        call = asyncio.ensure_future(collect(engine, [request, replace(request, id="other", max_tokens=5)]))
+        await asyncio.sleep(0)  # the call has begun, and its grammars take an OS thread
+        await engine.cancel([request.id])
+        answers = await call
+        assert answers[request.id][1].finish_reason == "cancelled"
+        assert answers["other"][0] == "aaaaa"
 
     async def test_a_bad_grammar_is_refused_with_its_batch(self, engine: TorchEngine) -> None:
         with pytest.raises(InvalidRequest) as refused:
@@ -263,3 +276,22 @@ class TestEngine:
         with pytest.raises(InvalidRequest) as refused:
             await anext(engine.generate([request]))
         assert refused.value.field == "banned"
+
+
+def chain_of_rules(length: int) -> Grammar:
+    rules = (f"r{n}: r{n + 1}" for n in range(length))
+    return Grammar("lark", "\n".join(("start: r0", *rules, f'r{length}: "1"')))
+
+
+def chain_of_schemas(length: int) -> Grammar:
+    definitions: dict[str, object] = {f"{n}": {"items": {"$ref": f"#/$defs/{n + 1}"}} for n in range(length)}
+    schema = {"$ref": "#/$defs/0", "$defs": definitions | {f"{length}": {"type": "integer"}}}
+    return Grammar("json_schema", json.dumps(schema, separators=(",", ":")))
+
+
+@pytest.mark.parametrize("grammar", [chain_of_rules(4500), chain_of_schemas(1600)], ids=["rules", "schemas"])
+def test_a_grammar_as_deep_as_its_text_allows_ends_no_process(bytes_tokenizer: Tokenizer, grammar: Grammar) -> None:
+    assert 50_000 < len(grammar.text) <= MAX_GRAMMAR_CHARACTERS
+    matcher = compiler(bytes_tokenizer).compile(grammar)
+    matcher.accept(id_of(bytes_tokenizer, "1" if grammar.kind == "lark" else "["))
+    assert matcher.allowed(bytes_tokenizer.get_vocab_size()).any()

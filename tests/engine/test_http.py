@@ -13,7 +13,7 @@ import pytest_asyncio
 from asterism.orchestrator.core.errors import Misconfigured, Unreachable
 from asterism.workers.engine.folder import ModelFolder
 from asterism.workers.engine.http_engine import HttpEngine
-from asterism.workers.engine.http_server import MAX_BODY_BYTES, serving
+from asterism.workers.engine.http_server import MAX_BODY_BYTES, completion_app, serving
 from asterism.workers.engine.scripted import ScriptedEngine
 from asterism.workers.engine.seam import (
     Engine,
@@ -181,6 +181,20 @@ class TestServer:
             assert [event async for event in allowed.generate([ASK])]
             await allowed.close()
         await engine.close()
+
+    async def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error(self) -> None:
+        coming = iter(({"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"}))
+        said: list[object] = []
+
+        async def receive() -> dict[str, Any]:
+            return next(coming)
+
+        async def send(message: object) -> None:
+            said.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": "/v1/completions", "query_string": b"", "headers": []}
+        await completion_app(ScriptedEngine({}))(scope, receive, send)
+        assert said == []
 
     @pytest.mark.parametrize("stream", [True, False])
     async def test_a_client_that_leaves_cancels(self, stream: bool) -> None:

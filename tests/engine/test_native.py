@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from asterism.workers.engine.errors import UnsupportedModel
-from asterism.workers.engine.step import Step
+from asterism.workers.engine.errors import InvalidStep, UnsupportedModel
+from asterism.workers.engine.native.arrays import MAX_ROWS
+from asterism.workers.engine.step import Chunk, Step
 from tests.engine.conftest import CHARACTERS, random_decoder
 from tests.engine.natively import Memory, Sequence, Weights, computer
 from tests.engine.reference import all_logits
@@ -112,3 +113,17 @@ def test_weights_in_half_precision_are_taken_in() -> None:
     decoder = random_decoder(13).bfloat16()
     step = Step((), (Sequence(Memory(64)).chunk([1, 2, 3]),))
     assert torch.equal(computer(decoder).compute(step), computer(decoder.float()).compute(step))
+
+
+def test_a_step_of_as_many_sequences_as_there_may_be() -> None:
+    many_heads = {"hidden_size": 128, "intermediate_size": 16, "num_attention_heads": 64, "num_key_value_heads": 64}
+    decoder = random_decoder(14, num_hidden_layers=1, head_dim=2, **many_heads)
+    native = computer(decoder, blocks=MAX_ROWS + 1, context_tokens=16, os_threads=2)
+    chunks = [Chunk([row % len(CHARACTERS)], 0, [row], samples=True) for row in range(MAX_ROWS + 1)]
+
+    few = native.compute(Step((), tuple(chunks[: len(CHARACTERS)])))
+    logits = native.compute(Step((), tuple(chunks[:MAX_ROWS])))
+
+    assert torch.equal(logits, few[torch.arange(MAX_ROWS) % len(CHARACTERS)])
+    with pytest.raises(InvalidStep, match="8193 tokens"):
+        native.compute(Step((), tuple(chunks)))

@@ -108,7 +108,7 @@ def test_a_prompt_that_does_not_fit_is_passed_by_nobody() -> None:
     assert (big.is_running, small.is_running) == (False, False)
     run.end(long.request_id, is_whole=False)
     run.step()
-    assert big.computed == 60 or big.request_id not in run.live
+    assert big.generated_tokens == 1
 
 
 def test_an_urgent_branch_hurries_the_prefix_that_it_waits_for() -> None:
@@ -122,7 +122,8 @@ def test_an_urgent_branch_hurries_the_prefix_that_it_waits_for() -> None:
     urgent = run.submit([[*distinct(2, 48), 7]], priority=2)[0]
     for _ in range(4):
         run.step()
-    assert (middle.computed, low.computed) == (16, 64) or low.request_id not in run.live
+    assert middle.computed == 16, "it waited for what the urgent one needs"
+    assert low.request_id not in run.live
     run.step()
     assert urgent.cached_tokens == 48
 

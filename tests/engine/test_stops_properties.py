@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asterism.workers.engine.stops import Detokeniser, StopScanner
+from asterism.workers.engine.stops import MAX_HELD, Detokeniser, StopScanner
 
 letters = st.text(alphabet="ab", max_size=30)
 stop_lists = st.lists(st.text(alphabet="ab", min_size=1, max_size=5), max_size=4)
@@ -65,6 +65,27 @@ def test_pieces_of_characters_are_never_shown(prompt: str, text: str) -> None:
     pieces = [detokeniser.push(byte) for byte in text.encode()]
     assert "".join(pieces) == text
     assert detokeniser.flush() == ""
+
+
+@given(
+    prompt=st.text(max_size=10),
+    said=st.lists(st.one_of(st.binary(max_size=4), st.text(max_size=3).map(str.encode), st.just(b"\xe2\x82"))),
+    again=st.integers(1, 30),
+)
+def test_bytes_that_are_no_text_are_shown_as_such_and_cost_no_more_later(
+    prompt: str, said: list[bytes], again: int
+) -> None:
+    sizes: list[int] = []
+
+    def decode(token_ids: Sequence[int]) -> str:
+        sizes.append(len(token_ids))
+        return decode_bytes(token_ids)
+
+    answer = b"".join(said) * again
+    detokeniser = Detokeniser(decode, prompt.encode())
+    pieces = [detokeniser.push(byte) for byte in answer]
+    assert "".join((*pieces, detokeniser.flush())) == answer.decode(errors="replace")
+    assert max(sizes) <= 2 * (MAX_HELD + 1)
 
 
 def test_an_unfinished_character_is_shown_at_the_end() -> None:

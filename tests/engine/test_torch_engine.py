@@ -4,15 +4,18 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import pytest_asyncio
 import torch
 
+from asterism.workers.engine.computer import StepComputer, make_computer
 from asterism.workers.engine.decoder import Decoder
 from asterism.workers.engine.errors import InvalidRequest
 from asterism.workers.engine.folder import ModelFolder
 from asterism.workers.engine.seam import GenerationRequest, prompt_text
+from asterism.workers.engine.step import Step
 from asterism.workers.engine.torch_engine import TorchEngine
 from tests.engine.computers import COMPUTERS, Pace
 from tests.engine.conftest import CHARACTERS, Collect, character_tokenizer, random_decoder
@@ -134,3 +137,69 @@ async def test_an_error_in_a_step_ends_its_requests_and_not_the_engine(
     assert answers["bad"][1].finish_reason == "error"
     assert answers["bad"][1].error
     assert fine["good"][1].finish_reason == "length"
+
+
+class CountedTokenizer:
+    """A tokenizer that knows what it read."""
+
+    def __init__(self) -> None:
+        self._tokenizer = character_tokenizer()
+        self.read: list[str] = []
+
+    def encode(self, text: str) -> Any:
+        self.read.append(text)
+        return self._tokenizer.encode(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+
+async def test_what_the_threads_of_a_fork_share_is_tokenised_once(tiny_model: ModelFolder, collect: Collect) -> None:
+    tokenizer = CountedTokenizer()
+    engine = TorchEngine(replace(tiny_model, tokenizer=tokenizer))  # type: ignore[arg-type]
+    await engine.start()
+    prefix = "the parent said many things"
+    threads = [replace(GREEDY, id=f"{n}", prompt=(prefix, f" thread {n}", " so"), max_tokens=2) for n in range(5)]
+    answers = await collect(engine, [*threads, replace(GREEDY, id="text", prompt=prefix)])
+    await collect(engine, [replace(GREEDY, id="later", prompt=(prefix, " thread 0", " then"), max_tokens=2)])
+    await engine.close()
+    assert tokenizer.read.pop() == " then"
+    assert sorted(tokenizer.read) == sorted([prefix, *(f" thread {n}" for n in range(5)), " so"])
+    assert {answers[f"{n}"][1].prompt_tokens for n in range(5)} == {len(prefix) + len(" thread 0 so")}
+
+
+class Panic(BaseException):
+    """What a library in Rust raises where it gives up."""
+
+
+class PanickyComputer:
+    """Panics at its first step."""
+
+    def __init__(self, computer: StepComputer) -> None:
+        self._computer = computer
+        self._steps = 0
+
+    @property
+    def blocks(self) -> int:
+        return self._computer.blocks
+
+    def compute(self, step: Step) -> torch.Tensor:
+        self._steps += 1
+        if self._steps == 1:
+            raise Panic("at the disco")
+        return self._computer.compute(step)
+
+
+async def test_a_panic_in_a_step_ends_its_requests_and_not_the_engine(
+    tiny_model: ModelFolder, collect: Collect
+) -> None:
+    def make(*args: Any, **options: Any) -> StepComputer:
+        return PanickyComputer(make_computer(*args, **options))
+
+    engine = TorchEngine(tiny_model, make_computer=make)
+    await engine.start()
+    first = (await collect(engine, [GREEDY]))["greedy"][1]
+    second = (await collect(engine, [GREEDY]))["greedy"][1]
+    await engine.close()
+    assert (first.finish_reason, first.error) == ("error", "Panic: at the disco")
+    assert second.finish_reason == "length"

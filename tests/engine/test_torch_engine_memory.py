@@ -1,10 +1,13 @@
 """What the torch engine does with its KV memory: shares, keeps, gives up and counts it."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -103,6 +106,8 @@ async def test_a_cancelled_request_frees_its_blocks_within_two_steps(tiny_model:
     assert event.finish_reason == "cancelled"
     assert engine.stats().kv_cache_usage == 0
     assert engine.stats().num_steps <= stats.num_steps + 2
+    assert engine.stats().num_cancelled == 1
+    assert engine.stats().cancel_steps_max <= 2
     await engine.close()
 
 
@@ -123,10 +128,17 @@ async def test_stats_count_what_happened(roomy: TorchEngine, collect: Collect) -
 async def test_the_computer_is_made_in_the_thread_that_uses_it(tiny_model: ModelFolder, collect: Collect) -> None:
     made: list[str] = []
 
-    def make(decoder: Decoder, *, blocks: int, context_tokens: int, os_threads: int, device: str) -> StepComputer:
+    def make(
+        decoder: Decoder, *, blocks: int, context_tokens: int, max_sequences: int, os_threads: int, device: str
+    ) -> StepComputer:
         made.append(threading.current_thread().name)
         return make_computer(
-            decoder, blocks=blocks, context_tokens=context_tokens, os_threads=os_threads, device=device
+            decoder,
+            blocks=blocks,
+            context_tokens=context_tokens,
+            max_sequences=max_sequences,
+            os_threads=os_threads,
+            device=device,
         )
 
     engine = TorchEngine(tiny_model, make_computer=make)
@@ -137,13 +149,59 @@ async def test_the_computer_is_made_in_the_thread_that_uses_it(tiny_model: Model
 
 
 async def test_a_computer_that_cannot_be_made_fails_the_start(tiny_model: ModelFolder) -> None:
-    def make(decoder: Decoder, *, blocks: int, context_tokens: int, os_threads: int, device: str) -> StepComputer:
+    def make(
+        decoder: Decoder, *, blocks: int, context_tokens: int, max_sequences: int, os_threads: int, device: str
+    ) -> StepComputer:
         raise MemoryError("no room")
 
     engine = TorchEngine(tiny_model, make_computer=make)
     with pytest.raises(MemoryError, match="no room"):
         await engine.start()
     await engine.close()
+
+
+ENDS_EARLY = """
+import asyncio
+import sys
+import threading
+
+from asterism.workers.engine.computer import make_computer
+from asterism.workers.engine.folder import ModelFolder
+from asterism.workers.engine.seam import GenerationRequest
+from asterism.workers.engine.torch_engine import TorchEngine
+from tests.engine.conftest import character_tokenizer, random_decoder
+
+has_begun = threading.Event()
+
+
+class Watched:
+    def __init__(self, computer):
+        self.blocks, self.computer = computer.blocks, computer
+
+    def compute(self, step):
+        has_begun.set()
+        return self.computer.compute(step)
+
+
+async def main():
+    decoder = random_decoder(1, hidden_size=512, intermediate_size=2048, num_hidden_layers=8)
+    engine = TorchEngine(
+        ModelFolder("tiny", decoder, character_tokenizer()),
+        make_computer=lambda *args, **options: Watched(make_computer(*args, **options)),
+    )
+    await engine.start()
+    asking = asyncio.ensure_future(anext(engine.generate([GenerationRequest(id="a", prompt="a" * 900, max_tokens=9)])))
+    await asyncio.to_thread(has_begun.wait)
+    sys.exit(3)
+
+
+asyncio.run(main())
+"""
+
+
+def test_a_process_may_end_while_its_engine_computes() -> None:
+    ended = subprocess.run([sys.executable, "-c", ENDS_EARLY], cwd=Path(__file__).parents[2], capture_output=True)
+    assert (ended.returncode, ended.stderr) == (3, b"")
 
 
 PAIRS = ("a", "b", "ab", "ba", "aab", "bb")

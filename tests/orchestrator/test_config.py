@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from asterism.orchestrator.cli import read_flags
+from asterism.orchestrator.cli import config, read_flags
 from asterism.orchestrator.config import Settings, load
 from asterism.orchestrator.core.errors import InvalidField, Misconfigured
+from asterism.protocol.commands.options import Output
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +45,7 @@ def test_file_in_the_users_folder_is_read_when_it_is_there(tmp_path: Path) -> No
         ({"lease_s": 0.0}, "lease_s"),
         ({"synchronous": "MAYBE"}, "synchronous"),
         ({"no_such": 1}, "no_such"),
+        ({"store": "mysql://h/x"}, "store"),
     ],
 )
 def test_bad_value_is_named_with_its_source(flags: dict[str, object], setting: str) -> None:
@@ -80,3 +82,33 @@ def test_named_file_must_exist_and_be_toml(tmp_path: Path) -> None:
 )
 def test_loopback_is_told_from_everything_else(listen: str, is_loopback: bool) -> None:
     assert Settings(listen=listen).is_loopback is is_loopback
+
+
+def test_later_source_says_where_the_store_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "asterism.toml"
+    file.write_text('database = "file.db"\n')
+    assert load({}, file=file).settings.location == Path("file.db")
+    monkeypatch.setenv("ASTERISM_STORE", "postgresql://h/x")
+    loaded = load({}, file=file)
+    assert loaded.settings.location == "postgresql://h/x"
+    assert (loaded.sources["store"], loaded.sources["database"]) == ("environment", "default")
+    assert load({"database": Path("flag.db")}, file=file).settings.location == Path("flag.db")
+
+
+@pytest.mark.parametrize(
+    "flags", [{"database": "a.db", "store": "postgresql://h/x"}, {"synchronous": "NORMAL", "store": "postgresql://h/x"}]
+)
+def test_settings_that_exclude_each_other_are_refused(flags: dict[str, object]) -> None:
+    with pytest.raises(Misconfigured, match="SQLite"):
+        load(flags)
+
+
+def test_password_of_the_store_is_shown_nowhere(capsys: pytest.CaptureFixture[str]) -> None:
+    url = "postgresql://u:hidden@h/x"
+    assert "hidden" not in repr(load({"store": url}).settings)
+    for output in Output:
+        config(["--store", url], output=output)
+        assert "postgresql://u:***@h/x" in capsys.readouterr().out
+    with pytest.raises(Misconfigured) as caught:
+        load({"store": f"{url}:x:y", "lease_s": 0})
+    assert "hidden" not in caught.value.message

@@ -21,6 +21,7 @@ EXAMPLES = [
     errors.Unauthenticated("the credential has ended"),
     errors.Forbidden("worker", "submit"),
     errors.Unreachable("10.0.0.1:1", "it is leaving"),
+    errors.NotLeading("10.0.0.2:1"),
     errors.Misconfigured("form", "no planner knows it"),
 ]
 

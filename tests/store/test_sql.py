@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -21,10 +22,10 @@ from asterism.orchestrator.core.ids import ConstellationId
 from asterism.orchestrator.core.request import ConstellationState
 from asterism.store import credentials, reads, writes
 from asterism.store.credentials import SqlCredentials
-from asterism.store.database import Database
 from asterism.store.prepared import Prepared
 from asterism.store.schema import METADATA
 from asterism.store.sql import SqlStore
+from asterism.store.sqlite import SqliteDatabase
 from tests.store.histories import seeded_history
 from tests.store.test_contract import accepted, assert_holds, fill
 
@@ -167,7 +168,7 @@ async def test_appends_asked_for_together_are_done_one_after_the_other(path: Pat
     await store.close()
 
 
-@pytest.mark.parametrize("where", ["postgresql://localhost/x", "mysql://localhost/x", "://"])
+@pytest.mark.parametrize("where", ["oracle://localhost/x", "mysql://localhost/x", "://"])
 async def test_other_databases_are_refused_by_name(where: str) -> None:
     with pytest.raises(Misconfigured, match="store"):
         SqlStore(where)
@@ -221,7 +222,7 @@ async def test_opening_again_migrates_nothing(path: Path) -> None:
 
 @pytest.mark.parametrize(("synchronous", "level"), [("FULL", 2), ("NORMAL", 1)])
 async def test_connection_is_as_durable_as_asked(path: Path, synchronous: Any, level: int) -> None:
-    database = Database(path, synchronous=synchronous)
+    database = SqliteDatabase(path, synchronous=synchronous)
     await database.open(exclusive=True)
     settings = await database.write(
         lambda connection: [
@@ -252,12 +253,14 @@ def statements() -> Iterator[tuple[str, sa.Executable]]:
 
 @pytest.mark.parametrize(("name", "statement"), [pytest.param(*pair, id=pair[0]) for pair in statements()])
 def test_statement_finds_its_rows_by_a_key(name: str, statement: sa.ClauseElement) -> None:
+    if name == "READ_SPECS":
+        statement = statement.params(of_constellation="c", of_stars=["s"])
     compiled = statement.compile(
         dialect=sqlite.dialect(paramstyle="named"), compile_kwargs={"render_postcompile": True}
     )
     engine = sa.create_engine("sqlite://")
     METADATA.create_all(engine)
-    values = dict.fromkeys(compiled.params or {}, 1)
+    values = dict.fromkeys(re.findall(r":(\w+)", str(compiled)), 1)
     with engine.connect() as connection:
         plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}", values)]
     engine.dispose()

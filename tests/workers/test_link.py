@@ -15,6 +15,7 @@ from asterism.orchestrator.core.errors import AlreadyExists, AsterismError, Forb
 from asterism.orchestrator.core.events import Chunk
 from asterism.orchestrator.core.ids import FencingToken, StarId, WorkerId
 from asterism.orchestrator.core.profile import WorkerProfile
+from asterism.protocol.routes import Routes
 from asterism.protocol.v1 import worker_pb2
 from asterism.workers.link import Link
 from asterism.workers.reports import Stopped, Succeeded
@@ -58,12 +59,12 @@ async def peer() -> AsyncIterator[Peer]:
 
 
 def a_link(peer: Peer, work: ByHand, slots: int = 4) -> Link:
-    async def dial() -> grpc.aio.Channel:
-        return grpc.aio.insecure_channel(peer.address, options=[("grpc.use_local_subchannel_pool", 1)])
+    async def dial(address: str) -> grpc.aio.Channel:
+        return grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
 
     link = Link(
         dial=dial,
-        address=peer.address,
+        routes=Routes(peer.address),
         worker=WorkerId("w1"),
         instance="i1",
         profile=WorkerProfile(slots, models=("m",), labels={"zone": "lab"}),

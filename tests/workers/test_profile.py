@@ -54,7 +54,15 @@ def test_model_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"name": "a/b"}, {"slots": 0}, {"slots": 5000}, {"threads": 0}, {"device": "tpu"}, {"drain_s": float("nan")}],
+    [
+        {"name": "a/b"},
+        {"slots": 0},
+        {"slots": 5000},
+        {"threads": 0},
+        {"device": "tpu"},
+        {"dtype": "int4"},
+        {"drain_s": float("nan")},
+    ],
 )
 def test_wrong_settings_are_named(changes: dict[str, Any]) -> None:
     with pytest.raises(Misconfigured, match=next(iter(changes)).replace("_", "-")):

@@ -1,6 +1,7 @@
 """Which token ids an answer's text was made of: what the KV memory holds under them is found when the text comes back.
 
-Tokenising the text of an answer may give other ids than were decoded, and a prefix is only shared id by id. Pure.
+Tokenising the text of an answer may give other ids than were decoded, and a prefix is only shared id by id. It serves
+for prompts too, which are then tokenised once. Pure.
 """
 
 from collections import OrderedDict
@@ -12,7 +13,7 @@ MAX_IDS: Final = 1 << 18
 
 
 class AnswerMemo:
-    """Texts of answers, each with the ids which its latest answer decoded."""
+    """Texts, each with the ids that it had the last time."""
 
     def __init__(self, max_ids: int = MAX_IDS) -> None:
         self._max_ids = max_ids
@@ -26,7 +27,7 @@ class AnswerMemo:
             self._size -= len(self._ids.popitem(last=False)[1])
 
     def find(self, text: str) -> tuple[int, ...] | None:
-        """The ids of a text; None when it is no answer's, or was forgotten."""
+        """The ids of a text; None for one that never came, or was forgotten."""
         ids = self._ids.get(text)
         if ids is not None:
             self._ids.move_to_end(text)

@@ -17,6 +17,8 @@ from asterism.workers.engine.sampler import Sampler
 SELECTED_TOKENS: Final = 1024
 """Up to this top_k the top is selected; else rows are sorted."""
 
+TINY: Final = torch.finfo(torch.float32).tiny
+
 
 @torch.inference_mode()
 def choose_rows(logits: Tensor, samplers: Sequence[Sampler]) -> list[int | None]:
@@ -27,7 +29,8 @@ def choose_rows(logits: Tensor, samplers: Sequence[Sampler]) -> list[int | None]
     drawn = [row for row, sampler in enumerate(samplers) if sampler.temperature > 0]
     if drawn:
         wanted = [samplers[row] for row in drawn]
-        temperatures = _column([sampler.temperature for sampler in wanted], logits)
+        # Next to 0 a temperature may be none in float32; the least that there is leaves only the best as well.
+        temperatures = _column([sampler.temperature for sampler in wanted], logits).clamp_(min=TINY)
         rows = torch.tensor(drawn, device=logits.device)
         # A row that nothing is left in becomes nan, and its token is not looked at.
         chosen[rows] = _draw((logits[rows] - best[rows, None]) / temperatures, wanted)

@@ -29,6 +29,9 @@ FLUSH_S: Final = 0.02
 """Text waits up to this long for more of it: a chunk of several tokens costs all who pass it on a fraction, and
 nobody reads faster. An end never waits."""
 
+GPU_PREFILL_TOKENS: Final = 1024
+"""The same on a GPU, where fewer leave most of it idle. A guess, not measured."""
+
 Mailbox = asyncio.Queue[tuple[EngineEvent, ...]]
 """Of one `generate` call. Unbounded, but never holds more than a chunk for each token its requests asked for."""
 
@@ -48,6 +51,8 @@ class Submit:
 @dataclass(frozen=True, slots=True)
 class Cancel:
     request_ids: frozenset[str]
+    at_step: int
+    """Steps that were done when it was said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +107,7 @@ class EngineThread:
         """Last chunks and ends that the event loop has not got yet."""
         self._flushed_at = time.monotonic()
         self._meter = TokenMeter()
-        self._steps = 0
+        self._steps = self._cancelled = self._cancel_steps = 0
         self._preemptions = self._queries = self._hits = 0
         """Of schedulers before the one that serves."""
         self.blocks = 0
@@ -128,12 +133,14 @@ class EngineThread:
                 blocks=computer.blocks,
                 max_sequences=self._profile.max_sequences,
                 context_tokens=self._profile.context_tokens,
-                prefill_tokens=PREFILL_TOKENS,
+                prefill_tokens=GPU_PREFILL_TOKENS if self._profile.device == "cuda" else PREFILL_TOKENS,
                 end_ids=self._model.decoder.config.eos_token_ids,
             )
             try:
                 self._serve(scheduler, computer)
-            except Exception as error:
+            except (
+                BaseException
+            ) as error:  # a panic of a Rust library is no Exception, and nobody else would say an end
                 for answer in list(self._answers.values()):
                     self._end(answer, "error", error=f"{type(error).__name__}: {error}")
                 self._preemptions += scheduler.preemptions
@@ -150,10 +157,10 @@ class EngineThread:
                 match command:
                     case Submit():
                         self._submit(scheduler, command)
-                    case Cancel(request_ids):
-                        self._cancel(scheduler, request_ids)
+                    case Cancel(request_ids, at_step):
+                        self._cancel(scheduler, request_ids, at_step)
                     case Close():
-                        self._cancel(scheduler, frozenset(self._answers))
+                        self._cancel(scheduler, frozenset(self._answers), self._steps)
                         self._publish(scheduler)
                         self._flush()
                         return
@@ -200,17 +207,21 @@ class EngineThread:
         # Special tokens are kept: markup of reasoning threads is made of them.
         return self._model.tokenizer.decode(token_ids, skip_special_tokens=False)
 
-    def _cancel(self, scheduler: Scheduler, request_ids: Collection[str]) -> None:
+    def _cancel(self, scheduler: Scheduler, request_ids: Collection[str], at_step: int) -> None:
         for request_id in request_ids:
             answer = self._answers.get(request_id)
             if answer is not None:
                 scheduler.finish(request_id)
                 self._end(answer, "cancelled")
+                self._cancelled += 1
+                self._cancel_steps = max(self._cancel_steps, self._steps - at_step)
 
     def _note(self, sampled: Sequence[Answer], chosen: Chosen) -> None:
         """Keeps what came with the tokens, and when they came; a row that no token was left for ends."""
         now = time.monotonic()
-        for answer in sampled:
+        for row, answer in enumerate(sampled):
+            if row in chosen.errors:
+                continue
             self._meter.add(since=answer.waits_since, now=now, is_first=not answer.sequence.generated_tokens)
             answer.waits_since = now
         for row, logprobs in chosen.logprobs.items():
@@ -285,6 +296,8 @@ class EngineThread:
             prefix_cache_hits=self._hits + scheduler.prefix_hits,
             generation_tokens=meter.generation_tokens,
             num_preemptions=self._preemptions + scheduler.preemptions,
+            num_cancelled=self._cancelled,
+            cancel_steps_max=self._cancel_steps,
             num_steps=self._steps,
             time_to_first_token=meter.first.snapshot(),
             inter_token_latency=meter.next.snapshot(),

@@ -8,8 +8,9 @@ do not spell every text, so an answer may come to a dead end (` 1` where ` 12` w
 
 import json
 import threading
-from collections.abc import Sequence
-from typing import Final, Literal, assert_never
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Final, Literal, TypeVar, assert_never
 
 import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper, regex_to_lark
@@ -31,6 +32,13 @@ LIMITS: Final = LLParserLimits(
     max_grammar_size=100_000,
     verbose_errors=False,
 )
+
+STACK_BYTES: Final = 1 << 28
+"""For compiling, of which only what is used takes memory: llguidance follows rules and `$ref`s by recursion, and on the
+usual 8 MiB a grammar of 37,000 characters, 3,000 rules that each name the next, ended the process."""
+
+_STACK_SIZE: Final = threading.Lock()
+_T = TypeVar("_T")
 
 
 class Matcher:
@@ -77,6 +85,9 @@ class GrammarCompiler:
 
         The first call prepares the vocabulary.
         """
+        return _on_large_stack(lambda: self._compile(grammar))
+
+    def _compile(self, grammar: Grammar) -> Matcher:
         with self._lock:
             if self._vocabulary is None:
                 self._vocabulary = self._prepare()
@@ -125,6 +136,26 @@ class _Words:
     def __call__(self, text: bytes) -> list[int]:
         """No tokens: most texts have none. llguidance asks where a grammar forces text, unless told not to force."""
         return []
+
+
+def _on_large_stack(work: Callable[[], _T]) -> _T:
+    """What `work` gives or raises, done in an OS thread of its own."""
+    done: Future[_T] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # a panic of llguidance is no Exception; whoever waits gets it
+            done.set_exception(error)
+
+    thread = threading.Thread(target=run, name="grammar", daemon=True)
+    with _STACK_SIZE:
+        usual = threading.stack_size(STACK_BYTES)
+        try:
+            thread.start()
+        finally:
+            threading.stack_size(usual)
+    return done.result()
 
 
 def _uses_bytes(decoder: object) -> bool:

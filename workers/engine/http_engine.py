@@ -239,8 +239,6 @@ class HttpEngine:
             news.put_nowait(Refused(request.id, refusal(error)))
         except APIError as error:
             news.put_nowait(reading.failed(f"the server at {self._base_url}: {error.message}"))
-        finally:
-            exchange.has_begun.set()
 
 
 def forked(requests: Sequence[GenerationRequest]) -> list[Exchange]:
@@ -257,7 +255,11 @@ def forked(requests: Sequence[GenerationRequest]) -> list[Exchange]:
 
 
 def _conclude(exchange: Exchange, news: "asyncio.Queue[News]", task: asyncio.Task[None]) -> None:
-    """Says the end of an exchange that did not say it itself: it was cancelled, or an error was nobody's."""
+    """Says the end of an exchange that did not say it itself: it was cancelled, or an error was nobody's.
+
+    Also lets those go on that wait for its prompt; a task that is cancelled before its first step runs nothing itself.
+    """
+    exchange.has_begun.set()
     if task.cancelled():
         if exchange.is_cancelled:
             news.put_nowait(exchange.reading.cancelled())

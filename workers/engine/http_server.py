@@ -16,7 +16,7 @@ from typing import Final
 
 import uvicorn
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -118,6 +118,8 @@ class Completions:
             requests = asked.requests(f"cmpl-{uuid.uuid4().hex}")
         except AsterismError as error:
             await refusal(error)(scope, receive, send)
+            return
+        except ClientDisconnect:
             return
         async with asyncio.TaskGroup() as group:
             answering = group.create_task(self._answer(asked, requests, request, send))

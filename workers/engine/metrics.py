@@ -38,6 +38,9 @@ class EngineStats:
     """Those of them that were not computed again."""
     generation_tokens: int = 0
     num_preemptions: int = 0
+    num_cancelled: int = 0
+    cancel_steps_max: int = 0
+    """The most steps that a request kept its KV blocks after it was cancelled."""
     num_steps: int = 0
     time_to_first_token: Histogram = Histogram()
     """From the call of `generate` on."""

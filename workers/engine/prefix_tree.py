@@ -52,6 +52,9 @@ class Node(Generic[Owner]):
     last_used: int = 0
     ticket: int | None = None
     """Of a node that may be evicted."""
+    pin: int | None = None
+    """The ticket of a hold that ends at `kept_until`."""
+    kept_until: float = 0.0
 
 
 _tokens = attrgetter("tokens")
@@ -195,25 +198,40 @@ class PrefixTree(Generic[Owner]):
             node = node.parent
         if node.owner is owner and node.parent is not None:
             node = self._close(node)
-        if keep_until is None:
+        if keep_until is not None and node.parent is not None:
+            self._keep(node, keep_until)
+        else:
             self.let_go(node)
-        elif node.parent is not None:
-            self._pins.push(keep_until, node)
 
     def expire(self, now: float) -> bool:
         """Ends the holds of `leave` whose time has come; False when there was none."""
         if not self._pins or self._pins.first()[0] > now:
             return False
         while self._pins and self._pins.first()[0] <= now:
-            self.let_go(self._pins.pop())
+            self._unpin_first()
         return True
 
     def unpin(self) -> bool:
         """Ends the hold of `leave` that would end first; False when there is none."""
         if not self._pins:
             return False
-        self.let_go(self._pins.pop())
+        self._unpin_first()
         return True
+
+    def _keep(self, node: Node[Owner], until: float) -> None:
+        """Turns a hold into a pin; a node has one, so that there are no more of them than blocks."""
+        if node.pin is not None:
+            # The pin that is there has a hold of its own: one of the two is enough.
+            self.let_go(node)
+            if until <= node.kept_until:
+                return
+            self._pins.discard(node.pin)
+        node.pin, node.kept_until = self._pins.push(until, node), until
+
+    def _unpin_first(self) -> None:
+        node = self._pins.pop()
+        node.pin = None
+        self.let_go(node)
 
     def _close(self, node: Node[Owner]) -> Node[Owner]:
         """Cuts an open node to what is computed of it; gives it, or a node which holds that and more."""

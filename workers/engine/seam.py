@@ -3,7 +3,6 @@
 Pure: importing this page costs no torch. `scripted.py` and `torch_engine.py` implement it and pass one contract test.
 """
 
-import math
 from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias, get_args
@@ -49,7 +48,7 @@ class GenerationRequest:
     max_tokens: int
     """0 computes the prompt and ends as `length`: a later prompt that begins with it finds it in the cache."""
     temperature: float = 0.0
-    """0 is greedy: always the most likely token."""
+    """0 is greedy: always the most likely token; at most 1,000."""
     # Penalties, bans, the grammar, temperature, min_p, top_k and top_p work in this order, each on what is left.
     top_k: int = 0
     """Sample from this many most likely tokens; 0 from all."""
@@ -59,7 +58,7 @@ class GenerationRequest:
     """Sample from tokens at least this share as likely as the most likely one (Nguyen et al. 2024), 0 <= p < 1."""
     repetition_penalty: float = 1.0
     """Logits of tokens in the prompt or the answer are divided by it where positive, else multiplied (Keskar et al.
-    2019, section 4.1); above 0, 1 changes nothing."""
+    2019, section 4.1); 0.001 to 1,000, 1 changes nothing."""
     presence_penalty: float = 0.0
     """Taken off the logits of tokens that the answer has, -2 to 2."""
     frequency_penalty: float = 0.0
@@ -170,6 +169,9 @@ MAX_BANNED_CHARACTERS = 256
 MAX_GRAMMAR_CHARACTERS = 65_536
 MAX_LOGPROBS = 20
 MAX_KEEP_S = 3600.0
+MAX_TEMPERATURE = 1000.0
+MAX_REPETITION_PENALTY = 1000.0
+"""And one over it the least: scores times it and its inverse stay far from the ends of float32."""
 
 
 def check_requests(requests: Sequence[GenerationRequest], live_ids: Collection[str]) -> None:
@@ -191,16 +193,17 @@ def check_requests(requests: Sequence[GenerationRequest], live_ids: Collection[s
 
 def _check_sampling(request: GenerationRequest) -> None:
     """The numbers that shape the distribution. Comparisons are written so that no number (nan) fails them."""
-    if not (math.isfinite(request.temperature) and request.temperature >= 0):
-        raise InvalidRequest("temperature", f"is {request.temperature}; a finite number from 0 up")
+    if not 0 <= request.temperature <= MAX_TEMPERATURE:
+        raise InvalidRequest("temperature", f"is {request.temperature}; 0 to {MAX_TEMPERATURE:g}")
     if request.top_k < 0:
         raise InvalidRequest("top_k", f"is {request.top_k}; at least 1, or 0 for all")
     if not 0 < request.top_p <= 1:
         raise InvalidRequest("top_p", f"is {request.top_p}; above 0 and at most 1")
     if not 0 <= request.min_p < 1:
         raise InvalidRequest("min_p", f"is {request.min_p}; at least 0 and below 1")
-    if not (math.isfinite(request.repetition_penalty) and request.repetition_penalty > 0):
-        raise InvalidRequest("repetition_penalty", f"is {request.repetition_penalty}; a finite number above 0")
+    if not 1 / MAX_REPETITION_PENALTY <= request.repetition_penalty <= MAX_REPETITION_PENALTY:
+        limits = f"{1 / MAX_REPETITION_PENALTY:g} to {MAX_REPETITION_PENALTY:g}"
+        raise InvalidRequest("repetition_penalty", f"is {request.repetition_penalty}; {limits}")
     for field in ("presence_penalty", "frequency_penalty"):
         value: float = getattr(request, field)
         if not -2 <= value <= 2:

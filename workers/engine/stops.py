@@ -10,6 +10,12 @@ before it. vLLM and TGI use the same number."""
 UNFINISHED = "\ufffd"
 """What a decoder gives for the first bytes of a character whose other bytes are in the next token."""
 
+CHARACTER_TOKENS = 4
+"""Tokens that a character may take: UTF-8 has at most so many bytes for one, and a token has at least one of them."""
+
+MAX_HELD = 16
+"""Tokens held back before those that begin no character are shown: a model may write bytes that never become one."""
+
 
 class Detokeniser:
     """Turns a growing list of token ids into text, piece by piece, in constant time per token.
@@ -27,19 +33,28 @@ class Detokeniser:
         """The text that became certain with this token; empty in the middle of a character."""
         self._held.append(token_id)
         text = self._decode(self._shown + self._held)
-        if text.endswith(UNFINISHED):
-            return ""
-        return self._show(text)
+        if not text.endswith(UNFINISHED):
+            return self._show(text, len(self._held))
+        return self._show_first(text) if len(self._held) > MAX_HELD else ""
 
     def flush(self) -> str:
         """What is left when no more tokens come, an unfinished character as the replacement character."""
-        return self._show(self._decode(self._shown + self._held)) if self._held else ""
+        return self._show(self._decode(self._shown + self._held), len(self._held)) if self._held else ""
 
-    def _show(self, text: str) -> str:
+    def _show_first(self, text: str) -> str:
+        """What stands before the last few tokens, where it stays as it is without them; empty where it does not."""
+        held = self._decode(self._held)
+        for tokens in range(len(self._held) - CHARACTER_TOKENS, len(self._held) - 2 * CHARACTER_TOKENS, -1):
+            first = self._decode(self._shown + self._held[:tokens])
+            if first + held[len(self._decode(self._held[:tokens])) :] == text:
+                return self._show(first, tokens)
+        return ""
+
+    def _show(self, text: str, tokens: int) -> str:
+        """Shows what `text`, of the first `tokens` that are held, has more than was shown."""
         piece = text[len(self._shown_text) :]
-        self._shown = self._held
+        self._shown, self._held = self._held[:tokens], self._held[tokens:]
         self._shown_text = self._decode(self._shown)
-        self._held = []
         return piece
 
 

@@ -1,12 +1,14 @@
 """The engine that computes: on the event loop, requests are checked and tokenised; `engine_thread.py` does the rest."""
 
 import asyncio
+import atexit
 import queue
 import threading
 import time
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from typing import Final
 
 from asterism.orchestrator.core.errors import Overloaded
@@ -31,7 +33,10 @@ MAX_LIVE_FACTOR: Final = 64
 """Requests that may wait per slot before the engine says `Overloaded`."""
 
 INLINE_CHARACTERS: Final = 20_000
-"""Prompts up to this length are tokenised on the event loop: it takes about 2 ms, a trip to a thread 0.1 ms."""
+"""What a call brings up to this length is tokenised on the event loop: about 2 ms, a trip to a thread takes 0.1 ms."""
+
+EXIT_S: Final = 10.0
+"""How long a process that ends without `close` waits for the step that is being computed."""
 
 
 class _LoopSide:
@@ -80,7 +85,8 @@ class TorchEngine:
         make_computer: ComputerFactory = make_computer,
     ) -> None:
         """`context_tokens` defaults to what the model was trained for, `kv_blocks` to enough for all sequences, within
-        reason; `os_threads` is how many compute. `make_computer` is called in the OS thread that uses what it gives.
+        reason; `os_threads` is how many compute, on `device`, `cpu` or `cuda`. `make_computer` is called in the OS
+        thread that uses what it gives.
         """
         config = model.decoder.config
         context_tokens = min(context_tokens or config.max_position_embeddings, config.max_position_embeddings)
@@ -97,15 +103,21 @@ class TorchEngine:
         self._unknown_id = None if self._unknown is None else model.tokenizer.token_to_id(self._unknown)
         self._samplers = Samplers(model.tokenizer, vocab_size=config.vocab_size, end_ids=config.eos_token_ids)
         self._live: set[str] = set()
+        self._unsent: dict[str, bool] = {}
+        """The live ones whose prompts are still being read here, and whether they were cancelled meanwhile."""
         self._memo = AnswerMemo()
+        self._read = AnswerMemo()
+        """Prompts and segments of them, as the tokenizer reads them: a text that forks asks again and again."""
         self._inbox: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._os_thread: threading.Thread | None = None
         self._make_computer = partial(
             make_computer,
             model.decoder,
-            blocks=kv_blocks or default_blocks(config, max_sequences=max_sequences, context_tokens=context_tokens),
+            blocks=kv_blocks
+            or default_blocks(config, max_sequences=max_sequences, context_tokens=context_tokens, device=device),
             context_tokens=context_tokens,
+            max_sequences=max_sequences,
             os_threads=os_threads,
             device=device,
         )
@@ -133,9 +145,10 @@ class TorchEngine:
             inbox=self._inbox,
             listener=side,
         )
-        # A daemon: a process that is ending for another reason does not wait for the model.
+        # A daemon: a process that is ending for another reason waits for a step, and not for all answers.
         self._os_thread = threading.Thread(target=worker.run, name=f"engine-{self._profile.model}", daemon=True)
         self._os_thread.start()
+        atexit.register(self._leave)
         await side.is_ready
         self._worker, self._loop = worker, loop
 
@@ -149,13 +162,16 @@ class TorchEngine:
             raise Overloaded(f"the engine holds {len(self._live)} of at most {limit} requests", retry_after_s=1.0)
         mine = {request.id for request in requests}
         self._live |= mine
+        self._unsent |= dict.fromkeys(mine, False)
         try:
             mailbox: Mailbox = asyncio.Queue()
-            prompts = [await self._tokenise(request, self._worker.blocks) for request in requests]
+            prompts = await self._tokenise(requests, self._worker.blocks)
             made = [await self._samplers.make(each, ids) for each, ids in zip(requests, prompts, strict=True)]
             if self._loop is None:
                 raise EngineClosed("while the prompt was tokenised")
             self._inbox.put(Submit(tuple(requests), tuple(prompts), tuple(made), mailbox, at))
+            if cancelled := {request_id for request_id in mine if self._unsent.pop(request_id)}:
+                self._cancel(cancelled)
             while mine:
                 for event in await mailbox.get():
                     if isinstance(event, GenerationEnd):
@@ -164,38 +180,62 @@ class TorchEngine:
                     yield event
         finally:
             self._live -= mine
+            for request_id in mine:
+                self._unsent.pop(request_id, None)
             if mine:
-                self._inbox.put(Cancel(frozenset(mine)))
+                self._cancel(mine)
 
     async def cancel(self, request_ids: Collection[str]) -> None:
-        self._inbox.put(Cancel(frozenset(request_ids)))
+        self._unsent |= dict.fromkeys(self._unsent.keys() & set(request_ids), True)
+        self._cancel(request_ids)
+
+    def _cancel(self, request_ids: Collection[str]) -> None:
+        self._inbox.put(Cancel(frozenset(request_ids), self.stats().num_steps))
 
     async def close(self) -> None:
         self._loop = None
         if self._os_thread is not None:
             self._inbox.put(Close())
             await asyncio.to_thread(self._os_thread.join)
+            atexit.unregister(self._leave)
 
-    async def _tokenise(self, request: GenerationRequest, blocks: int) -> list[int]:
-        """Token ids of a prompt that the engine can compute."""
-        prompt, context_tokens = request.prompt, self._profile.context_tokens
-        segments = (prompt,) if isinstance(prompt, str) else prompt
+    def _leave(self) -> None:
+        """At the exit of a process: an OS thread that still computes then dies inside of torch, and aborts it."""
+        assert self._os_thread is not None
+        self._inbox.put(Close())
+        self._os_thread.join(EXIT_S)
+
+    async def _tokenise(self, requests: Sequence[GenerationRequest], blocks: int) -> list[list[int]]:
+        """Token ids of prompts that the engine can compute; what several of them have is read once."""
+        texts = dict.fromkeys(each.prompt for each in requests if isinstance(each.prompt, str))
+        segments = dict.fromkeys(part for each in requests if not isinstance(each.prompt, str) for part in each.prompt)
         # What an answer said is read as it was decoded, so that its keys and values are found.
-        known = [None if isinstance(prompt, str) else self._memo.find(segment) for segment in segments]
-        unknown = [segment for segment, ids in zip(segments, known, strict=True) if ids is None]
-        if sum(map(len, unknown)) > INLINE_CHARACTERS:
-            encoded = iter(await asyncio.to_thread(self._encode_all, unknown))
+        known = {segment: ids for segment in segments if (ids := self._memo.find(segment)) is not None}
+        wanted = texts | dict.fromkeys(segment for segment in segments if segment not in known)
+        read = {text: ids for text in wanted if (ids := self._read.find(text)) is not None}
+        unread = [text for text in wanted if text not in read]
+        if sum(map(len, unread)) > INLINE_CHARACTERS:
+            encoded = await asyncio.to_thread(self._encode_all, unread)
         else:
-            encoded = iter(self._encode_all(unknown))
-        token_ids = [token_id for ids in known for token_id in (next(encoded) if ids is None else ids)]
-        if not token_ids:
-            raise InvalidRequest("prompt", "has no tokens")
-        check_prompt_length(len(token_ids), context_tokens)
-        check_fits(len(token_ids), request.max_tokens, context_tokens=context_tokens, blocks=blocks)
-        return token_ids
+            encoded = self._encode_all(unread)
+        for text, ids in encoded.items():
+            self._read.remember(text, ids)
+            read[text] = ids
+        prompts, context_tokens = list[list[int]](), self._profile.context_tokens
+        for request in requests:
+            if isinstance(request.prompt, str):
+                token_ids = list(read[request.prompt])
+            else:
+                token_ids = list(chain.from_iterable(known.get(part) or read[part] for part in request.prompt))
+            if not token_ids:
+                raise InvalidRequest("prompt", "has no tokens")
+            check_prompt_length(len(token_ids), context_tokens)
+            check_fits(len(token_ids), request.max_tokens, context_tokens=context_tokens, blocks=blocks)
+            prompts.append(token_ids)
+        return prompts
 
-    def _encode_all(self, segments: Sequence[str]) -> list[list[int]]:
-        return [self._encode(segment) for segment in segments]
+    def _encode_all(self, texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
+        return {text: tuple(self._encode(text)) for text in texts}
 
     def _encode(self, prompt: str) -> list[int]:
         """Token ids of a segment. A word unknown to the model is refused: the answer would be about something else."""

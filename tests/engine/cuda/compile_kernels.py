@@ -15,8 +15,9 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from asterism.workers.engine.cuda import kernels, pointwise
+from asterism.workers.engine.cuda import kernels, pointwise, products
 from asterism.workers.engine.cuda.plan import LARGE_QUERIES, TILE_TOKENS
+from asterism.workers.engine.cuda.triton_operations import FEW_ROWS, ONE_ROW, Shape
 
 TARGET: Final = GPUTarget("cuda", 90, 32)
 BF16, F32, I32 = "*bf16", "*fp32", "*i32"
@@ -41,10 +42,10 @@ TURN: Final = {
     **dict.fromkeys(("record_stride", "block_stride", "head_stride"), "i32"),
 }
 UNALIGNED: Final = {"tiles", "limits", "parts", "records"}
-ALIGNED_SIZES: Final = {"q_stride", "block_stride", "head_stride"}
+ALIGNED_SIZES: Final = {"q_stride", "block_stride", "head_stride", "columns", "depth"}
 
 
-def compiled(kernel: Any, types: Mapping[str, str], sizes: Mapping[str, object], warps: int) -> str:
+def compiled(kernel: Any, types: Mapping[str, str], sizes: Mapping[str, object], warps: int, stages: int = 3) -> str:
     names: list[str] = kernel.arg_names
     aligned = {name for name, kind in types.items() if kind.startswith("*")} - UNALIGNED | (ALIGNED_SIZES & set(types))
     source = ASTSource(
@@ -53,7 +54,7 @@ def compiled(kernel: Any, types: Mapping[str, str], sizes: Mapping[str, object],
         constexprs={(names.index(name),): value for name, value in sizes.items()},
         attrs={(names.index(name),): [["tt.divisibility", 16]] for name in aligned},
     )
-    built = triton.compile(source, target=TARGET, options={"num_warps": warps})
+    built = triton.compile(source, target=TARGET, options={"num_warps": warps, "num_stages": stages})
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(built.asm["cubin"])
         file.flush()
@@ -69,13 +70,25 @@ def main() -> None:
         print(compiled(kernels.attend_tiles, {**ATTEND, "results": results}, sizes, warps))
     windowed = {**ATTEND_SIZES, "QUERIES": 16, "WINDOW": 4096}
     print(compiled(kernels.attend_tiles, {**ATTEND, "results": F32}, windowed, 4))
-    print(compiled(kernels.merge_parts, MERGE, {"HEADS": 32, "HEAD_DIM": 128, "DIM": 128}, 1))
+    print(compiled(kernels.merge_parts, MERGE, {"HEADS": 32, "HEAD_DIM": 128, "DIM": 128, "PARTS": 16}, 4))
     norm = {"x": BF16, "weight": BF16, "out": BF16, "eps": "fp32"}
     print(compiled(pointwise.rms_norm, norm, {"SIZE": 4096, "WIDTH": 4096}, 8))
     print(compiled(pointwise.silu_product, {"gate_up": BF16, "out": BF16}, {"SIZE": 12288, "WIDTH": 1024}, 4))
     heads = {"HEADS": 32, "KV_HEADS": 8, "HALF": 64, "WIDTH": 64, "BLOCK_TOKENS": 16}
     for has_norm in (True, False):
         print(compiled(pointwise.turn_and_store, TURN, {**heads, "HAS_NORM": has_norm}, 1))
+    one_row = {"columns": "i32", "depth": "i32", "eps": "fp32"}
+    tensors = {"x": BF16, "weight": BF16, "norm": BF16, "out": BF16}
+    shapes: tuple[tuple[Any, Shape, dict[str, str], dict[str, int]], ...] = (
+        (products.one_row_product, ONE_ROW, {**tensors, **one_row}, {}),
+        (products.few_rows_product, FEW_ROWS, {**tensors, "rows": "i32", **one_row}, {"ROWS": 16}),
+        (products.few_rows_product, FEW_ROWS, {**tensors, "rows": "i32", **one_row}, {"ROWS": 32}),
+    )
+    for kernel, shape, types, sizes in shapes:
+        for traits in ({"NORMS": True}, {"NORMS": True, "GATES": True}, {"ADDS": True}):
+            chosen = {"NORMS": False, "GATES": False, "ADDS": False, **traits, **sizes}
+            chosen |= {"COLUMNS": shape.columns, "DEPTH": shape.depth}
+            print(compiled(kernel, types, chosen, shape.warps, shape.stages))
 
 
 if __name__ == "__main__":

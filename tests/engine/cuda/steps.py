@@ -1,7 +1,10 @@
 """Random steps over blocks, as a scheduler would write them, for a model of `vocab` tokens."""
 
+from dataclasses import dataclass
+
 from hypothesis import strategies as st
 
+from asterism.workers.engine.cuda.plan import Layout, Tile
 from asterism.workers.engine.step import BLOCK_TOKENS, Chunk, Step
 
 
@@ -31,3 +34,23 @@ def steps(draw: st.DrawFn, *, vocab: int = 30, max_context: int = 400, decodes_o
 
 def blocks_of(step: Step) -> int:
     return 1 + max(block for chunk in step.chunks for block in chunk.blocks)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A record of a layout by the names of its numbers."""
+
+    token_id: int
+    position: int
+    slot: int
+    limit: int
+    own_parts: int
+    shared_parts: int
+    tile: Tile
+
+
+def rows_of(layout: Layout) -> list[Row]:
+    rows: list[Row] = []
+    for token_id, position, slot, limit, own_parts, shared_parts, *tile in layout.records.tolist():
+        rows.append(Row(token_id, position, slot, limit, own_parts, shared_parts, Tile(*tile)))
+    return rows

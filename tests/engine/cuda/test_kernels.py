@@ -1,6 +1,7 @@
 """The Triton kernels give what plain torch gives, and plain torch what attention is by its definition."""
 
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from torch.nn import functional as F
 from asterism.workers.engine.cuda.inputs import send
 from asterism.workers.engine.cuda.operations import Operations, TorchOperations
 from asterism.workers.engine.cuda.plan import Tiling, lay_out, padded_size
-from asterism.workers.engine.cuda.weights import Weights
+from asterism.workers.engine.cuda.weights import Projection, Weights
 from asterism.workers.engine.rope import YarnScaling
 from asterism.workers.engine.step import BLOCK_TOKENS, Chunk, Step
 from tests.engine.conftest import random_decoder
@@ -32,6 +33,13 @@ def both(module: Any, decoder: Any, window: int | None, dtype: torch.dtype) -> t
     config = decoder.config
     traits = {"kv_heads": config.num_key_value_heads, "head_dim": config.head_dim, "window": window, "eps": 1e-6}
     return module.TritonOperations(weights, **traits), TorchOperations(weights, **traits)
+
+
+def module_operations(module: Any, dtype: torch.dtype, **traits: Any) -> tuple[Any, TorchOperations]:
+    """Both for the shape of the tiny model, ours with `traits`."""
+    weights = Weights.of(random_decoder(2), positions=512, device=DEVICE, dtype=dtype)
+    shape: dict[str, Any] = {"kv_heads": 2, "head_dim": 8, "window": None, "eps": 1e-6}
+    return module.TritonOperations(weights, **shape, **traits), TorchOperations(weights, **shape)
 
 
 def assert_close_in(dtype: torch.dtype, ours: Tensor, plain: Tensor) -> None:
@@ -75,7 +83,7 @@ def test_attention_over_any_step(
     layout = lay_out(step, tiling, scratch=scratch, size=padded_size(len(step.chunks)) if is_padded else None)
     inputs = send(layout, DEVICE)
     generator = torch.Generator().manual_seed(0)
-    q = torch.randn(len(layout.rows), heads * size, generator=generator).to(DEVICE)
+    q = torch.randn(len(layout.records), heads * size, generator=generator).to(DEVICE)
     kv = torch.randn(2, scratch + 1, kv_heads, BLOCK_TOKENS, size, generator=generator).to(DEVICE)
     expected = plain.attend(q, kv, inputs)
     torch.testing.assert_close(ours.attend(q, kv, inputs), expected, rtol=1e-5, atol=1e-5)
@@ -94,7 +102,7 @@ def test_attention_in_half_precision(triton_operations: Any, dtype: torch.dtype)
     assert [tile.end for tile in layout.large_tiles] == [50, 144]
     inputs = send(layout, DEVICE)
     generator = torch.Generator().manual_seed(0)
-    q = torch.randn(len(layout.rows), 32, generator=generator).to(DEVICE, dtype)
+    q = torch.randn(len(layout.records), 32, generator=generator).to(DEVICE, dtype)
     kv = torch.randn(2, 51, 2, BLOCK_TOKENS, 8, generator=generator).to(DEVICE, dtype)
     # The shares are rounded before they weigh the values: as everywhere that matrix units compute attention.
     assert_close_in(dtype, ours.attend(q, kv, inputs), plain.attend(q, kv, inputs))
@@ -117,7 +125,7 @@ def test_queries_and_keys_are_normed_turned_and_stored(
     layout = lay_out(step, Tiling(2, 2, None, 4), scratch=99)
     inputs = send(layout, DEVICE)
     width = (config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim
-    qkv = torch.randn(len(layout.rows), width, generator=torch.Generator().manual_seed(3)).to(DEVICE, dtype)
+    qkv = torch.randn(len(layout.records), width, generator=torch.Generator().manual_seed(3)).to(DEVICE, dtype)
     stores = [
         torch.zeros(2, 100, config.num_key_value_heads, BLOCK_TOKENS, config.head_dim, dtype=dtype, device=DEVICE)
         for _ in range(2)
@@ -125,12 +133,12 @@ def test_queries_and_keys_are_normed_turned_and_stored(
     queries = [operations.store(qkv, layer, kv, inputs) for operations, kv in zip((ours, plain), stores, strict=True)]
     assert_close_in(dtype, queries[0], queries[1])
     assert_close_in(dtype, stores[0], stores[1])
-    assert int((stores[0] != 0).any(dim=-1).sum()) == 2 * config.num_key_value_heads * len(layout.rows)
+    assert int((stores[0] != 0).any(dim=-1).sum()) == 2 * config.num_key_value_heads * len(layout.records)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_the_operations_between_the_products(triton_operations: Any, dtype: torch.dtype) -> None:
-    ours, plain = both(triton_operations, random_decoder(2), None, dtype)
+    ours, plain = module_operations(triton_operations, dtype, own_rows=0)
     generator = torch.Generator().manual_seed(3)
     x, weight = torch.randn(5, 48, generator=generator).to(DEVICE, dtype), torch.randn(48, generator=generator)
     gate_up = torch.randn(5, 2 * 1500, generator=generator).to(DEVICE, dtype)
@@ -138,3 +146,43 @@ def test_the_operations_between_the_products(triton_operations: Any, dtype: torc
     assert_close_in(dtype, ours.norm(x, weight), plain.norm(x, weight))
     assert_close_in(dtype, ours.gate(gate_up), plain.gate(gate_up))
     assert_close_in(dtype, plain.gate(gate_up), F.silu(gate_up[:, :1500]) * gate_up[:, 1500:])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, pytest.param(torch.bfloat16, marks=pytest.mark.gpu)])
+@pytest.mark.parametrize("rows", [1, 2, 17])
+@pytest.mark.parametrize(("columns", "depth"), [(50, 300), (64, 48)], ids=["odd", "even"])
+def test_products_of_few_rows(triton_operations: Any, rows: int, columns: int, depth: int, dtype: torch.dtype) -> None:
+    shapes = {"one_row": triton_operations.Shape(4, 128, 4, 2), "few_rows": triton_operations.Shape(16, 64, 4, 3)}
+    ours, plain = module_operations(triton_operations, dtype, own_rows=32, **shapes)
+    generator = torch.Generator().manual_seed(rows)
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=generator).to(DEVICE, dtype)
+
+    x, y, norm = drawn(rows, depth), drawn(rows, depth), drawn(depth)
+    projection = Projection(drawn(columns, depth) / math.sqrt(depth), None)
+    # Sums of some hundred products, each factor rounded once more or less.
+    eps = torch.finfo(dtype).eps
+    close = partial(torch.testing.assert_close, rtol=8 * eps, atol=16 * eps)
+    close(ours.product(x, projection, norm), plain.product(x, projection, norm))
+    close(ours.gated(x, projection, norm), plain.gated(x, projection, norm))
+    sums = [drawn(rows, columns)] * 2
+    sums[1] = sums[0].clone()
+    ours.add_product(sums[0], y, projection)
+    plain.add_product(sums[1], y, projection)
+    close(*sums)
+
+
+def test_a_bias_is_left_to_the_library(triton_operations: Any) -> None:
+    ours, plain = module_operations(triton_operations, torch.float32, own_rows=32)
+    generator = torch.Generator().manual_seed(1)
+    x, weight, bias, norm = (torch.randn(shape, generator=generator) for shape in ((1, 32), (8, 32), (8,), (32,)))
+    projection = Projection(weight.to(DEVICE), bias.to(DEVICE))
+    x, norm = x.to(DEVICE), norm.to(DEVICE)
+    for name in ("product", "gated"):
+        torch.testing.assert_close(*(getattr(each, name)(x, projection, norm) for each in (ours, plain)))
+    sums = [torch.zeros(1, 8, device=DEVICE) for _ in range(2)]
+    for each, total in zip((ours, plain), sums, strict=True):
+        each.add_product(total, x, projection)
+    torch.testing.assert_close(*sums)
+    assert float(sums[0].abs().max()) > 0

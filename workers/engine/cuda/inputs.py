@@ -4,13 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from asterism.workers.engine.cuda.plan import NO_TILE, Layout
-
-RECORD: Final = 13
-"""Numbers of a row: token, position, slot, limit, own parts, shared parts, and the seven of its own tile."""
+from asterism.workers.engine.cuda.plan import NO_TILE, RECORD, Ints, Layout
 
 MANY_TABLES: Final = 16
 """Rows of block tables that are sent one by one; when more have changed, one copy of all is cheaper. A guess: a copy
@@ -67,7 +65,7 @@ class Buffers:
     Pinned where there is a GPU, so that copies run while Python goes on; a fill waits until those before it are over.
     """
 
-    def __init__(self, *, rows: int, blocks: int, device: torch.device) -> None:
+    def __init__(self, *, rows: int, tiles: int, blocks: int, device: torch.device) -> None:
         is_cuda = device.type == "cuda"
 
         def pair(*shape: int) -> tuple[Tensor, Tensor]:
@@ -76,16 +74,17 @@ class Buffers:
 
         self._host_records, self._records = pair(rows, RECORD)
         self._host_tables, self._tables = pair(rows, blocks)
-        self._host_tiles, self._tiles = pair(max(1, rows // 2), len(NO_TILE.numbers()))
-        self._sent: list[Sequence[int]] = [()] * rows
+        self._host_tiles, self._tiles = pair(max(1, tiles), len(NO_TILE.numbers()))
+        self._sent: list[list[int]] = [[] for _ in range(rows)]
+        self._tiles_sent = len(self._tiles)  # of the first step: nothing of what lies there is a tile
         self._copied = torch.cuda.Event() if is_cuda else None  # type: ignore[no-untyped-call]  # torch's own gap
 
-    def view(self, size: int, *, own_slots: int, shared_slots: int) -> Inputs:
-        """What a graph of `size` rows reads. Without shared slots it has no tiles of many rows."""
+    def view(self, size: int, *, tiles: int, own_slots: int, shared_slots: int) -> Inputs:
+        """What a graph of `size` rows and `tiles` tiles of many rows reads."""
         return Inputs(
             records=self._records[:size],
             tables=self._tables[:size],
-            large_tiles=self._tiles[: size // 2 if shared_slots else 0],
+            large_tiles=self._tiles[:tiles],
             own_slots=own_slots,
             slots=own_slots + shared_slots,
             small_parts=own_slots,
@@ -93,28 +92,32 @@ class Buffers:
         )
 
     def fill(self, layout: Layout) -> None:
-        """Sends a padded layout. Of block tables only what has changed since the last time."""
+        """Sends a padded layout: of block tables only what has changed since the last time."""
         if self._copied is not None:
             self._copied.synchronize()
-        size = len(layout.rows)
-        self._host_records[:size] = torch.tensor([row.numbers() for row in layout.rows], dtype=torch.int32)
+        size = len(layout.records)
+        self._host_records.numpy()[:size] = layout.records
         self._records[:size].copy_(self._host_records[:size], non_blocking=True)
-        # Tiles that are left from a step before would be computed again, so all of them are sent.
-        tiles = [tile.numbers() for tile in layout.large_tiles]
-        tiles += [NO_TILE.numbers()] * (len(self._host_tiles) - len(tiles))
-        self._host_tiles.copy_(torch.tensor(tiles, dtype=torch.int32))
-        self._tiles.copy_(self._host_tiles, non_blocking=True)
+        self._send_tiles([tile.numbers() for tile in layout.large_tiles])
         self._send_tables(layout.tables)
         if self._copied is not None:
             self._copied.record()
 
+    def _send_tiles(self, tiles: list[tuple[int, ...]]) -> None:
+        # Tiles that are left from a step before would be computed again, so these are overwritten.
+        end = max(len(tiles), self._tiles_sent)
+        self._tiles_sent = len(tiles)
+        if end:
+            self._host_tiles.numpy()[:end] = tiles + [NO_TILE.numbers()] * (end - len(tiles))
+            self._tiles[:end].copy_(self._host_tiles[:end], non_blocking=True)
+
     def _send_tables(self, tables: Sequence[Sequence[int]]) -> None:
+        host = self._host_tables.numpy()
         changed = []
         for number, blocks in enumerate(tables):
-            known = tuple(blocks)
-            if known != self._sent[number]:
-                self._host_tables[number, : len(known)] = torch.tensor(known, dtype=torch.int32)
-                self._sent[number] = known
+            if blocks != self._sent[number]:
+                known = self._sent[number] = list(blocks)
+                host[number, : len(known)] = known
                 changed.append(number)
         if len(changed) > MANY_TABLES:
             self._tables[: len(tables)].copy_(self._host_tables[: len(tables)], non_blocking=True)
@@ -126,17 +129,19 @@ class Buffers:
 
 def send(layout: Layout, device: torch.device) -> Inputs:
     """Inputs of a step that no graph is for, in memory of their own."""
-    width = max(map(len, layout.tables))
-    tables = [[*blocks, *[0] * (width - len(blocks))] for blocks in layout.tables]
+    tables = np.zeros((len(layout.tables), max(map(len, layout.tables))), dtype=np.int32)
+    for number, blocks in enumerate(layout.tables):
+        tables[number, : len(blocks)] = blocks
+    large_tiles = np.array([tile.numbers() for tile in layout.large_tiles], dtype=np.int32)
 
-    def on_device(numbers: Sequence[Sequence[int]], columns: int) -> Tensor:
-        host = torch.tensor(numbers, dtype=torch.int32).reshape(-1, columns)
+    def on_device(numbers: Ints, columns: int) -> Tensor:
+        host = torch.from_numpy(numbers).reshape(-1, columns)
         return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host.to(device)
 
     return Inputs(
-        records=on_device([row.numbers() for row in layout.rows], RECORD),
-        tables=on_device(tables, width),
-        large_tiles=on_device([tile.numbers() for tile in layout.large_tiles], len(NO_TILE.numbers())),
+        records=on_device(layout.records, RECORD),
+        tables=on_device(tables, tables.shape[1]),
+        large_tiles=on_device(large_tiles, len(NO_TILE.numbers())),
         own_slots=layout.own_slots,
         slots=layout.slots,
         small_parts=layout.small_parts,

@@ -110,6 +110,7 @@ def merge_parts(
     HEADS: tl.constexpr,
     HEAD_DIM: tl.constexpr,
     DIM: tl.constexpr,
+    PARTS: tl.constexpr,  # a power of two
 ):
     """One program: one row, one head. Parts weigh by their sums; those of shared stretches stand behind `own_slots`."""
     row = tl.program_id(0).to(tl.int64)
@@ -121,17 +122,22 @@ def merge_parts(
     top = tl.full([1], float("-inf"), tl.float32)
     total = tl.zeros([1], tl.float32)
     mixed = tl.zeros([DIM], tl.float32)
-    for part in range(own + shared):
+    # Several at a time, so that their loads are under way together.
+    for start in range(0, own + shared, PARTS):
+        part = start + tl.arange(0, PARTS)
+        is_part = part < own + shared
         slot = part + (own_slots - own) * (part >= own).to(tl.int32)
         place = (row * slots + slot) * HEADS + head
-        sum_of_part = tl.load(sums + place + tl.zeros([1], tl.int32))
-        result = tl.load(results + place * HEAD_DIM + dim, mask=is_dim, other=0.0)
-        new_top = tl.maximum(top, sum_of_part)
+        part_sums = tl.load(sums + place, mask=is_part, other=float("-inf"))
+        part_results = tl.load(
+            results + place[:, None] * HEAD_DIM + dim[None, :], mask=is_part[:, None] & is_dim[None, :], other=0.0
+        )
+        new_top = tl.maximum(top, tl.max(part_sums, 0))
         base = tl.where(new_top == float("-inf"), 0.0, new_top)
         shrunk = tl.exp2(top - base)
-        weight = tl.exp2(sum_of_part - base)
-        total = total * shrunk + weight
-        mixed = mixed * shrunk + weight * result
+        weight = tl.exp2(part_sums - base)
+        total = total * shrunk + tl.sum(weight, 0)
+        mixed = mixed * shrunk + tl.sum(weight[:, None] * part_results, 0)
         top = new_top
     mixed = mixed / tl.where(total > 0.0, total, 1.0)
     tl.store(out + (row * HEADS + head) * HEAD_DIM + dim, mixed.to(out.dtype.element_ty), mask=is_dim)

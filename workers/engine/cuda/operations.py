@@ -1,4 +1,4 @@
-"""What a step does beside its matrix products: the seam between how a step runs and who computes its parts.
+"""What a step is made of: the seam between how a step runs and who computes its parts.
 
 `TorchOperations` is for reading and for devices without Triton; `triton_operations.py` is for GPUs. Both work on the
 same tiles, parts and slots of `plan.py`, and pass the same tests.
@@ -12,19 +12,23 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from asterism.workers.engine.cuda.inputs import Inputs
-from asterism.workers.engine.cuda.weights import LayerWeights, Weights
+from asterism.workers.engine.cuda.weights import LayerWeights, Projection, Weights
 from asterism.workers.engine.step import BLOCK_TOKENS
 
 
 class Operations(Protocol):
     """Everything is on one device; x is [rows, hidden]."""
 
-    def norm(self, x: Tensor, weight: Tensor) -> Tensor:
-        """RMSNorm, in float32 inside."""
+    def product(self, x: Tensor, projection: Projection, norm: Tensor) -> Tensor:
+        """`x`, normed (RMSNorm with weights `norm`, in float32 inside), through the projection."""
         ...
 
-    def gate(self, gate_up: Tensor) -> Tensor:
-        """SwiGLU: silu of the first half of the columns times the second."""
+    def gated(self, x: Tensor, projection: Projection, norm: Tensor) -> Tensor:
+        """SwiGLU of the same: silu of the first half of its columns times the second."""
+        ...
+
+    def add_product(self, x: Tensor, y: Tensor, projection: Projection) -> None:
+        """x += y through the projection."""
         ...
 
     def store(self, qkv: Tensor, layer: LayerWeights, kv: Tensor, inputs: Inputs) -> Tensor:
@@ -47,8 +51,32 @@ class MakeOperations(Protocol):
     ) -> Operations: ...
 
 
-class TorchOperations:
-    """The operations in plain torch, tile by tile."""
+class LibraryProducts:
+    """Products by the library that torch comes with; a subclass says what goes before and behind them."""
+
+    def norm(self, x: Tensor, weight: Tensor) -> Tensor:
+        """RMSNorm over the last dimension, in float32 inside."""
+        raise NotImplementedError
+
+    def gate(self, gate_up: Tensor) -> Tensor:
+        """silu of the first half of the columns times the second."""
+        raise NotImplementedError
+
+    def product(self, x: Tensor, projection: Projection, norm: Tensor) -> Tensor:
+        return F.linear(self.norm(x, norm), projection.weight, projection.bias)
+
+    def gated(self, x: Tensor, projection: Projection, norm: Tensor) -> Tensor:
+        return self.gate(LibraryProducts.product(self, x, projection, norm))
+
+    def add_product(self, x: Tensor, y: Tensor, projection: Projection) -> None:
+        # In the product itself: a sum of its own would read and write x once more.
+        x.addmm_(y, projection.weight.T)
+        if projection.bias is not None:
+            x += projection.bias
+
+
+class TorchOperations(LibraryProducts):
+    """The operations in plain torch, attention tile by tile."""
 
     def __init__(self, weights: Weights, *, kv_heads: int, head_dim: int, window: int | None, eps: float) -> None:
         self._cos = torch.cat((weights.cosines, weights.cosines), dim=-1)

@@ -33,7 +33,7 @@ class Weights:
     embedding: Tensor
     layers: tuple[LayerWeights, ...]
     norm: Tensor
-    head: Tensor
+    head: Projection
     cosines: Tensor
     """float32 [positions, head_dim / 2]."""
     sines: Tensor
@@ -69,7 +69,7 @@ class Weights:
             embedding=embedding,
             layers=tuple(layer(source) for source in decoder.model.layers if isinstance(source, DecoderLayer)),
             norm=decoder.model.norm.weight.detach().to(device, dtype),
-            head=embedding if is_tied else decoder.lm_head.weight.detach().to(device, dtype),
+            head=Projection(embedding, None) if is_tied else moved(decoder.lm_head),
             cosines=cos.to(device).contiguous(),
             sines=sin.to(device).contiguous(),
         )

@@ -9,8 +9,9 @@ import numpy as np
 from asterism.workers.engine.errors import InvalidStep
 from asterism.workers.engine.step import BLOCK_TOKENS, Step
 
-MAX_ROWS: Final = 1 << 16
-"""Tokens of one step; the pool counts items in 20 bits."""
+MAX_ROWS: Final = 1 << 13
+"""Tokens of one step. The pool counts items in 20 bits, and attention may have one for each row and KV head: that is
+enough for 127 heads."""
 
 
 @dataclass(frozen=True, slots=True)

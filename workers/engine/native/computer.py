@@ -76,6 +76,8 @@ class NativeComputer:
             raise MemoryError(f"no memory for {blocks} KV blocks and the weights")
         self._model = model
         self._finalizer = weakref.finalize(self, self._library.destroy, model)
+        # A process that ends while its engine computes must not take the memory from under it.
+        self._finalizer.atexit = False
         self._padded_vocab = -(-decoder.config.vocab_size // _TILE) * _TILE
         self._embedding = self._load(decoder)
 

@@ -13,7 +13,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#define COUNT_BITS 20
+#define COUNT_BITS 20 /* arrays.py bounds the rows of a step, so that no phase has more items */
 #define COUNT_MASK ((UINT64_C(1) << COUNT_BITS) - 1)
 #define SPIN_NS 50000       /* longer than the parts of a step that one thread computes */
 #define IDLE_SPIN_NS 5000   /* between steps */

@@ -1,0 +1,109 @@
+"""Leading and standing by, where several orchestrators share one store: PostgreSQL decides, by a lease."""
+
+import asyncio
+import time
+from typing import Final, Protocol
+
+import structlog
+
+from asterism.orchestrator.core.errors import EPOCH, Unreachable, WrongState
+from asterism.orchestrator.core.lead import Lead, Led
+
+log = structlog.get_logger(__name__)
+
+RENEWALS: Final = 3
+"""In the time of one lease: two of them may be lost."""
+LOOK_S: Final = 1.0
+"""How often one that stands by looks whether the leader has resigned; when its lease ends is known."""
+
+
+class LeaseStore(Protocol):
+    """What this needs of a store."""
+
+    async def take_lead(self, leader: str, lease_s: float) -> Lead | Led:
+        """Begin a new epoch if nobody leads."""
+        ...
+
+    async def renew_lead(self, epoch: int, lease_s: float) -> bool:
+        """Let the lease begin anew; False where another leads."""
+        ...
+
+    async def resign_lead(self, epoch: int) -> None:
+        """End the lease."""
+
+
+class Leadership:
+    """The right to lead, for as long as it is renewed. By our clock it ends before it does by the store's."""
+
+    def __init__(self, store: LeaseStore, epoch: int, lease_s: float, until: float) -> None:
+        self.epoch = epoch
+        self._store = store
+        self._lease_s = lease_s
+        self._until = until
+        """Of the monotonic clock, which goes on while this process is stopped."""
+
+    def check(self) -> None:
+        """Raise WrongState once the lease has ended: whatever this process believes may be old by now."""
+        if time.monotonic() >= self._until:
+            raise _lost(self.epoch, "its lease has ended")
+
+    async def keep(self) -> None:
+        """Renew the lease until it is lost: then WrongState. An unreachable store is asked again until the end."""
+        while True:
+            await asyncio.sleep(self._lease_s / RENEWALS)
+            self.check()
+            try:
+                async with asyncio.timeout(self._until - time.monotonic()):
+                    asked_at = time.monotonic()
+                    if not await self._store.renew_lead(self.epoch, self._lease_s):
+                        raise _lost(self.epoch, "another orchestrator leads")
+                self._until = asked_at + self._lease_s
+            except TimeoutError:
+                raise _lost(self.epoch, "the store did not answer before the lease had ended") from None
+            except Unreachable as error:
+                log.warning("the lease was not renewed", reason=error.message)
+
+    async def resign(self) -> None:
+        """Let another lead at once; one that cannot be told so finds the lease's end."""
+        try:
+            await self._store.resign_lead(self.epoch)
+        except Unreachable as error:
+            log.warning("the lease was not given back", reason=error.message)
+
+
+class Standby:
+    """One that waits for its turn, and knows whom to ask meanwhile."""
+
+    def __init__(self, store: LeaseStore, address: str, lease_s: float) -> None:
+        self._store = store
+        self._address = address
+        self._lease_s = lease_s
+        self.leader = ""
+        """HOST:PORT of the one that leads, as far as is known."""
+
+    async def wait(self, stop: asyncio.Event) -> Leadership | None:
+        """Return once we lead, or with None once `stop` is set."""
+        while not stop.is_set():
+            asked_at = time.monotonic()
+            pause_s = LOOK_S
+            try:
+                answer = await self._store.take_lead(self._address, self._lease_s)
+                if isinstance(answer, Lead):
+                    self.leader = ""
+                    return Leadership(self._store, answer.epoch, self._lease_s, asked_at + self._lease_s)
+                if answer.leader != self.leader:
+                    log.info("standing by", leader=answer.leader)
+                self.leader = answer.leader
+                pause_s = min(LOOK_S, answer.ends_in_s)
+            except Unreachable as error:
+                log.warning("the store is out of reach", reason=error.message)
+            try:
+                async with asyncio.timeout(max(pause_s, 0.01)):
+                    await stop.wait()
+            except TimeoutError:
+                pass
+        return None
+
+
+def _lost(epoch: int, reason: str) -> WrongState:
+    return WrongState(EPOCH, str(epoch), "over", reason)

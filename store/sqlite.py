@@ -1,0 +1,136 @@
+"""SQLite: a connection that writes and one that reads, each on its own OS thread."""
+
+import asyncio
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import DatabaseError
+
+from asterism.orchestrator.core.errors import Misconfigured
+from asterism.store.database import Synchronous, Work
+from asterism.store.lock import FileLock
+from asterism.store.migrate import migrate, need_newest
+
+T = TypeVar("T")
+
+BUSY_TIMEOUT_MS: Final = 5_000
+"""How long a writer waits for another process: `asterism token` writes one small row at a time."""
+
+
+class _Connected:
+    """One connection, and the only OS thread that uses it."""
+
+    def __init__(self, engine: sa.Engine, name: str) -> None:
+        self._engine = engine
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._connection: sa.Connection | None = None
+
+    async def run(self, work: Work[T]) -> T:
+        """Do the work inside one transaction; an error undoes all of it."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._transact, work)
+
+    def _transact(self, work: Work[T]) -> T:
+        if self._connection is None:
+            self._connection = self._engine.connect()
+        with self._connection.begin():
+            return work(self._connection)
+
+    async def close(self) -> None:
+        """Let go, after what was asked for before."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
+        self._thread.shutdown()
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._engine.dispose()
+
+
+class SqliteDatabase:
+    """A file, or (None) a database that ends with this object."""
+
+    def __init__(self, path: Path | None, *, synchronous: Synchronous = "FULL") -> None:
+        self._path = path
+        self._synchronous: Synchronous = synchronous
+        self._lock = None if self._path is None else FileLock(self._path.with_name(self._path.name + ".lock"))
+        self._writer: _Connected | None = None
+        self._reader: _Connected | None = None
+
+    @property
+    def is_shared(self) -> bool:
+        """Never: the file's lock lets one in."""
+        return False
+
+    async def open(self, *, exclusive: bool) -> None:
+        """Bring it to the newest migration. `exclusive`: keep every other process from opening it so.
+
+        Raises Misconfigured where another process has it, or where it is newer than this asterism or no database.
+        """
+        holder = None if self._lock is None else self._lock.acquire()
+        if holder is not None and exclusive:
+            raise Misconfigured("store", f"{self._path} is in use by process {holder}; stop that one, or take another")
+        try:
+            await self._connect(migrate if holder is None else need_newest)
+        except DatabaseError as error:
+            await self.close()
+            raise Misconfigured("store", f"{self._path} cannot be opened: {error.orig}") from error
+        except Misconfigured:
+            await self.close()
+            raise
+        if self._lock is not None and not exclusive:
+            self._lock.release()
+
+    async def _connect(self, prepare: Work[None]) -> None:
+        self._writer = _Connected(_engine(self._path, self._synchronous, "BEGIN IMMEDIATE"), "store-writer")
+        await self._writer.run(prepare)
+        if self._path is None:
+            self._reader = self._writer
+        else:
+            self._reader = _Connected(_engine(self._path, self._synchronous, "BEGIN"), "store-reader")
+
+    async def close(self) -> None:
+        """Finish what was asked for, then let go; harmless when nothing is open."""
+        writer, reader, self._writer, self._reader = self._writer, self._reader, None, None
+        if reader is not None and reader is not writer:
+            await reader.close()
+        if writer is not None:
+            await writer.close()
+        if self._lock is not None:
+            self._lock.release()
+
+    async def write(self, work: Work[T]) -> T:
+        """Do the work in one transaction that is on disk when this returns; works never overlap."""
+        assert self._writer is not None, "the store is not open"
+        return await self._writer.run(work)
+
+    async def read(self, work: Work[T]) -> T:
+        """Do the work on one picture of what is on disk."""
+        assert self._reader is not None, "the store is not open"
+        return await self._reader.run(work)
+
+
+def _engine(path: Path | None, synchronous: Synchronous, begin: str) -> sa.Engine:
+    """An engine whose transactions start with `begin`: pysqlite by itself would start them too late."""
+    url = sa.URL.create("sqlite", database=":memory:" if path is None else str(path))
+    engine = sa.create_engine(url, poolclass=sa.NullPool if path is not None else sa.SingletonThreadPool)
+
+    def on_connect(connection: sqlite3.Connection, _record: Any) -> None:
+        connection.isolation_level = None
+        for pragma in (
+            f"busy_timeout={BUSY_TIMEOUT_MS}",
+            "journal_mode=WAL",
+            f"synchronous={synchronous}",
+            "foreign_keys=ON",
+        ):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    def on_begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    event.listen(engine, "connect", on_connect)
+    event.listen(engine, "begin", on_begin)
+    return engine
