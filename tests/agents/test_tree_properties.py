@@ -47,7 +47,7 @@ LIMITS = st.builds(
 """Roomy ones come first and most: a bound that cuts everything off hides what is behind it."""
 
 CHANCES = st.integers(0, 2**32).map(random.Random)
-"""Not `st.randoms`: drawn word by word, hardly any text had a whole list in it (12 % of examples; 75 % as it is)."""
+"""Not `st.randoms`: drawn word by word, hardly any text had a whole list in it."""
 
 
 def reasoning_of(scheme: Scheme, policy: JoinPolicy, limits: Limits, *, has_opening: bool, **others: bool) -> Reasoning:

@@ -77,18 +77,13 @@ def _device_us(event: Any) -> float:
 
 def _divisions(engine: Engine) -> Iterator[str]:
     from asterism.workers.engine.cuda.triton_operations import (
-        FEW_ROWS,
         LARGE_TILE,
-        ONE_ROW,
         SMALL_TILE,
         Reading,
-        Shape,
         TritonOperations,
     )
 
     is_gpu = engine.plan.device.type == "cuda"
-    one_row = [ONE_ROW, *(Shape(*numbers) for numbers in ((4, 1024, 4, 2), (4, 2048, 8, 2), (16, 512, 8, 2)) if is_gpu)]
-    few_rows = [FEW_ROWS, *(Shape(*each) for each in ((32, 128, 4, 5), (64, 128, 4, 4), (64, 64, 8, 5)) if is_gpu)]
     tiles = ((64, 4, 2), (64, 4, 4), (32, 4, 4), (128, 4, 2), (128, 8, 2), (64, 2, 3), (32, 2, 4))
     small = [SMALL_TILE, *(Reading(*numbers) for numbers in tiles if is_gpu)]
     large = [LARGE_TILE, *(Reading(*numbers) for numbers in ((64, 8, 2), (128, 8, 2), (64, 4, 3)) if is_gpu)]
@@ -107,11 +102,7 @@ def _divisions(engine: Engine) -> Iterator[str]:
 
     yield "products, us a layer: qkv | output | gate and up | down"
     for rows in sorted({1, min(32, max(engine.plan.batches))}):
-        yield f"  {rows:3} rows, library: {_product_us(engine, made(own_rows=0), rows)}"
-        shapes = one_row if rows == 1 else few_rows
-        for shape in shapes:
-            own = made(own_rows=rows, one_row=shape) if rows == 1 else made(own_rows=rows, few_rows=shape)
-            yield f"  {rows:3} rows, {shape}: {_product_us(engine, own, rows)}"
+        yield f"  {rows:3} rows, library: {_product_us(engine, made(), rows)}"
     yield "attention, us a layer at the table's batches"
     for reading in small:
         times = [_attention_us(engine, made(small_tile=reading), batch) for batch in engine.plan.batches]

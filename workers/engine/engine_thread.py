@@ -138,9 +138,8 @@ class EngineThread:
             )
             try:
                 self._serve(scheduler, computer)
-            except (
-                BaseException
-            ) as error:  # a panic of a Rust library is no Exception, and nobody else would say an end
+            except BaseException as error:
+                # A panic of a Rust library is no Exception, and nobody else would say an end.
                 for answer in list(self._answers.values()):
                     self._end(answer, "error", error=f"{type(error).__name__}: {error}")
                 self._preemptions += scheduler.preemptions

@@ -15,9 +15,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from asterism.workers.engine.cuda import kernels, pointwise, products
+from asterism.workers.engine.cuda import kernels, pointwise
 from asterism.workers.engine.cuda.plan import LARGE_QUERIES, TILE_TOKENS
-from asterism.workers.engine.cuda.triton_operations import FEW_ROWS, ONE_ROW, Shape
 
 TARGET: Final = GPUTarget("cuda", 90, 32)
 BF16, F32, I32 = "*bf16", "*fp32", "*i32"
@@ -77,18 +76,6 @@ def main() -> None:
     heads = {"HEADS": 32, "KV_HEADS": 8, "HALF": 64, "WIDTH": 64, "BLOCK_TOKENS": 16}
     for has_norm in (True, False):
         print(compiled(pointwise.turn_and_store, TURN, {**heads, "HAS_NORM": has_norm}, 1))
-    one_row = {"columns": "i32", "depth": "i32", "eps": "fp32"}
-    tensors = {"x": BF16, "weight": BF16, "norm": BF16, "out": BF16}
-    shapes: tuple[tuple[Any, Shape, dict[str, str], dict[str, int]], ...] = (
-        (products.one_row_product, ONE_ROW, {**tensors, **one_row}, {}),
-        (products.few_rows_product, FEW_ROWS, {**tensors, "rows": "i32", **one_row}, {"ROWS": 16}),
-        (products.few_rows_product, FEW_ROWS, {**tensors, "rows": "i32", **one_row}, {"ROWS": 32}),
-    )
-    for kernel, shape, types, sizes in shapes:
-        for traits in ({"NORMS": True}, {"NORMS": True, "GATES": True}, {"ADDS": True}):
-            chosen = {"NORMS": False, "GATES": False, "ADDS": False, **traits, **sizes}
-            chosen |= {"COLUMNS": shape.columns, "DEPTH": shape.depth}
-            print(compiled(kernel, types, chosen, shape.warps, shape.stages))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The Triton kernels give what plain torch gives, and plain torch what attention is by its definition."""
 
 import math
-from functools import partial
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from torch.nn import functional as F
 from asterism.workers.engine.cuda.inputs import send
 from asterism.workers.engine.cuda.operations import Operations, TorchOperations
 from asterism.workers.engine.cuda.plan import Tiling, lay_out, padded_size
-from asterism.workers.engine.cuda.weights import Projection, Weights
+from asterism.workers.engine.cuda.weights import Weights
 from asterism.workers.engine.rope import YarnScaling
 from asterism.workers.engine.step import BLOCK_TOKENS, Chunk, Step
 from tests.engine.conftest import random_decoder
@@ -138,7 +137,7 @@ def test_queries_and_keys_are_normed_turned_and_stored(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_the_operations_between_the_products(triton_operations: Any, dtype: torch.dtype) -> None:
-    ours, plain = module_operations(triton_operations, dtype, own_rows=0)
+    ours, plain = module_operations(triton_operations, dtype)
     generator = torch.Generator().manual_seed(3)
     x, weight = torch.randn(5, 48, generator=generator).to(DEVICE, dtype), torch.randn(48, generator=generator)
     gate_up = torch.randn(5, 2 * 1500, generator=generator).to(DEVICE, dtype)
@@ -146,43 +145,3 @@ def test_the_operations_between_the_products(triton_operations: Any, dtype: torc
     assert_close_in(dtype, ours.norm(x, weight), plain.norm(x, weight))
     assert_close_in(dtype, ours.gate(gate_up), plain.gate(gate_up))
     assert_close_in(dtype, plain.gate(gate_up), F.silu(gate_up[:, :1500]) * gate_up[:, 1500:])
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, pytest.param(torch.bfloat16, marks=pytest.mark.gpu)])
-@pytest.mark.parametrize("rows", [1, 2, 17])
-@pytest.mark.parametrize(("columns", "depth"), [(50, 300), (64, 48)], ids=["odd", "even"])
-def test_products_of_few_rows(triton_operations: Any, rows: int, columns: int, depth: int, dtype: torch.dtype) -> None:
-    shapes = {"one_row": triton_operations.Shape(4, 128, 4, 2), "few_rows": triton_operations.Shape(16, 64, 4, 3)}
-    ours, plain = module_operations(triton_operations, dtype, own_rows=32, **shapes)
-    generator = torch.Generator().manual_seed(rows)
-
-    def drawn(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator).to(DEVICE, dtype)
-
-    x, y, norm = drawn(rows, depth), drawn(rows, depth), drawn(depth)
-    projection = Projection(drawn(columns, depth) / math.sqrt(depth), None)
-    # Sums of some hundred products, each factor rounded once more or less.
-    eps = torch.finfo(dtype).eps
-    close = partial(torch.testing.assert_close, rtol=8 * eps, atol=16 * eps)
-    close(ours.product(x, projection, norm), plain.product(x, projection, norm))
-    close(ours.gated(x, projection, norm), plain.gated(x, projection, norm))
-    sums = [drawn(rows, columns)] * 2
-    sums[1] = sums[0].clone()
-    ours.add_product(sums[0], y, projection)
-    plain.add_product(sums[1], y, projection)
-    close(*sums)
-
-
-def test_a_bias_is_left_to_the_library(triton_operations: Any) -> None:
-    ours, plain = module_operations(triton_operations, torch.float32, own_rows=32)
-    generator = torch.Generator().manual_seed(1)
-    x, weight, bias, norm = (torch.randn(shape, generator=generator) for shape in ((1, 32), (8, 32), (8,), (32,)))
-    projection = Projection(weight.to(DEVICE), bias.to(DEVICE))
-    x, norm = x.to(DEVICE), norm.to(DEVICE)
-    for name in ("product", "gated"):
-        torch.testing.assert_close(*(getattr(each, name)(x, projection, norm) for each in (ours, plain)))
-    sums = [torch.zeros(1, 8, device=DEVICE) for _ in range(2)]
-    for each, total in zip((ours, plain), sums, strict=True):
-        each.add_product(total, x, projection)
-    torch.testing.assert_close(*sums)
-    assert float(sums[0].abs().max()) > 0

