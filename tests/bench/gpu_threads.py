@@ -11,129 +11,41 @@ import asyncio
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 import torch
 
-from asterism.agents import markup
-from asterism.agents.accounting import Accounting, Limits
-from asterism.agents.asks import Json, Program, ProgramResult, Sampling
-from asterism.agents.countdown import Board, Move, after, expression_of, first_moves, verify
-from asterism.agents.outlined import Outlined
-from asterism.agents.policies import FirstVerified
-from asterism.agents.reasoning import Ended, Judgement, Reasoning, Task
-from asterism.agents.running import reason
-from asterism.agents.scheme import Opening
+from asterism.agents.asks import Json
+from asterism.agents.countdown import Board
 from asterism.orchestrator.core.errors import Misconfigured
 from asterism.workers.engine.computer import find_device, find_dtype, make_computer
 from asterism.workers.engine.folder import ModelFolder, load_folder
 from asterism.workers.engine.seam import Engine, GenerationEnd, GenerationRequest
 from asterism.workers.engine.step import BLOCK_TOKENS
 from asterism.workers.engine.torch_engine import TorchEngine
-from asterism.workers.thread_desk import EngineLoad
+from asterism.workers.training.attempts import Attempt, attempt
 from asterism.workers.training.boards import HELD_BACK, read_boards
-from asterism.workers.training.evaluate import SHIPPED, BoardRun
+from asterism.workers.training.evaluate import SHIPPED
 from tests.bench.gpu_engine import step_at, synchronize
 
 ROWS: Final = (1, 2, 4, 8, 16)
 STEPS: Final = 100
 CONTEXT_TOKENS: Final = 640
 THREADS: Final = 16
-TOKENS_A_THREAD: Final = 150
-SEQUENTIAL_TOKENS: Final = 1600
 WARM_BOARDS: Final = 3
 
-SCHEME: Final = Outlined(
-    opening="{thread_opens} {number} : {outline} :",
-    entry="{entry_opens} {number} : {outline} {entry_closes}",
-    closes_block=True,
-    after_join=markup.ANSWER_OPENS,
-    sequential_opens=markup.SEARCH_OPENS,
-    glue=" ",
-)
-REASONING: Final = Reasoning(
-    scheme=SCHEME,
-    sampling=Sampling(max_tokens=0),
-    policy=FirstVerified(),
-    limits=Limits(
-        threads=THREADS,
-        at_once=THREADS,
-        tokens_a_thread=TOKENS_A_THREAD,
-        tokens_parent=(THREADS + 2) * markup.OUTLINE_TOKENS + 24,
-        tail_tokens=24,
-    ),
-    stop=(markup.ANSWER_CLOSES,),
-    opens_with=f" {markup.PARALLEL_OPENS}",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Solved:
-    """One run on one board."""
-
-    solved: bool
-    path_tokens: int
-    seconds: float
-
-
-class EagerSearch:
-    """The threads of one board, for the shipped model's words."""
-
-    def __init__(self, board: Board) -> None:
-        self._board = board
-        self._moves: dict[str, Move] = {}
-        self.expression: str | None = None
-
-    def run(self) -> Program:
-        spent = Accounting()
-        task = Task(judge=self._judge, open=self._open)
-        yield from reason(markup.board_text(self._board), REASONING, task, spent)
-        value: dict[str, Json] = {"expression": self.expression, "accounting": spent.to_json()}
-        return ProgramResult(value)
-
-    def _open(self, parent: str, number: int, entry: str) -> Opening | None:
-        words = entry.split()
-        move = markup.find_move(words[2:]) if words[1:2] == [":"] else None
-        if move is None or move not in first_moves(self._board):
-            return None
-        outline = markup.Outline(number, move)
-        text = markup.thread_opening(outline, after(self._board.numbers, move) or ())
-        self._moves[text] = move
-        return Opening(text, str(move))
-
-    def _judge(self, ended: Ended) -> Judgement:
-        claim = markup.read_thread(ended.text)
-        if claim is None:
-            return Judgement("truncated" if ended.is_cut_off else "refuted", brief=markup.NONE)
-        expression = expression_of(self._board, (self._moves[ended.opening], *claim.moves))
-        if expression is not None and verify(self._board, expression).is_correct:
-            self.expression = expression
-            return Judgement("verified", brief=" , ".join(map(str, claim.moves)))
-        return Judgement("claimed_false", resume=markup.struck_out(ended.text, claim), brief=markup.NONE)
-
-
-async def solve(engine: Engine, name: str, board: Board, *, with_threads: bool) -> Solved:
-    began = time.perf_counter()
-    async with asyncio.TaskGroup() as children:
-        run = BoardRun(EngineLoad(engine), name, children)
-        if with_threads:
-            value = await run.interpret(EagerSearch(board).run())
-        else:
-            effort: dict[str, Json] = {"mode": "sequential", "threads": 4, "tokens": SEQUENTIAL_TOKENS // 4}
-            value = await run.run({**board.to_json(), **effort})
-    spent: Mapping[str, Any] = value["accounting"]
-    return Solved(value["expression"] is not None, spent["critical_path_tokens"], time.perf_counter() - began)
+_PARALLEL: Final[dict[str, Json]] = {"threads": THREADS, "at_once": THREADS}
+_SEQUENTIAL: Final[dict[str, Json]] = {"mode": "sequential", "budget": 1_600}
 
 
 async def gains(engine: Engine, boards: Sequence[Board]) -> list[str]:
     """The lines about threads against one text."""
-    found: list[tuple[Solved, Solved]] = []
+    found: list[tuple[Attempt, Attempt]] = []
     for number, board in enumerate([*boards[:WARM_BOARDS], *boards]):
         # Their prompts part after the board: what one leaves in the cache spares the other a dozen tokens.
-        alone = await solve(engine, f"s{number}", board, with_threads=False)
-        threads = await solve(engine, f"t{number}", board, with_threads=True)
+        alone = await attempt(engine, f"s{number}", board, _SEQUENTIAL)
+        threads = await attempt(engine, f"t{number}", board, _PARALLEL)
         if number >= WARM_BOARDS:
             found.append((alone, threads))
     solved = [sum(each[side].solved for each in found) for side in (0, 1)]
@@ -141,7 +53,7 @@ async def gains(engine: Engine, boards: Sequence[Board]) -> list[str]:
     lines = [f"{len(found)} boards: one text solves {solved[0]}, threads {solved[1]}, both {len(both)}"]
     if not both:
         return [*lines, "no board was solved by both: no gain to show"]
-    path = [sum(each[side].path_tokens for each in both) for side in (0, 1)]
+    path = [sum(each[side].critical_path for each in both) for side in (0, 1)]
     wall = [sum(each[side].seconds for each in both) for side in (0, 1)]
     in_tokens, in_seconds = path[0] / path[1], wall[0] / wall[1]
     for name, side in (("one text", 0), ("threads", 1)):
