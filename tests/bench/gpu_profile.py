@@ -107,9 +107,13 @@ def _divisions(engine: Engine) -> Iterator[str]:
     for reading in small:
         times = [_attention_us(engine, made(small_tile=reading), batch) for batch in engine.plan.batches]
         yield f"  {reading}: {' | '.join(times)}"
-    yield "attention of the fork, us a layer: all of it"
+    yield "attention of the fork, us a layer: small and large one after the other | side by side"
     for reading in large:
-        yield f"  {reading}: {_attention_us(engine, made(large_tile=reading), engine.plan.threads, shares=True)}"
+        times = [
+            _attention_us(engine, made(large_tile=reading, overlaps=overlaps), engine.plan.threads, shares=True)
+            for overlaps in (False, True)
+        ]
+        yield f"  {reading}: {' | '.join(times)}"
 
 
 def _product_us(engine: Engine, operations: "TritonOperations", rows: int) -> str:

@@ -12,6 +12,8 @@ HELD_BACK: Final = _FOLDER / "held_back.txt"
 VALIDATION: Final = _FOLDER / "validation.txt"
 """Settings are chosen on these, so that the held-back ones are looked at once."""
 RESERVED: Final = _FOLDER / "reserved.txt"
+HELD_BACK_APR: Final = _FOLDER / "held_back_apr.txt"
+"""Of the distribution of Adaptive Parallel Reasoning (arXiv 2504.15466): four numbers of 1-99, targets of 10-100."""
 
 HELD_BACK_SEED: Final = 20_261
 VALIDATION_SEED: Final = 20_262
@@ -20,6 +22,8 @@ VALIDATION_COUNTDOWN: Final = 225
 THREES_SEED: Final = 20_263
 HELD_BACK_24: Final = 250
 HELD_BACK_COUNTDOWN: Final = 750
+HELD_BACK_APR_SEED: Final = 20_264
+HELD_BACK_APR_COUNT: Final = 1_000
 
 
 def read_boards(path: Path) -> tuple[Board, ...]:
@@ -34,7 +38,7 @@ def read_boards(path: Path) -> tuple[Board, ...]:
 
 def excluded_boards() -> frozenset[Board]:
     """Every board that training leaves out, in canonical form."""
-    return frozenset((*read_boards(HELD_BACK), *read_boards(VALIDATION), *read_boards(RESERVED)))
+    return frozenset(board for path in (HELD_BACK, HELD_BACK_APR, VALIDATION, RESERVED) for board in read_boards(path))
 
 
 def make_held_back(
@@ -42,8 +46,12 @@ def make_held_back(
     seed: int = HELD_BACK_SEED,
     count_24: int = HELD_BACK_24,
     count_countdown: int = HELD_BACK_COUNTDOWN,
+    largest: int = 20,
 ) -> tuple[Board, ...]:
-    """Distinct random boards that have a solution, fractions included: the Game of 24, then Countdown to 100."""
+    """Distinct random boards that have a solution, fractions included: the Game of 24, then Countdown to 100.
+
+    `largest` bounds the numbers of the latter.
+    """
     rng = random.Random(seed)
     found: dict[Board, None] = {}
     taken = set(reserved)
@@ -51,10 +59,15 @@ def make_held_back(
         if len(found) < count_24:
             board = Board(tuple(rng.choices(range(1, 14), k=4)), 24)
         else:
-            board = Board(tuple(rng.choices(range(1, 21), k=4)), rng.randint(10, 100))
+            board = Board(tuple(rng.choices(range(1, largest + 1), k=4)), rng.randint(10, 100))
         if board not in taken and solve(board) is not None:
             found.setdefault(board)
     return tuple(found)
+
+
+def make_held_back_apr(taken: Sequence[Board], count: int = HELD_BACK_APR_COUNT) -> tuple[Board, ...]:
+    """As `make_held_back`, with numbers to 99 and without Games of 24."""
+    return make_held_back(taken, HELD_BACK_APR_SEED, 0, count, largest=99)
 
 
 def make_validation(taken: Sequence[Board]) -> tuple[Board, ...]:
@@ -80,11 +93,13 @@ def _write(path: Path, boards: Sequence[Board], seed: int) -> None:
 
 
 def main() -> None:
-    """Writes both sets anew; the same seeds give the same files."""
+    """Writes the sets anew; the same seeds give the same files."""
     reserved = read_boards(RESERVED)
     held_back = make_held_back(reserved)
     _write(HELD_BACK, held_back, HELD_BACK_SEED)
-    _write(VALIDATION, make_validation((*reserved, *held_back)), VALIDATION_SEED)
+    validation = make_validation((*reserved, *held_back))
+    _write(VALIDATION, validation, VALIDATION_SEED)
+    _write(HELD_BACK_APR, make_held_back_apr((*reserved, *held_back, *validation)), HELD_BACK_APR_SEED)
 
 
 if __name__ == "__main__":

@@ -20,10 +20,11 @@ from asterism.workers.engine.folder import load_folder
 from asterism.workers.engine.seam import GenerationRequest
 from asterism.workers.engine.torch_engine import TorchEngine
 from asterism.workers.training.attempts import SLOTS, Attempt, attempt_all
-from asterism.workers.training.boards import HELD_BACK, VALIDATION, boards_of_three, read_boards
+from asterism.workers.training.boards import HELD_BACK, HELD_BACK_APR, VALIDATION, boards_of_three, read_boards
 from asterism.workers.training.results import Records, results_json
 
 SHIPPED: Final = Path(__file__).parents[1] / "models" / "countdown"
+SETS: Final = {"countdown": HELD_BACK, "apr": HELD_BACK_APR, "validation": VALIDATION}
 THREES: Final = 200
 BUDGET: Final = 1_700
 """Tokens of all texts together at most; figures for fewer are read from the same runs."""
@@ -109,15 +110,15 @@ def boards_of(run: Run, chosen: Sequence[Board]) -> tuple[Board, ...]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, nargs="?", default=SHIPPED)
-    parser.add_argument("--boards", type=int, default=0, help="so many of the held-back boards, spread evenly; 0: all")
-    parser.add_argument("--validation", action="store_true", help="on the boards for choosing settings instead")
+    parser.add_argument("--boards", type=int, default=0, help="so many of the boards, spread evenly; 0: all")
+    parser.add_argument("--of", choices=sorted(SETS), default="countdown", help="which boards")
     parser.add_argument(
         "--runs", nargs="*", default=list(RUNS), choices=list(RUNS), metavar="RUN", help="; ".join(RUNS)
     )
     parser.add_argument("--records", type=Path, default=Path("checkpoints/records"))
     parser.add_argument("--out", type=Path, help="where results go; default: records/results.json")
     options = parser.parse_args()
-    chosen = read_boards(VALIDATION if options.validation else HELD_BACK)
+    chosen = read_boards(SETS[options.of])
     if options.boards:
         chosen = chosen[:: max(1, len(chosen) // options.boards)][: options.boards]
     options.records.mkdir(parents=True, exist_ok=True)

@@ -76,7 +76,7 @@ def test_the_profile_of_a_tiny_shape(triton_operations: Any) -> None:
     assert "library: " in text
     assert "Error" not in text
     fork = next(number for number, line in enumerate(lines) if line.startswith("attention of the fork"))
-    assert float(lines[fork + 1].rpartition(": ")[2]) > 0
+    assert all(float(us) > 0 for us in lines[fork + 1].rpartition(": ")[2].split(" | "))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

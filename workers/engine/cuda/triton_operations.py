@@ -51,6 +51,7 @@ class TritonOperations(LibraryProducts):
         eps: float,
         small_tile: Reading = SMALL_TILE,
         large_tile: Reading = LARGE_TILE,
+        overlaps: bool = True,
     ) -> None:
         self._weights = weights
         self._kv_heads = kv_heads
@@ -59,6 +60,8 @@ class TritonOperations(LibraryProducts):
         self._eps = eps
         self._small_tile = small_tile
         self._large_tile = large_tile
+        is_gpu = weights.embedding.device.type == "cuda"
+        self._beside = torch.cuda.Stream(weights.embedding.device) if overlaps and is_gpu else None  # type: ignore[no-untyped-call]  # torch's own gap
 
     def norm(self, x: Tensor, weight: Tensor) -> Tensor:
         out = torch.empty_like(x)
@@ -114,13 +117,12 @@ class TritonOperations(LibraryProducts):
         sums = q.new_empty((rows, inputs.slots, heads), dtype=torch.float32)
         small_queries = max(_MIN_QUERIES, triton.next_power_of_2(group))
         large_queries = max(LARGE_QUERIES, triton.next_power_of_2(group))
-        launches = (
-            (inputs.small_tiles, inputs.small_parts, small_queries, self._small_tile),
-            (inputs.large_tiles, inputs.large_parts, large_queries, self._large_tile),
-        )
-        for tiles, parts, queries, reading in launches:
+        small = (inputs.small_tiles, inputs.small_parts, small_queries, self._small_tile)
+        large = (inputs.large_tiles, inputs.large_parts, large_queries, self._large_tile)
+
+        def launch(tiles: Tensor, parts: int, queries: int, reading: Reading) -> None:
             if not len(tiles) or not parts:
-                continue
+                return
             kernels.attend_tiles[(len(tiles), self._kv_heads, parts)](
                 q,
                 kv[0],
@@ -149,6 +151,18 @@ class TritonOperations(LibraryProducts):
                 num_warps=reading.warps,
                 num_stages=reading.stages,
             )
+
+        if self._beside is None or not len(inputs.large_tiles):
+            launch(*small)
+            launch(*large)
+        else:
+            # Neither fills the device by itself.
+            current = torch.cuda.current_stream()
+            self._beside.wait_stream(current)
+            with torch.cuda.stream(self._beside):
+                launch(*large)
+            launch(*small)
+            current.wait_stream(self._beside)
         if inputs.needs_merge:
             kernels.merge_parts[(rows, heads)](
                 results,
