@@ -41,7 +41,7 @@ class Effort:
     @staticmethod
     def from_json(inputs: Mapping[str, Json]) -> "Effort":
         """Reads a star's inputs, with defaults for what is not given; raises `ProgramFailed`."""
-        mode, wait = inputs.get("mode", "parallel"), inputs.get("wait", "first-verified")
+        mode, wait = inputs.get("mode", "auto"), inputs.get("wait", "first-verified")
         temperature, is_eager = inputs.get("temperature", 0.0), inputs.get("eager", True)
         if mode not in get_args(Mode):
             raise invalid("mode", f"must be one of {', '.join(get_args(Mode))}")

@@ -49,6 +49,8 @@ def reason_countdown(inputs: Mapping[str, Json], context: ProgramContext) -> Pro
     if len(board.numbers) not in (3, 4) or max(*board.numbers, board.target) > MAX_INTERMEDIATE:
         raise invalid("numbers", f"the model reads 3 or 4 numbers and a target up to {MAX_INTERMEDIATE}")
     effort = Effort.from_json(inputs)
+    if effort.mode == "parallel" and len(board.numbers) == 3:
+        raise invalid("mode", "a board of three numbers has nothing to fork; 'auto' or 'sequential' solves it")
     edits = _edits(inputs)
     accounting = Accounting()
     mode = effort.mode

@@ -4,6 +4,7 @@ import asyncio
 import queue
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol, assert_never
 
@@ -28,6 +29,10 @@ by arithmetic."""
 FLUSH_S: Final = 0.02
 """Text waits up to this long for more of it: a chunk of several tokens costs all who pass it on a fraction, and
 nobody reads faster. An end never waits."""
+
+LINGER_S: Final = 0.002
+"""How long the next step waits, at most, for who got an answer that a stop string ended: a program goes on from it, and
+would miss a whole step otherwise. Half the time of the last step at most, so that it cannot cost more than it gains."""
 
 GPU_PREFILL_TOKENS: Final = 1024
 """The same on a GPU, where fewer leave most of it idle. A guess, not measured."""
@@ -107,6 +112,9 @@ class EngineThread:
         """Last chunks and ends that the event loop has not got yet."""
         self._flushed_at = time.monotonic()
         self._meter = TokenMeter()
+        self._has_stopped = False
+        """Whether a stop string ended an answer in this step."""
+        self._linger_s = 0.0
         self._steps = self._cancelled = self._cancel_steps = 0
         self._preemptions = self._queries = self._hits = 0
         """Of schedulers before the one that serves."""
@@ -152,7 +160,7 @@ class EngineThread:
     def _serve(self, scheduler: Scheduler, computer: StepComputer) -> None:
         """Computes until told to close."""
         while True:
-            for command in self._take(wait=not self._answers):
+            for command in self._take():
                 match command:
                     case Submit():
                         self._submit(scheduler, command)
@@ -165,7 +173,8 @@ class EngineThread:
                         return
                     case _:
                         assert_never(command)
-            scheduled = scheduler.next_step(time.monotonic())
+            began = time.monotonic()
+            scheduled = scheduler.next_step(began)
             if scheduled is not None:
                 logits = computer.compute(scheduled.step)
                 self._steps += 1
@@ -178,14 +187,20 @@ class EngineThread:
                 self._note(sampled, chosen)
                 for produced in scheduler.advance(scheduled, chosen.token_ids):
                     self._report(scheduler, produced)
+                self._linger_s = min(LINGER_S, (time.monotonic() - began) / 2) if self._has_stopped else 0.0
+                self._has_stopped = False
             # Before the flush: who reads an end finds it counted.
             self._publish(scheduler)
             self._flush()
 
-    def _take(self, *, wait: bool) -> Iterable[Command]:
-        """Every command that is there; the first one is waited for when there is nothing else to do."""
-        if wait:
+    def _take(self) -> Iterable[Command]:
+        """Every command that is there; the first one is waited for, for ever when there is nothing else to do."""
+        if not self._answers:
             yield self._inbox.get()
+        elif self._linger_s:
+            with suppress(queue.Empty):
+                yield self._inbox.get(timeout=self._linger_s)
+            self._linger_s = 0.0
         while True:
             try:
                 yield self._inbox.get_nowait()
@@ -249,6 +264,7 @@ class EngineThread:
         """Shows what was held back, unless a stop string or an error ended the text, and ends the request."""
         request_id = answer.request.id
         del self._answers[request_id]
+        self._has_stopped |= reason == "stop"
         if reason not in {"stop", "error"}:
             answer.flush()
         if reason != "error":

@@ -29,8 +29,8 @@ THREES: Final = 200
 BUDGET: Final = 1_700
 """Tokens of all texts together at most; figures for fewer are read from the same runs."""
 SMALL_BUDGET: Final = 800
-_PARALLEL: Final[dict[str, Json]] = {"threads": 32, "at_once": SLOTS}
-_TWICE: Final[dict[str, Json]] = {"threads": 32, "wait": "all", "temperature": 0.7, "seed": 5}
+_PARALLEL: Final[dict[str, Json]] = {"mode": "parallel", "threads": 32, "at_once": SLOTS}
+_TWICE: Final[dict[str, Json]] = {"mode": "parallel", "threads": 32, "wait": "all", "temperature": 0.7, "seed": 5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ RUNS: Final[dict[str, Run]] = {
     "cancel": Run({**_PARALLEL, "eager": False}),
     "three numbers, auto": Run({"mode": "auto"}, boards=THREES, at_once=64, of_three=True),
     "three numbers, sequential": Run({"mode": "sequential"}, boards=THREES, at_once=64, of_three=True),
-    "three numbers, parallel": Run(_PARALLEL, boards=THREES, of_three=True),
+    "auto": Run({**_PARALLEL, "mode": "auto"}),
     "alone, parallel": Run(_PARALLEL, boards=100, at_once=1, sequences=SLOTS),
     "alone, sequential": Run({"mode": "sequential", "budget": BUDGET}, boards=100, at_once=1, sequences=SLOTS),
     "repeated, 1 at once": Run({**_TWICE, "at_once": 1}, boards=20, at_once=1, sequences=1),

@@ -115,10 +115,14 @@ class Buffers:
         host = self._host_tables.numpy()
         changed = []
         for number, blocks in enumerate(tables):
-            if blocks != self._sent[number]:
-                known = self._sent[number] = list(blocks)
-                host[number, : len(known)] = known
-                changed.append(number)
+            known = self._sent[number]
+            if blocks == known:
+                continue
+            # A sequence that grew keeps its first blocks: a long table is not turned into an array for one more.
+            start = len(known) if list(blocks[: len(known)]) == known else 0
+            self._sent[number] = list(blocks)
+            host[number, start : len(blocks)] = blocks[start:]
+            changed.append(number)
         if len(changed) > MANY_TABLES:
             self._tables[: len(tables)].copy_(self._host_tables[: len(tables)], non_blocking=True)
             return
