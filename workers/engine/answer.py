@@ -29,7 +29,7 @@ class Answer:
     """Decoded since the last chunk."""
     unsaid_logprobs: list[TokenLogprob] = field(default_factory=list)
     dead_end: str | None = None
-    """Why no token was left to choose."""
+    """Why no token was left to choose, or could be turned into text."""
 
     def __post_init__(self) -> None:
         self.scanner = StopScanner(self.request.stop)

@@ -12,6 +12,7 @@ import torch
 from asterism.workers.engine.answer import Answer
 from asterism.workers.engine.batch_sequence import BatchSequence, Produced
 from asterism.workers.engine.computer import StepComputer
+from asterism.workers.engine.errors import describe
 from asterism.workers.engine.folder import ModelFolder
 from asterism.workers.engine.metrics import EngineStats, TokenMeter
 from asterism.workers.engine.sampler import Sampler
@@ -141,7 +142,7 @@ class EngineThread:
             except BaseException as error:
                 # A panic of a Rust library is no Exception, and nobody else would say an end.
                 for answer in list(self._answers.values()):
-                    self._end(answer, "error", error=f"{type(error).__name__}: {error}")
+                    self._end(answer, "error", error=describe(error))
                 self._preemptions += scheduler.preemptions
                 self._queries += scheduler.prefix_queries
                 self._hits += scheduler.prefix_hits
@@ -196,7 +197,12 @@ class EngineThread:
         sequences: list[BatchSequence] = []
         for request, prompt, sampler in zip(submit.requests, submit.prompts, submit.samplers, strict=True):
             sequence = BatchSequence(request.id, prompt, request.max_tokens, request.priority)
-            detokeniser = Detokeniser(self._decode, prompt)
+            try:
+                detokeniser = Detokeniser(self._decode, prompt)
+            except BaseException as error:
+                end = _unbegun(request, len(prompt), describe(error))
+                self._outbox.events.setdefault(submit.mailbox, []).append(end)
+                continue
             self._answers[request.id] = Answer(request, sequence, sampler, detokeniser, submit.at)
             self._mailboxes[request.id] = submit.mailbox
             sequences.append(sequence)
@@ -217,16 +223,19 @@ class EngineThread:
 
     def _note(self, sampled: Sequence[Answer], chosen: Chosen) -> None:
         """Keeps what came with the tokens, and when they came; a row that no token was left for ends."""
+        for row, logprobs in chosen.logprobs.items():
+            try:
+                sampled[row].unsaid_logprobs.append(self._samplers.name(logprobs))
+            except BaseException as error:
+                chosen.errors[row] = describe(error)
         now = time.monotonic()
         for row, answer in enumerate(sampled):
             if row in chosen.errors:
                 continue
             self._meter.add(since=answer.waits_since, now=now, is_first=not answer.sequence.generated_tokens)
             answer.waits_since = now
-        for row, logprobs in chosen.logprobs.items():
-            sampled[row].unsaid_logprobs.append(self._samplers.name(logprobs))
-        for row, error in chosen.errors.items():
-            sampled[row].dead_end = error
+        for row, reason in chosen.errors.items():
+            sampled[row].dead_end = reason
 
     def _report(self, scheduler: Scheduler, produced: Produced) -> None:
         answer = self._answers[produced.sequence.request_id]
@@ -237,8 +246,12 @@ class EngineThread:
             reason = "error"
         elif produced.token_id is not None:
             answer.unsaid_tokens += 1
-            if reason != "end" and (stop := answer.push(produced.token_id)) is not None:
-                reason = "stop"
+            try:
+                if reason != "end" and (stop := answer.push(produced.token_id)) is not None:
+                    reason = "stop"
+            except BaseException as error:
+                answer.dead_end = describe(error)
+                reason = "error"
         if reason is not None:
             keep_s = answer.request.keep_s
             keep_until = time.monotonic() + keep_s if keep_s and reason != "error" else None
@@ -250,7 +263,10 @@ class EngineThread:
         request_id = answer.request.id
         del self._answers[request_id]
         if reason not in {"stop", "error"}:
-            answer.flush()
+            try:
+                answer.flush()
+            except BaseException as failure:
+                reason, error = "error", describe(failure)
         if reason != "error":
             found = answer.find_ids(is_stopped=reason == "stop", has_end_id=reason == "end")
             if found is not None:
@@ -301,3 +317,16 @@ class EngineThread:
             time_to_first_token=meter.first.snapshot(),
             inter_token_latency=meter.next.snapshot(),
         )
+
+
+def _unbegun(request: GenerationRequest, prompt_tokens: int, error: str) -> GenerationEnd:
+    """The end of a request of which nothing was computed."""
+    return GenerationEnd(
+        request_id=request.id,
+        finish_reason="error",
+        stop=None,
+        tokens=0,
+        prompt_tokens=prompt_tokens,
+        cached_tokens=0,
+        error=error,
+    )
