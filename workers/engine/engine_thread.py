@@ -10,6 +10,7 @@ from typing import Final, Protocol, assert_never
 import torch
 
 from asterism.workers.engine.answer import Answer
+from asterism.workers.engine.answer_memo import Decoded
 from asterism.workers.engine.batch_sequence import BatchSequence, Produced
 from asterism.workers.engine.computer import StepComputer
 from asterism.workers.engine.errors import describe
@@ -69,8 +70,8 @@ class Outbox:
     """What the event loop gets at one time."""
 
     events: dict[Mailbox, list[EngineEvent]] = field(default_factory=dict)
-    answers: list[tuple[str, list[int]]] = field(default_factory=list)
-    """Texts of answers that ended, and the token ids that make them up."""
+    answers: list[Decoded] = field(default_factory=list)
+    """Those that ended."""
 
 
 class Listener(Protocol):
@@ -268,7 +269,7 @@ class EngineThread:
             except BaseException as failure:
                 reason, error = "error", describe(failure)
         if reason != "error":
-            found = answer.find_ids(is_stopped=reason == "stop", has_end_id=reason == "end")
+            found = answer.find_decoded(is_stopped=reason == "stop", has_end_id=reason == "end")
             if found is not None:
                 self._outbox.answers.append(found)
         end = GenerationEnd(

@@ -16,7 +16,8 @@ FinishReason = Literal["stop", "length", "end", "cancelled", "error"]
 
 Prompt: TypeAlias = str | tuple[str, ...]
 """A text, or its segments in order. Each segment is tokenised by itself, so that a shared one has the same token ids
-whatever follows it; a segment that is the text of an earlier answer gets the ids which that answer decoded."""
+whatever follows it; one that is the text of an earlier answer to the segments before it gets the ids which that answer
+decoded."""
 
 
 def prompt_text(prompt: Prompt) -> str:
