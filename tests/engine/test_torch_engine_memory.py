@@ -78,6 +78,23 @@ async def test_a_kept_prefix_is_found_after_others_needed_room(small: TorchEngin
         assert end.cached_tokens == found
 
 
+async def test_what_a_cancelled_request_computed_is_kept_too(tiny_model: ModelFolder, collect: Collect) -> None:
+    pace = Pace()
+    engine = TorchEngine(tiny_model, max_sequences=2, kv_blocks=6, make_computer=pace.slow(make_computer))
+    await engine.start()
+    kept = replace(ASK, prompt="60 seconds kept", max_tokens=60, keep_s=60.0)
+    asking = asyncio.ensure_future(collect(engine, [kept]))
+    await pace.allow(3)
+    await engine.cancel(["a"])
+    pace.end()
+    assert (await asking)["a"][1].finish_reason == "cancelled"
+    for n in range(3):
+        await collect(engine, [replace(ASK, id=f"{n}", prompt=f"{n}{n} other", max_tokens=50)])
+    _, end = (await collect(engine, [replace(kept, keep_s=0.0, max_tokens=1)]))["a"]
+    await engine.close()
+    assert end.cached_tokens == len("60 seconds kept") - 1
+
+
 async def test_a_request_that_can_never_fit_is_refused(small: TorchEngine) -> None:
     with pytest.raises(InvalidRequest) as refused:
         await anext(small.generate([replace(ASK, max_tokens=82)]))

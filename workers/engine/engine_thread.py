@@ -4,6 +4,7 @@ import asyncio
 import queue
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Protocol, assert_never
 
@@ -154,7 +155,7 @@ class EngineThread:
     def _serve(self, scheduler: Scheduler, computer: StepComputer) -> None:
         """Computes until told to close."""
         while True:
-            for command in self._take(wait=not self._answers):
+            for command in self._take(scheduler):
                 match command:
                     case Submit():
                         self._submit(scheduler, command)
@@ -184,15 +185,15 @@ class EngineThread:
             self._publish(scheduler)
             self._flush()
 
-    def _take(self, *, wait: bool) -> Iterable[Command]:
-        """Every command that is there; the first one is waited for when there is nothing else to do."""
-        if wait:
-            yield self._inbox.get()
-        while True:
-            try:
+    def _take(self, scheduler: Scheduler) -> Iterable[Command]:
+        """Every command that is there. With nothing else to do the first one is waited for, at most until the end of
+        a time that KV is kept for."""
+        with suppress(queue.Empty):
+            if not self._answers:
+                until = scheduler.kept_until
+                yield self._inbox.get(timeout=None if until is None else max(0.0, until - time.monotonic()))
+            while True:
                 yield self._inbox.get_nowait()
-            except queue.Empty:
-                return
 
     def _submit(self, scheduler: Scheduler, submit: Submit) -> None:
         sequences: list[BatchSequence] = []
@@ -217,7 +218,7 @@ class EngineThread:
         for request_id in request_ids:
             answer = self._answers.get(request_id)
             if answer is not None:
-                scheduler.finish(request_id)
+                scheduler.finish(request_id, keep_until=_kept_until(answer.request))
                 self._end(answer, "cancelled")
                 self._cancelled += 1
                 self._cancel_steps = max(self._cancel_steps, self._steps - at_step)
@@ -254,8 +255,7 @@ class EngineThread:
                 answer.dead_end = describe(error)
                 reason = "error"
         if reason is not None:
-            keep_s = answer.request.keep_s
-            keep_until = time.monotonic() + keep_s if keep_s and reason != "error" else None
+            keep_until = None if reason == "error" else _kept_until(answer.request)
             scheduler.finish(answer.request.id, keep_until=keep_until)
             self._end(answer, reason, stop=stop, error=answer.dead_end)
 
@@ -318,6 +318,11 @@ class EngineThread:
             time_to_first_token=meter.first.snapshot(),
             inter_token_latency=meter.next.snapshot(),
         )
+
+
+def _kept_until(request: GenerationRequest) -> float | None:
+    """On time.monotonic(), for a request that ends now; None where it does not ask to be kept."""
+    return time.monotonic() + request.keep_s if request.keep_s else None
 
 
 def _unbegun(request: GenerationRequest, prompt_tokens: int, error: str) -> GenerationEnd:

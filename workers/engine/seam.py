@@ -74,7 +74,8 @@ class GenerationRequest:
     priority: int = 0
     """Higher ones are admitted first and preempted last."""
     keep_s: float = 0.0
-    """Seconds, up to 3,600, for which the KV of prompt and answer is not evicted after the end."""
+    """Seconds, up to 3,600, for which the KV of prompt and answer is not evicted after the end, also that of a cancel,
+    but not after an error."""
     stop: tuple[str, ...] = ()
     """The text ends before the first of these that is completed."""
 

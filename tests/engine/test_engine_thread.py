@@ -1,4 +1,4 @@
-"""An error about one request of a step ends that one, with its reason, and others go on as if it had not been."""
+"""The engine's OS thread: an error about one request ends that one alone, and what is kept is kept for its time."""
 
 import asyncio
 import queue
@@ -31,6 +31,21 @@ OTHERS = [replace(ASK, id="other", seed=1), replace(ASK, id="long", prompt="a lo
 BLOCKS = 30
 
 
+class ClosesWhenIdle(queue.SimpleQueue[Command]):
+    """Closes the engine when it would wait without end; knows how long it wanted to wait before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits: list[float] = []
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Command:
+        if timeout is not None:
+            self.waits.append(timeout)
+        elif block and self.empty():
+            return Close()
+        return super().get(block, timeout)
+
+
 @dataclass
 class Ends:
     """The event loop's side: takes down events, and closes the engine behind the last end."""
@@ -50,7 +65,7 @@ class Ends:
             if isinstance(event, GenerationEnd):
                 self.stats_at[event.request_id] = self.find_stats()
                 self.live -= 1
-        if not self.live:
+        if not self.live and not isinstance(self.inbox, ClosesWhenIdle):
             self.inbox.put(Close())
 
     def said(self, name: str) -> tuple[str, Any, GenerationEnd]:
@@ -59,9 +74,14 @@ class Ends:
         return "".join(each.text for each in chunks), [pair for each in chunks for pair in each.logprobs], end
 
 
-def run(model: ModelFolder, requests: list[GenerationRequest], broken: Broken | None = None) -> Ends:
+def run(
+    model: ModelFolder,
+    requests: list[GenerationRequest],
+    broken: Broken | None = None,
+    inbox: "queue.SimpleQueue[Command] | None" = None,
+) -> Ends:
     """All requests in one batch, on this OS thread; `broken` is the grammar of the one named `broken`."""
-    inbox: queue.SimpleQueue[Command] = queue.SimpleQueue()
+    inbox = inbox or queue.SimpleQueue()
     ends = Ends(inbox, len(requests))
     config = model.decoder.config
     sizes: dict[str, int] = {"max_sequences": 4, "context_tokens": 256}
@@ -168,3 +188,15 @@ async def test_a_prompt_without_a_text_ends_its_request_alone(tiny_model: ModelF
     _, end = answers["a"]
     assert (end.finish_reason, end.error, end.tokens, end.prompt_tokens) == ("error", "ValueError: no text", 0, 1)
     assert answers["short"][1].finish_reason == "length"
+
+
+def test_a_time_to_keep_ends_while_the_engine_is_idle(tiny_model: ModelFolder) -> None:
+    inbox = ClosesWhenIdle()
+
+    ends = run(tiny_model, [replace(ASK, keep_s=0.05)], inbox=inbox)
+
+    # 16 prompt tokens and 40 of the answer, whose last one was never computed.
+    assert ends.stats_at["a"].kv_cache_usage == pytest.approx(4 / BLOCKS)
+    assert inbox.waits
+    assert 0 < inbox.waits[0] <= 0.05
+    assert ends.find_stats().kv_cache_usage == 0
