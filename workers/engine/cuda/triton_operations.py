@@ -10,7 +10,7 @@ from torch import Tensor
 
 from asterism.workers.engine.cuda import kernels, pointwise
 from asterism.workers.engine.cuda.inputs import Inputs
-from asterism.workers.engine.cuda.operations import LibraryProducts
+from asterism.workers.engine.cuda.operations import Operations
 from asterism.workers.engine.cuda.plan import LARGE_QUERIES, TILE_TOKENS
 from asterism.workers.engine.cuda.weights import LayerWeights, Weights
 from asterism.workers.engine.step import BLOCK_TOKENS
@@ -38,7 +38,7 @@ _MERGED_PARTS = 16
 """At a time; most rows have fewer."""
 
 
-class TritonOperations(LibraryProducts):
+class TritonOperations(Operations):
     """Launches the kernels; sizes that a kernel is compiled for come from the model alone, and `ROWS`."""
 
     def __init__(
