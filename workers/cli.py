@@ -43,7 +43,9 @@ def work(
     label: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A label (repeat it).")] = None,
     threads: Annotated[int, typer.Option(help="OS threads for the model's arithmetic.")] = 1,
     device: Annotated[str, typer.Option(help="Where models compute: cpu, cuda or auto.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="In what: auto, float32, or on a GPU bfloat16 or float16.")] = "auto",
+    dtype: Annotated[
+        str, typer.Option(help="In what: auto, float32, on a GPU bfloat16 or float16, on a CPU int8.")
+    ] = "auto",
     metrics: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Serve what the models count, for Prometheus, at /metrics.")
     ] = None,
@@ -89,6 +91,11 @@ class _Model(StrEnum):
     large = "150M"
 
 
+class _Dtype(StrEnum):
+    float32 = "float32"
+    int8 = "int8"
+
+
 class _Output(StrEnum):
     text = "text"
     json = "json"
@@ -103,6 +110,9 @@ def _bench() -> None:
 def bench_engine(
     model: Annotated[list[_Model] | None, typer.Option(help="A size (repeat it).  [default: all]")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="OS threads of an engine.  [default: the cores]")] = None,
+    dtype: Annotated[
+        _Dtype, typer.Option(help="What weights are in; int8 is shown with its error, and that of llama.cpp's Q8_0.")
+    ] = _Dtype.float32,
     rounds: Annotated[int, typer.Option(min=1, max=100, help="Rounds of a case; the best one counts.")] = 3,
     peer: Annotated[
         list[str] | None,
@@ -120,6 +130,7 @@ def bench_engine(
     asyncio.run(
         action(
             [each.value for each in model or _Model],
+            dtype=dtype.value,
             os_threads=threads or os.cpu_count() or 1,
             plan=Plan(rounds=rounds),
             peers=peer or (),

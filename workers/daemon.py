@@ -140,7 +140,7 @@ async def _engines(settings: WorkSettings) -> AsyncIterator[Mapping[str, Engine]
     try:
         for name, folder in folders.items():
             # Importing torch and reading weights takes seconds; signals are taken meanwhile.
-            engine = await asyncio.to_thread(_load_engine, folder, settings)
+            engine = await asyncio.to_thread(load_engine, folder, settings)
             await engine.start()
             engines[name] = engine
         yield engines
@@ -149,11 +149,13 @@ async def _engines(settings: WorkSettings) -> AsyncIterator[Mapping[str, Engine]
             await engine.close()
 
 
-def _load_engine(folder: Path, settings: WorkSettings) -> Engine:
-    from asterism.workers.engine.computer import find_device, find_dtype
+def load_engine(folder: Path, settings: WorkSettings) -> Engine:
+    """The engine of a model folder, not started. Raises `Misconfigured` for what this machine does not compute in."""
+    from asterism.workers.engine.computer import find_computer, find_device, find_dtype
     from asterism.workers.engine.folder import load_folder
     from asterism.workers.engine.torch_engine import TorchEngine
 
     device = find_device(settings.device)
     model = load_folder(folder, dtype=find_dtype(settings.dtype, device))
-    return TorchEngine(model, os_threads=settings.threads, device=device)
+    make_computer = find_computer(settings.dtype)
+    return TorchEngine(model, os_threads=settings.threads, device=device, make_computer=make_computer)

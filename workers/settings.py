@@ -12,7 +12,7 @@ from asterism.orchestrator.core.ids import WorkerId, is_name
 
 MAX_SLOTS: Final = 4096
 DEVICES: Final = ("auto", "cpu", "cuda")
-DTYPES: Final = ("auto", "float32", "bfloat16", "float16")
+DTYPES: Final = ("auto", "float32", "bfloat16", "float16", "int8")
 MAX_LABEL: Final = 64
 """Characters of a label's key and of its value."""
 
@@ -39,7 +39,7 @@ class WorkSettings:
     device: str = "auto"
     """Where models compute: `cpu`, `cuda` for an NVIDIA GPU, or `auto` for one where there is one."""
     dtype: str = "auto"
-    """What weights are computed in: `auto` is bfloat16 on a GPU, and float32 on a CPU, which does nothing else."""
+    """What weights are computed in: `auto` is bfloat16 on a GPU and float32 on a CPU, which also does int8."""
     metrics: str | None = None
     """HOST:PORT where Prometheus finds what the engines count."""
     drain_s: float = 30.0
@@ -57,6 +57,8 @@ class WorkSettings:
             raise Misconfigured("device", f"is {self.device!r}; one of {', '.join(DEVICES)}")
         if self.dtype not in DTYPES:
             raise Misconfigured("dtype", f"is {self.dtype!r}; one of {', '.join(DTYPES)}")
+        if (self.device, self.dtype) == ("cuda", "int8"):
+            raise Misconfigured("dtype", "is int8, which is computed in on a CPU only; take the device cpu")
         if not 0 <= self.drain_s <= 86_400:
             raise Misconfigured("drain-s", f"is {self.drain_s:g}; 0 to 86400 seconds")
 

@@ -1,8 +1,8 @@
 """How fast the native computer is on this machine: `python -m tests.bench.decode_native`.
 
-Random weights. Decoding: the median step of sequences with 128 to 255 tokens before them, blocks of their own. Prefill:
-512 tokens in one chunk. Fork: a prefix of 512 tokens, then 64 tokens of each of 8 sequences, with shared blocks over
-without (each computes the prefix, and reads its own).
+The models of `asterism bench engine`. Decoding: the median step of sequences with 128 to 255 tokens before them, blocks
+of their own. Prefill: 512 tokens in one chunk. Fork: a prefix of 512 tokens, then 64 tokens of each of 8 sequences,
+with shared blocks over without (each computes the prefix, and reads its own).
 """
 
 import argparse
@@ -14,41 +14,9 @@ from typing import Final, Literal
 
 import torch
 
-from asterism.workers.engine.config import DecoderConfig
-from asterism.workers.engine.decoder import Decoder
+from asterism.workers.bench.shapes import CONTEXT_TOKENS, SHAPES, random_model
 from asterism.workers.engine.native.computer import NativeComputer
 from asterism.workers.engine.step import BLOCK_TOKENS, Chunk, Step
-
-SHAPES: Final = {
-    "5M": DecoderConfig(
-        vocab_size=1024,
-        hidden_size=256,
-        intermediate_size=768,
-        num_hidden_layers=6,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=1024,
-    ),
-    "50M": DecoderConfig(
-        vocab_size=32000,
-        hidden_size=512,
-        intermediate_size=1408,
-        num_hidden_layers=12,
-        num_attention_heads=8,
-        num_key_value_heads=4,
-        max_position_embeddings=1024,
-    ),
-    "150M": DecoderConfig(
-        vocab_size=32000,
-        hidden_size=768,
-        intermediate_size=2048,
-        num_hidden_layers=20,
-        num_attention_heads=12,
-        num_key_value_heads=4,
-        max_position_embeddings=1024,
-    ),
-}
-"""All with tied embeddings and heads of 64 dimensions, the second and third with the vocabulary of Llama 2."""
 
 ROWS: Final = (1, 8, 32)
 CONTEXT: Final = 128
@@ -97,9 +65,10 @@ def fork(computer: NativeComputer, *, is_shared: bool) -> None:
 
 
 def measure(name: str, weights: Literal["float32", "int8"], os_threads: int) -> None:
-    torch.manual_seed(0)
-    decoder = Decoder(SHAPES[name])
-    computer = NativeComputer(decoder, blocks=600, context_tokens=1024, os_threads=os_threads, weights=weights)
+    decoder = random_model(name).decoder
+    computer = NativeComputer(
+        decoder, blocks=600, context_tokens=CONTEXT_TOKENS, os_threads=os_threads, weights=weights
+    )
     decode(computer, max(ROWS), 2)
     print(f"{name:>5} {weights:>8} {os_threads} OS threads: tokens/s at", end="")
     for rows in ROWS:
@@ -115,7 +84,7 @@ def measure(name: str, weights: Literal["float32", "int8"], os_threads: int) -> 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", default="5M,50M,150M")
+    parser.add_argument("--models", default=",".join(SHAPES))
     parser.add_argument("--weights", default="float32,int8")
     parser.add_argument("--os-threads", default="1,2")
     chosen = parser.parse_args()

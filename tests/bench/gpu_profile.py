@@ -102,7 +102,7 @@ def _divisions(engine: Engine) -> Iterator[str]:
 
     yield "products, us a layer: qkv | output | gate and up | down"
     for rows in sorted({1, min(32, max(engine.plan.batches))}):
-        yield f"  {rows:3} rows, library: {_product_us(engine, made(), rows)}"
+        yield f"  {rows:3} rows: {_product_us(engine, made(), rows)}"
     yield "attention, us a layer at the table's batches"
     for reading in small:
         times = [_attention_us(engine, made(small_tile=reading), batch) for batch in engine.plan.batches]
@@ -136,7 +136,7 @@ def _product_us(engine: Engine, operations: "TritonOperations", rows: int) -> st
 
     def gate_up() -> None:
         for layer in layers:
-            operations.gated(x, layer.gate_up, layer.mlp_norm)
+            operations.gate(operations.product(x, layer.gate_up, layer.mlp_norm))
 
     def down() -> None:
         for layer in layers:

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from asterism.orchestrator.core.errors import Misconfigured
-from asterism.workers.engine.computer import KV_BYTES, default_blocks, find_device, find_dtype
+from asterism.workers.engine.computer import KV_BYTES, default_blocks, find_computer, find_device, find_dtype
 from asterism.workers.engine.step import BLOCK_TOKENS
-from tests.engine.conftest import TINY
+from tests.engine.conftest import TINY, random_decoder
 
 NO_GPU = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 
@@ -33,8 +33,18 @@ def test_number_formats() -> None:
     assert find_dtype("auto", "cpu") == find_dtype("float32", "cpu") == torch.float32
     assert find_dtype("auto", "cuda") == find_dtype("bfloat16", "cuda") == torch.bfloat16
     assert find_dtype("float32", "cuda") == torch.float32
+    assert find_dtype("int8", "cpu") == torch.float32, "quantised by the computer"
     with pytest.raises(Misconfigured, match="dtype: is bfloat16; on a CPU"):
         find_dtype("bfloat16", "cpu")
+
+
+def test_int8_on_a_gpu_is_refused_by_name() -> None:
+    with pytest.raises(Misconfigured, match="dtype: is int8, which this engine computes in on a CPU only"):
+        find_dtype("int8", "cuda")
+    with pytest.raises(Misconfigured, match="dtype: is int8, which this engine computes in on a CPU only"):
+        find_computer("int8")(
+            random_decoder(1), blocks=1, context_tokens=16, max_sequences=1, os_threads=1, device="cuda"
+        )
 
 
 def test_a_gpu_is_asked_for_all_that_sequences_may_need() -> None:

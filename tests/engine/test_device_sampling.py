@@ -1,18 +1,26 @@
 """Choosing for all rows at once, as on a GPU: the tokens of the reference, or draws as frequent as it says."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from asterism.workers.engine.device_sampling import SELECTED_TOKENS, choose_rows, logprobs_of
+from asterism.workers.engine.sampler import Sampler
 from asterism.workers.engine.sampling import choose_tokens
 from asterism.workers.engine.seam import GenerationRequest
 from tests.engine.reference_sampling import choose, scored, weighted
 from tests.engine.test_sampling import ASK, Only, requests, rows, sampler
+
+
+def chosen_rows(logits: Tensor, samplers: Sequence[Sampler]) -> list[int | None]:
+    masks = [None if each.constraint is None else each.constraint.allowed(logits.shape[1]) for each in samplers]
+    return choose_rows(logits, samplers, masks)
 
 
 @settings(deadline=None)
@@ -30,7 +38,7 @@ def test_every_row_equals_the_reference(asked: list[GenerationRequest], vocab: i
     for step in range(3):
         logits = rows(len(asked), vocab, seed=1000 * step + seed)
 
-        chosen = choose_rows(logits.clone(), choosers)
+        chosen = chosen_rows(logits.clone(), choosers)
 
         for row, token_id in enumerate(chosen):
             forbidden = set(banned[row]) | set(() if (only := allowed[row]) is None else set(range(vocab)) - set(only))
@@ -53,7 +61,7 @@ def test_without_cuts_it_draws_what_the_cpu_draws() -> None:
     there, here = ([sampler(replace(request, seed=seed)) for seed in range(40)] for _ in range(2))
     logits = rows(40, 500)
 
-    assert choose_rows(logits.clone(), there) == choose_tokens(logits, here).token_ids
+    assert chosen_rows(logits.clone(), there) == choose_tokens(logits, here).token_ids
 
 
 @pytest.mark.parametrize(
@@ -72,7 +80,7 @@ def test_draws_are_as_frequent_as_they_are_likely(request_: GenerationRequest) -
     chooser = sampler(request_)
     counts = [0] * vocab
     for _ in range(draws // 100):
-        for token_id in choose_rows(logits.repeat(100, 1), [chooser] * 100):
+        for token_id in chosen_rows(logits.repeat(100, 1), [chooser] * 100):
             assert token_id is not None
             counts[token_id] += 1
 
@@ -89,7 +97,7 @@ def test_a_selected_top_is_the_sorted_one(top_k: int) -> None:
     logits = rows(1, 3000, spread=0.5)
     likely = set(logits[0].sort(descending=True).indices[:top_k].tolist())
 
-    chosen = choose_rows(logits.repeat(200, 1), [sampler(replace(request, seed=seed)) for seed in range(200)])
+    chosen = chosen_rows(logits.repeat(200, 1), [sampler(replace(request, seed=seed)) for seed in range(200)])
 
     assert set(chosen) <= likely
     assert len(set(chosen)) > 1
@@ -99,14 +107,14 @@ def test_a_selected_top_is_the_sorted_one(top_k: int) -> None:
 def test_a_temperature_next_to_zero_is_greedy(temperature: float) -> None:
     logits = rows(3, 50)
     choosers = [sampler(replace(ASK, temperature=temperature, top_p=top_p)) for top_p in (1.0, 0.9, 0.5)]
-    assert choose_rows(logits.clone(), choosers) == logits.argmax(dim=-1).tolist()
+    assert chosen_rows(logits.clone(), choosers) == logits.argmax(dim=-1).tolist()
 
 
 def test_a_row_without_a_token_left_is_none() -> None:
     stuck = sampler(replace(ASK, temperature=1.0, top_k=3), banned_ids=[2], only=Only([2]))
     fine = sampler(replace(ASK, temperature=1.0))
 
-    chosen = choose_rows(rows(2, 9), [stuck, fine])
+    chosen = chosen_rows(rows(2, 9), [stuck, fine])
 
     assert chosen[0] is None
     assert chosen[1] == choose(rows(2, 9)[1].tolist(), replace(ASK, temperature=1.0), random.Random(0))

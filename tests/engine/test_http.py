@@ -1,6 +1,7 @@
 """The completion server and the engine that speaks to one: what travels, what is refused, and what is lost."""
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
@@ -100,6 +101,17 @@ class TestServer:
         usage = said[-1].usage
         assert usage is not None
         assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (1, 4, 5)
+
+    async def test_a_completion_has_an_id_of_its_own(self, client: openai.AsyncOpenAI) -> None:
+        ids = list[str]()
+        for prompt in ("go", "go", ["go", "on"]):
+            whole = await client.completions.create(model="scripted", prompt=prompt)
+            stream = await client.completions.create(model="scripted", prompt=prompt, stream=True)
+            (streamed,) = {completion.id async for completion in stream}
+            ids += [whole.id, streamed]
+
+        assert len(set(ids)) == 6
+        assert all(re.fullmatch("cmpl-[0-9a-f]{32}", each) for each in ids)
 
     async def test_an_answer_comes_whole(self, client: openai.AsyncOpenAI) -> None:
         completion = await client.completions.create(

@@ -224,6 +224,53 @@ def test_a_row_that_nothing_is_left_for_is_an_error_and_no_other_is() -> None:
     assert chosen.token_ids[2] == int(logits[2].argmax())
 
 
+class Panic(BaseException):
+    """What a library in Rust raises where it gives up."""
+
+
+class Broken(Only):
+    """A constraint that fails when it is asked, or told, for the n-th time."""
+
+    def __init__(self, allowed: Sequence[int], *, ask: int = 1000, tell: int = 1000) -> None:
+        super().__init__(allowed)
+        self._ask, self._tell = ask, tell
+
+    def allowed(self, tokens: int) -> NDArray[np.bool_]:
+        self._ask -= 1
+        if self._ask == 0:
+            raise Panic("no more masks")
+        return super().allowed(tokens)
+
+    def accept(self, token_id: int) -> None:
+        self._tell -= 1
+        if self._tell == 0:
+            raise ValueError("not that one")
+        super().accept(token_id)
+
+
+@pytest.mark.parametrize("kind", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_a_row_that_fails_is_an_error_and_others_choose_as_without_it(kind: str) -> None:
+    def others() -> list[Sampler]:
+        drawn = replace(ASK, temperature=1.0, logprobs=2)
+        return [Sampler(), sampler(replace(drawn, seed=5)), sampler(drawn, only=Only([1, 2, 4]))]
+
+    alone, among = others(), others()
+    panics = sampler(replace(ASK, temperature=1.0, logprobs=2), only=Broken([1, 2], ask=2))
+    refuses = sampler(replace(ASK, logprobs=2), only=Broken([1, 2], tell=2))
+    mixed = [among[0], panics, among[1], refuses, among[2]]
+    for step in range(3):
+        logits = rows(5, 6, seed=step).to(kind)
+        expected = choose_tokens(logits[[0, 2, 4]], alone)
+
+        chosen = choose_tokens(logits, mixed)
+
+        assert [chosen.token_ids[row] for row in (0, 2, 4)] == expected.token_ids
+        assert [chosen.logprobs[row] for row in (2, 4)] == [expected.logprobs[row] for row in (1, 2)]
+        failed = {1: "Panic: no more masks", 3: "ValueError: not that one"}
+        assert chosen.errors == (failed if step == 1 else {})
+        assert chosen.logprobs.keys() == ({2, 4} if step == 1 else {1, 2, 3, 4})
+
+
 def test_a_long_answer_is_counted_whole() -> None:
     request = replace(ASK, frequency_penalty=0.01)
     chooser = sampler(request)

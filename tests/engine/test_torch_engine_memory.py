@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 from tokenizers import Tokenizer, decoders, models
 
-from asterism.workers.engine.answer_memo import AnswerMemo
+from asterism.workers.engine.answer_memo import AnswerMemo, Decoded, prompt_key
 from asterism.workers.engine.computer import StepComputer, make_computer
 from asterism.workers.engine.decoder import Decoder
 from asterism.workers.engine.errors import InvalidRequest
@@ -76,6 +76,23 @@ async def test_a_kept_prefix_is_found_after_others_needed_room(small: TorchEngin
             await collect(small, [replace(ASK, id=f"{n}", prompt=f"{n}{n} other", max_tokens=50)])
         _, end = (await collect(small, [replace(ASK, prompt=prompt, max_tokens=1)]))["a"]
         assert end.cached_tokens == found
+
+
+async def test_what_a_cancelled_request_computed_is_kept_too(tiny_model: ModelFolder, collect: Collect) -> None:
+    pace = Pace()
+    engine = TorchEngine(tiny_model, max_sequences=2, kv_blocks=6, make_computer=pace.slow(make_computer))
+    await engine.start()
+    kept = replace(ASK, prompt="60 seconds kept", max_tokens=60, keep_s=60.0)
+    asking = asyncio.ensure_future(collect(engine, [kept]))
+    await pace.allow(3)
+    await engine.cancel(["a"])
+    pace.end()
+    assert (await asking)["a"][1].finish_reason == "cancelled"
+    for n in range(3):
+        await collect(engine, [replace(ASK, id=f"{n}", prompt=f"{n}{n} other", max_tokens=50)])
+    _, end = (await collect(engine, [replace(kept, keep_s=0.0, max_tokens=1)]))["a"]
+    await engine.close()
+    assert end.cached_tokens == len("60 seconds kept") - 1
 
 
 async def test_a_request_that_can_never_fit_is_refused(small: TorchEngine) -> None:
@@ -239,18 +256,78 @@ async def test_the_text_of_an_answer_is_found_under_the_ids_that_it_decoded(
     assert differs
 
 
+async def test_a_text_that_was_said_before_is_read_as_ever_behind_another_prompt(collect: Collect) -> None:
+    """Whatever the engine answered before, a prompt means the same tokens."""
+    model = pair_model()
+    ask = GenerationRequest(id="a", prompt=("ab", "ba"), max_tokens=40, temperature=1.5, logprobs=1)
+    engine = TorchEngine(model)
+    await engine.start()
+    said, differs = list[str](), 0
+    for seed in range(6):
+        text, end = (await collect(engine, [replace(ask, seed=seed)]))["a"]
+        differs += len(model.tokenizer.encode(text).ids) != end.tokens
+        said.append(text)
+    # Behind another prompt, one of as many tokens among them, and behind an answer.
+    later = [
+        replace(ask, id=f"{start} {number}", prompt=(*start, text, "a"), max_tokens=8)
+        for number, text in enumerate(said)
+        for start in (("b",), ("ba", "ab"), ("ab", "ba", "b", said[number - 1]))
+    ]
+    answers = await collect(engine, later)
+    await engine.close()
+    assert differs
+
+    fresh = TorchEngine(model)
+    await fresh.start()
+    expected = await collect(fresh, later)
+    await fresh.close()
+    for name, (text, end) in answers.items():
+        assert (text, end.prompt_tokens) == (expected[name][0], expected[name][1].prompt_tokens)
+
+
+async def test_an_answer_to_an_answer_is_found_under_its_ids(collect: Collect) -> None:
+    model = pair_model()
+    engine = TorchEngine(model)
+    await engine.start()
+    ask = GenerationRequest(id="a", prompt=("ab", "ba"), max_tokens=20, temperature=1.5)
+    segments, tokens = ["ab", "ba"], 2
+    for seed in range(8):
+        text, end = (await collect(engine, [replace(ask, prompt=tuple(segments), seed=seed)]))["a"]
+        assert end.prompt_tokens == tokens
+        assert end.cached_tokens == (tokens - 2 if seed else 0)
+        segments, tokens = [*segments, text, "b"], tokens + end.tokens + 1
+    await engine.close()
+    assert len(model.tokenizer.encode("".join(segments)).ids) != tokens
+
+
+def test_the_memo_knows_an_answer_behind_its_prompt_only() -> None:
+    memo = AnswerMemo()
+    memo.remember(Decoded(prompt_key([1, 2]), "said", [7, 8]))
+    assert memo.knows("said")
+    assert memo.find([1, 2], "said") == (7, 8)
+    assert memo.find([2, 1], "said") is memo.find([1, 2, 3], "said") is memo.find([1, 2], "else") is None
+    assert not memo.knows("else")
+
+
 def test_the_memo_forgets_what_was_not_used_for_longest() -> None:
     memo = AnswerMemo(max_ids=10)
-    memo.remember("one", [1] * 4)
-    memo.remember("two", [2] * 4)
-    assert memo.find("one") == (1, 1, 1, 1)
-    memo.remember("three", [3] * 4)
-    assert memo.find("two") is None
-    assert memo.find("one") == (1, 1, 1, 1)
-    memo.remember("one", [9])
-    memo.remember("four", [4] * 5)
-    assert memo.find("one") == (9,)
-    assert memo.find("three") == (3, 3, 3, 3)
+
+    def remember(text: str, ids: list[int]) -> None:
+        memo.remember(Decoded(prompt_key([5]), text, ids))
+
+    remember("one", [1] * 4)
+    remember("two", [2] * 4)
+    assert memo.find([5], "one") == (1, 1, 1, 1)
+    remember("three", [3] * 4)
+    assert memo.find([5], "two") is None
+    assert not memo.knows("two")
+    assert memo.find([5], "one") == (1, 1, 1, 1)
+    remember("one", [9])
+    remember("four", [4] * 5)
+    assert memo.find([5], "one") == (9,)
+    assert memo.find([5], "three") == (3, 3, 3, 3)
+    remember("too long", [1] * 11)
+    assert not any(map(memo.knows, ("one", "three", "four", "too long")))
 
 
 def test_seconds_are_counted_under_the_bound_that_they_reach() -> None:

@@ -14,10 +14,11 @@ import torch
 
 from asterism.orchestrator.core.errors import InvalidField
 from asterism.workers.bench.cases import Figures, Plan
-from asterism.workers.bench.engine import Row, bench_engine, table
+from asterism.workers.bench.engine import Row, bench_engine, error_lines, table
 from asterism.workers.bench.peers import measure_peer
 from asterism.workers.bench.shapes import SHAPES
 from asterism.workers.engine.decoder import Decoder
+from asterism.workers.engine.native.library import is_available
 
 SMALL = Plan(
     batches=(1, 2),
@@ -49,7 +50,7 @@ def command(program: str, folder: Path) -> str:
 
 
 async def test_every_figure_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    await bench_engine(["5M"], os_threads=1, plan=SMALL, peers=[command(PEER, tmp_path)], as_json=True)
+    await bench_engine(["5M"], dtype="float32", os_threads=1, plan=SMALL, peers=[command(PEER, tmp_path)], as_json=True)
 
     printed = capsys.readouterr()
     found: dict[str, Any] = json.loads(printed.out)
@@ -62,6 +63,28 @@ async def test_every_figure_is_found(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert peer["tokens_per_s"] == {"1": 10, "2": 20}
     assert peer["fork_ratio"] is None
     assert "5M: batch 2" in printed.err
+
+
+async def test_int8_is_shown_with_its_error_beside_that_of_q8_0(capsys: pytest.CaptureFixture[str]) -> None:
+    if (reason := is_available()) is not None:
+        pytest.skip(reason)
+    await bench_engine(["5M"], dtype="int8", os_threads=1, plan=SMALL, peers=[], as_json=True)
+
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    (row,) = found["rows"]
+    assert (found["dtype"], row["model"]) == ("int8", "5M")
+    assert row["tokens_per_s"].keys() == {"1", "2"}
+    assert 0 < row["logit_error"] < row["q8_0_logit_error"] < 0.1
+
+
+def test_errors_are_said_in_a_line_where_they_are_known() -> None:
+    rows = [
+        Row("5M", "asterism", Figures({1: 9.0}, logit_error=0.0041, q8_0_logit_error=0.00523)),
+        Row("5M", "peer", Figures({1: 5.0})),
+    ]
+    assert error_lines(rows) == [
+        "5M: logits of int8 are off float32's by 0.41% of their size, those of Q8_0 (emulated) by 0.52%"
+    ]
 
 
 def test_the_table_says_what_ours_is_of_theirs() -> None:

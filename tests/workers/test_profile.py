@@ -61,6 +61,7 @@ def test_model_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) 
         {"threads": 0},
         {"device": "tpu"},
         {"dtype": "int4"},
+        {"dtype": "int8", "device": "cuda"},
         {"drain_s": float("nan")},
     ],
 )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from asterism.workers.bench.shapes import CONTEXT_TOKENS, prompt
+from asterism.workers.engine.computer import find_computer
 from asterism.workers.engine.folder import ModelFolder
 from asterism.workers.engine.seam import Engine, GenerationEnd, GenerationRequest
 from asterism.workers.engine.torch_engine import TorchEngine
@@ -47,6 +48,10 @@ class Figures:
     """From an idle engine and all `waiting` requests to the last one's first token."""
     admission_steps: float | None = None
     """The same in steps that decode one token for each of them."""
+    logit_error: float | None = None
+    """How far int8's logits are off those of float32, as a share of their root mean square."""
+    q8_0_logit_error: float | None = None
+    """The same of llama.cpp's Q8_0, emulated, on the same weights and prompts."""
 
     @property
     def fork_ratio(self) -> float | None:
@@ -70,8 +75,14 @@ class Prompts:
 
 
 @asynccontextmanager
-async def running(model: ModelFolder, *, max_sequences: int, os_threads: int) -> AsyncIterator[Engine]:
-    engine = TorchEngine(model, max_sequences=max_sequences, context_tokens=CONTEXT_TOKENS, os_threads=os_threads)
+async def running(model: ModelFolder, *, max_sequences: int, dtype: str, os_threads: int) -> AsyncIterator[Engine]:
+    engine = TorchEngine(
+        model,
+        max_sequences=max_sequences,
+        context_tokens=CONTEXT_TOKENS,
+        os_threads=os_threads,
+        make_computer=find_computer(dtype),
+    )
     await engine.start()
     try:
         yield engine

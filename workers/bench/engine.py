@@ -23,7 +23,9 @@ from asterism.workers.bench.cases import (
     running,
 )
 from asterism.workers.bench.peers import measure_peer
+from asterism.workers.bench.q8_0 import logit_errors
 from asterism.workers.bench.shapes import SHAPES, random_model
+from asterism.workers.engine.computer import INT8, find_dtype
 from asterism.workers.engine.folder import ModelFolder, save_folder
 
 OURS: Final = "asterism"
@@ -58,39 +60,57 @@ def machine() -> Mapping[str, object]:
 
 
 async def bench_engine(
-    models: Sequence[str], *, os_threads: int, plan: Plan, peers: Sequence[str], as_json: bool
+    models: Sequence[str], *, dtype: str, os_threads: int, plan: Plan, peers: Sequence[str], as_json: bool
 ) -> None:
-    """Measures and prints: the table, or one JSON object, on standard output; progress on standard error."""
+    """Measures and prints: the table, or one JSON object, on standard output; progress on standard error.
+
+    `dtype` is a worker's setting. Raises `Misconfigured` where this machine does not compute in it.
+    """
+    find_dtype(dtype, "cpu")
     found = dict(machine())
     rows = list[Row]()
     for name in models:
         _progress(f"{name}: making {SHAPES[name].hidden_size} wide random weights")
         model = random_model(name)
-        rows.append(Row(name, OURS, await _measure(model, os_threads, plan)))
+        rows.append(Row(name, OURS, await _measure(model, dtype, os_threads, plan)))
         if peers:
             rows += await _measure_peers(model, os_threads, plan, peers)
     if as_json:
         print(
             json.dumps(
-                {"machine": found, "os_threads": os_threads, "plan": asdict(plan), "rows": [*map(Row.as_json, rows)]}
+                {
+                    "machine": found,
+                    "dtype": dtype,
+                    "os_threads": os_threads,
+                    "plan": asdict(plan),
+                    "rows": [*map(Row.as_json, rows)],
+                }
             )
         )
     else:
-        print(", ".join(f"{key} {value}" for key, value in found.items()) + f", OS threads {os_threads}")
+        print(
+            ", ".join(f"{key} {value}" for key, value in found.items())
+            + f", OS threads {os_threads}, {OURS} in {dtype}"
+        )
         print(table(rows, plan))
+        for line in error_lines(rows):
+            print(line)
 
 
-async def _measure(model: ModelFolder, os_threads: int, plan: Plan) -> Figures:
+async def _measure(model: ModelFolder, dtype: str, os_threads: int, plan: Plan) -> Figures:
     figures, prompts = Figures(), Prompts(model.decoder.config.vocab_size)
     sequences = max(*plan.batches, plan.fork_threads)
-    async with running(model, max_sequences=sequences, os_threads=os_threads) as engine:
+    async with running(model, max_sequences=sequences, dtype=dtype, os_threads=os_threads) as engine:
         for batch in plan.batches:
             figures.tokens_per_s[batch] = await measure_decode(engine, prompts, plan, batch)
             _progress(f"{model.name}: batch {batch}: {figures.tokens_per_s[batch]:.0f} tokens/s")
         figures.fork_shared_s, figures.fork_separate_s = await measure_fork(engine, prompts, plan)
         _progress(f"{model.name}: fork: {figures.fork_shared_s:.2f} s, without sharing {figures.fork_separate_s:.2f} s")
-    async with running(model, max_sequences=plan.waiting, os_threads=os_threads) as engine:
+    async with running(model, max_sequences=plan.waiting, dtype=dtype, os_threads=os_threads) as engine:
         figures.admission_s, figures.admission_steps = await measure_admission(engine, prompts, plan)
+    if dtype == INT8:
+        errors = await asyncio.to_thread(logit_errors, model.decoder, os_threads=os_threads)
+        figures.logit_error, figures.q8_0_logit_error = errors.int8, errors.q8_0
     return figures
 
 
@@ -126,6 +146,16 @@ def table(rows: Sequence[Row], plan: Plan) -> str:
         lines.append([row.model, row.engine, *rates, fork, admission])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+
+def error_lines(rows: Sequence[Row]) -> list[str]:
+    """How far logits are off, of each row that says it."""
+    return [
+        f"{row.model}: logits of int8 are off float32's by {figures.logit_error:.2%} of their size, "
+        f"those of Q8_0 (emulated) by {figures.q8_0_logit_error:.2%}"
+        for row in rows
+        if (figures := row.figures).logit_error is not None and figures.q8_0_logit_error is not None
+    ]
 
 
 def _rate(figures: Figures, ours: Figures | None, batch: int) -> str:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from asterism.workers.engine.answer_memo import Decoded, prompt_key
 from asterism.workers.engine.batch_sequence import BatchSequence
 from asterism.workers.engine.sampler import Sampler
 from asterism.workers.engine.seam import EngineEvent, GenerationChunk, GenerationRequest, TokenLogprob
@@ -29,7 +30,7 @@ class Answer:
     """Decoded since the last chunk."""
     unsaid_logprobs: list[TokenLogprob] = field(default_factory=list)
     dead_end: str | None = None
-    """Why no token was left to choose."""
+    """Why no token was left to choose, or could be turned into text."""
 
     def __post_init__(self) -> None:
         self.scanner = StopScanner(self.request.stop)
@@ -60,7 +61,7 @@ class Answer:
         self.unsaid, self.unsaid_tokens, self.unsaid_logprobs = 0, 0, []
         return [chunk]
 
-    def find_ids(self, *, is_stopped: bool, has_end_id: bool) -> tuple[str, list[int]] | None:
+    def find_decoded(self, *, is_stopped: bool, has_end_id: bool) -> Decoded | None:
         """The whole text and the ids that make it up; None when there is none, or when a token crosses its end."""
         text, sequence = "".join(self.text), self.sequence
         ids = sequence.token_ids[sequence.prompt_tokens :]
@@ -70,7 +71,9 @@ class Answer:
             if len(text) not in self.decoded:
                 return None
             del ids[self.decoded.index(len(text)) + 1 :]
-        return (text, ids) if text else None
+        if not text:
+            return None
+        return Decoded(prompt_key(sequence.token_ids[: sequence.prompt_tokens]), text, ids)
 
     def _show(self, text: str) -> None:
         if text:

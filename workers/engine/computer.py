@@ -15,6 +15,7 @@ from asterism.workers.engine.step import BLOCK_TOKENS, Step
 from asterism.workers.engine.torch_step import TorchStepComputer
 
 DTYPES: Final = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+INT8: Final = "int8"
 
 KV_BYTES: Final = 1 << 31
 """KV memory that an engine takes at most where nobody says how much: 2 GiB."""
@@ -69,10 +70,21 @@ def find_device(wanted: str) -> str:
 
 
 def find_dtype(wanted: str, device: str) -> torch.dtype:
-    """What weights are computed in: `auto` is bfloat16 on a GPU. Raises `Misconfigured` for what a CPU does not do."""
-    if device == "cpu" and wanted not in ("auto", "float32"):
-        raise Misconfigured("dtype", f"is {wanted}; on a CPU this engine computes in float32")
-    return {"auto": torch.bfloat16 if device == "cuda" else torch.float32, **DTYPES}[wanted]
+    """What weights are loaded as: `auto` is bfloat16 on a GPU, and `int8` is quantised from float32 by its computer.
+
+    Raises `Misconfigured` for what a device does not compute in.
+    """
+    if device == "cpu" and wanted not in ("auto", "float32", INT8):
+        raise Misconfigured("dtype", f"is {wanted}; on a CPU this engine computes in float32 or int8")
+    if device == "cuda" and wanted == INT8:
+        raise Misconfigured("dtype", "is int8, which this engine computes in on a CPU only; take the device cpu")
+    automatic = torch.bfloat16 if device == "cuda" else torch.float32
+    return {"auto": automatic, INT8: torch.float32, **DTYPES}[wanted]
+
+
+def find_computer(wanted: str) -> ComputerFactory:
+    """What makes the computers of engines whose `dtype` this is."""
+    return make_int8_computer if wanted == INT8 else make_computer
 
 
 def make_computer(
@@ -102,6 +114,20 @@ def make_computer(
         except NativeUnavailable:
             pass
     return TorchStepComputer(decoder, blocks=blocks, context_tokens=context_tokens, device=torch.device(device))
+
+
+def make_int8_computer(
+    decoder: Decoder, *, blocks: int, context_tokens: int, max_sequences: int, os_threads: int, device: str
+) -> StepComputer:
+    """The compiled one with weights in int8. Raises `Misconfigured` on a GPU, and where there is no C compiler:
+    whoever asks for int8 is not given something slower in silence."""
+    find_dtype(INT8, device)
+    try:
+        return NativeComputer(
+            decoder, blocks=blocks, context_tokens=context_tokens, os_threads=os_threads, weights="int8"
+        )
+    except NativeUnavailable as error:
+        raise Misconfigured("dtype", f"is int8, which needs the compiled computer: {error.reason}") from error
 
 
 def default_blocks(config: DecoderConfig, *, max_sequences: int, context_tokens: int, device: str = "cpu") -> int:

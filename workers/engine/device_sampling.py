@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asterism.workers.engine.sampler import Sampler
+from asterism.workers.engine.sampler import Mask, Sampler
 
 SELECTED_TOKENS: Final = 1024
 """Up to this top_k the top is selected; else rows are sorted."""
@@ -21,10 +21,13 @@ TINY: Final = torch.finfo(torch.float32).tiny
 
 
 @torch.inference_mode()
-def choose_rows(logits: Tensor, samplers: Sequence[Sampler]) -> list[int | None]:
-    """A token id for each row of `logits` [rows, vocab], which it changes; None where no token is left."""
+def choose_rows(logits: Tensor, samplers: Sequence[Sampler], masks: Sequence[Mask | None]) -> list[int | None]:
+    """A token id for each row of `logits` [rows, vocab], which it changes; None where no token is left.
+
+    `masks` are what each row's grammar allows, of [vocab].
+    """
     _penalise(logits, samplers)
-    _forbid(logits, samplers)
+    _forbid(logits, samplers, masks)
     best, chosen = logits.max(dim=-1)
     drawn = [row for row, sampler in enumerate(samplers) if sampler.temperature > 0]
     if drawn:
@@ -65,14 +68,14 @@ def _penalise(logits: Tensor, samplers: Sequence[Sampler]) -> None:
     logits[at] = torch.where(values > 0, values / factor, values * factor) - loss
 
 
-def _forbid(logits: Tensor, samplers: Sequence[Sampler]) -> None:
+def _forbid(logits: Tensor, samplers: Sequence[Sampler], masks: Sequence[Mask | None]) -> None:
     banned = [(row, token_id) for row, sampler in enumerate(samplers) for token_id in sampler.banned_ids.tolist()]
     if banned:
         rows, ids = torch.tensor(banned, device=logits.device).T
         logits[rows, ids] = -torch.inf
-    constrained = [(row, each.constraint) for row, each in enumerate(samplers) if each.constraint is not None]
+    constrained = [(row, mask) for row, mask in enumerate(masks) if mask is not None]
     if constrained:
-        allowed = np.stack([constraint.allowed(logits.shape[1]) for _, constraint in constrained])
+        allowed = np.stack([mask for _, mask in constrained])
         rows = torch.tensor([row for row, _ in constrained], device=logits.device)
         logits[rows] = logits[rows].masked_fill(torch.from_numpy(~allowed).to(logits.device), -torch.inf)
 

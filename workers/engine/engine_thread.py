@@ -11,8 +11,10 @@ from typing import Final, Protocol, assert_never
 import torch
 
 from asterism.workers.engine.answer import Answer
+from asterism.workers.engine.answer_memo import Decoded
 from asterism.workers.engine.batch_sequence import BatchSequence, Produced
 from asterism.workers.engine.computer import StepComputer
+from asterism.workers.engine.errors import describe
 from asterism.workers.engine.folder import ModelFolder
 from asterism.workers.engine.metrics import EngineStats, TokenMeter
 from asterism.workers.engine.sampler import Sampler
@@ -73,8 +75,8 @@ class Outbox:
     """What the event loop gets at one time."""
 
     events: dict[Mailbox, list[EngineEvent]] = field(default_factory=dict)
-    answers: list[tuple[str, list[int]]] = field(default_factory=list)
-    """Texts of answers that ended, and the token ids that make them up."""
+    answers: list[Decoded] = field(default_factory=list)
+    """Those that ended."""
 
 
 class Listener(Protocol):
@@ -149,7 +151,7 @@ class EngineThread:
             except BaseException as error:
                 # A panic of a Rust library is no Exception, and nobody else would say an end.
                 for answer in list(self._answers.values()):
-                    self._end(answer, "error", error=f"{type(error).__name__}: {error}")
+                    self._end(answer, "error", error=describe(error))
                 self._preemptions += scheduler.preemptions
                 self._queries += scheduler.prefix_queries
                 self._hits += scheduler.prefix_hits
@@ -160,7 +162,7 @@ class EngineThread:
     def _serve(self, scheduler: Scheduler, computer: StepComputer) -> None:
         """Computes until told to close."""
         while True:
-            for command in self._take():
+            for command in self._take(scheduler):
                 match command:
                     case Submit():
                         self._submit(scheduler, command)
@@ -193,25 +195,29 @@ class EngineThread:
             self._publish(scheduler)
             self._flush()
 
-    def _take(self) -> Iterable[Command]:
-        """Every command that is there; the first one is waited for, for ever when there is nothing else to do."""
-        if not self._answers:
-            yield self._inbox.get()
-        elif self._linger_s:
-            with suppress(queue.Empty):
-                yield self._inbox.get(timeout=self._linger_s)
-            self._linger_s = 0.0
-        while True:
-            try:
+    def _take(self, scheduler: Scheduler) -> Iterable[Command]:
+        """Every command that is there. With nothing else to do the first one is waited for, at most until the end of
+        a time that KV is kept for; behind an answer that a stop string ended, for a moment."""
+        linger_s, self._linger_s = self._linger_s, 0.0
+        with suppress(queue.Empty):
+            if not self._answers:
+                until = scheduler.kept_until
+                yield self._inbox.get(timeout=None if until is None else max(0.0, until - time.monotonic()))
+            elif linger_s:
+                yield self._inbox.get(timeout=linger_s)
+            while True:
                 yield self._inbox.get_nowait()
-            except queue.Empty:
-                return
 
     def _submit(self, scheduler: Scheduler, submit: Submit) -> None:
         sequences: list[BatchSequence] = []
         for request, prompt, sampler in zip(submit.requests, submit.prompts, submit.samplers, strict=True):
             sequence = BatchSequence(request.id, prompt, request.max_tokens, request.priority)
-            detokeniser = Detokeniser(self._decode, prompt)
+            try:
+                detokeniser = Detokeniser(self._decode, prompt)
+            except BaseException as error:
+                end = _unbegun(request, len(prompt), describe(error))
+                self._outbox.events.setdefault(submit.mailbox, []).append(end)
+                continue
             self._answers[request.id] = Answer(request, sequence, sampler, detokeniser, submit.at)
             self._mailboxes[request.id] = submit.mailbox
             sequences.append(sequence)
@@ -225,23 +231,26 @@ class EngineThread:
         for request_id in request_ids:
             answer = self._answers.get(request_id)
             if answer is not None:
-                scheduler.finish(request_id)
+                scheduler.finish(request_id, keep_until=_kept_until(answer.request))
                 self._end(answer, "cancelled")
                 self._cancelled += 1
                 self._cancel_steps = max(self._cancel_steps, self._steps - at_step)
 
     def _note(self, sampled: Sequence[Answer], chosen: Chosen) -> None:
         """Keeps what came with the tokens, and when they came; a row that no token was left for ends."""
+        for row, logprobs in chosen.logprobs.items():
+            try:
+                sampled[row].unsaid_logprobs.append(self._samplers.name(logprobs))
+            except BaseException as error:
+                chosen.errors[row] = describe(error)
         now = time.monotonic()
         for row, answer in enumerate(sampled):
             if row in chosen.errors:
                 continue
             self._meter.add(since=answer.waits_since, now=now, is_first=not answer.sequence.generated_tokens)
             answer.waits_since = now
-        for row, logprobs in chosen.logprobs.items():
-            sampled[row].unsaid_logprobs.append(self._samplers.name(logprobs))
-        for row, error in chosen.errors.items():
-            sampled[row].dead_end = error
+        for row, reason in chosen.errors.items():
+            sampled[row].dead_end = reason
 
     def _report(self, scheduler: Scheduler, produced: Produced) -> None:
         answer = self._answers[produced.sequence.request_id]
@@ -252,11 +261,14 @@ class EngineThread:
             reason = "error"
         elif produced.token_id is not None:
             answer.unsaid_tokens += 1
-            if reason != "end" and (stop := answer.push(produced.token_id)) is not None:
-                reason = "stop"
+            try:
+                if reason != "end" and (stop := answer.push(produced.token_id)) is not None:
+                    reason = "stop"
+            except BaseException as error:
+                answer.dead_end = describe(error)
+                reason = "error"
         if reason is not None:
-            keep_s = answer.request.keep_s
-            keep_until = time.monotonic() + keep_s if keep_s and reason != "error" else None
+            keep_until = None if reason == "error" else _kept_until(answer.request)
             scheduler.finish(answer.request.id, keep_until=keep_until)
             self._end(answer, reason, stop=stop, error=answer.dead_end)
 
@@ -266,9 +278,12 @@ class EngineThread:
         del self._answers[request_id]
         self._has_stopped |= reason == "stop"
         if reason not in {"stop", "error"}:
-            answer.flush()
+            try:
+                answer.flush()
+            except BaseException as failure:
+                reason, error = "error", describe(failure)
         if reason != "error":
-            found = answer.find_ids(is_stopped=reason == "stop", has_end_id=reason == "end")
+            found = answer.find_decoded(is_stopped=reason == "stop", has_end_id=reason == "end")
             if found is not None:
                 self._outbox.answers.append(found)
         end = GenerationEnd(
@@ -317,3 +332,21 @@ class EngineThread:
             time_to_first_token=meter.first.snapshot(),
             inter_token_latency=meter.next.snapshot(),
         )
+
+
+def _kept_until(request: GenerationRequest) -> float | None:
+    """On time.monotonic(), for a request that ends now; None where it does not ask to be kept."""
+    return time.monotonic() + request.keep_s if request.keep_s else None
+
+
+def _unbegun(request: GenerationRequest, prompt_tokens: int, error: str) -> GenerationEnd:
+    """The end of a request of which nothing was computed."""
+    return GenerationEnd(
+        request_id=request.id,
+        finish_reason="error",
+        stop=None,
+        tokens=0,
+        prompt_tokens=prompt_tokens,
+        cached_tokens=0,
+        error=error,
+    )

@@ -43,3 +43,8 @@ class EngineClosed(AsterismError):
     def __init__(self, reason: str) -> None:
         super().__init__(f"engine closed: {reason}")
         self.reason = reason
+
+
+def describe(error: BaseException) -> str:
+    """What an answer that an error ended says of it."""
+    return f"{type(error).__name__}: {error}"

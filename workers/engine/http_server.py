@@ -115,26 +115,27 @@ class Completions:
         try:
             check_credential(request, self._credential)
             asked = read_body(await read_bytes(request), self._engine.profile.model)
-            requests = asked.requests(f"cmpl-{uuid.uuid4().hex}")
+            completion_id = f"cmpl-{uuid.uuid4().hex}"
+            requests = asked.requests(completion_id)
         except AsterismError as error:
             await refusal(error)(scope, receive, send)
             return
         except ClientDisconnect:
             return
+        answer = Answer(completion_id, asked, requests, send)
         async with asyncio.TaskGroup() as group:
-            answering = group.create_task(self._answer(asked, requests, request, send))
+            answering = group.create_task(self._answer(answer, requests, request, send))
             leaving = group.create_task(_client_left(receive))
             await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
             answering.cancel()
             leaving.cancel()
 
     async def _answer(
-        self, asked: CompletionBody, requests: Sequence[GenerationRequest], request: Request, send: Send
+        self, answer: "Answer", requests: Sequence[GenerationRequest], request: Request, send: Send
     ) -> None:
-        answer = Answer(asked, requests, send)
         async with aclosing(self._engine.generate(requests)) as events, asyncio.TaskGroup() as group:
             beginning = group.create_task(_first(events))
-            if asked.stream:
+            if answer.is_streamed:
                 await asyncio.wait({beginning}, timeout=REFUSAL_S)
                 if not beginning.done():
                     await answer.start()
@@ -145,7 +146,7 @@ class Completions:
                     await answer.finish()
                 else:
                     await refusal(first)(request.scope, request.receive, send)
-            elif asked.stream:
+            elif answer.is_streamed:
                 await answer.stream(first, events)
             else:
                 await (await whole(answer, first, events))(request.scope, request.receive, send)
@@ -154,13 +155,16 @@ class Completions:
 class Answer:
     """What is said about one body."""
 
-    def __init__(self, asked: CompletionBody, requests: Sequence[GenerationRequest], send: Send) -> None:
+    def __init__(
+        self, completion_id: str, asked: CompletionBody, requests: Sequence[GenerationRequest], send: Send
+    ) -> None:
         self.has_started = False
+        self.is_streamed = asked.stream
         self.numbers = {request.id: number for number, request in enumerate(requests)}
         self._options = asked.options
         self._send = send
         self._envelope = {
-            "id": requests[0].id,
+            "id": completion_id,
             "object": "text_completion",
             "created": int(time.time()),
             "model": asked.model,

@@ -98,6 +98,11 @@ class PrefixTree(Generic[Owner]):
         """Blocks that can be had: the free ones, and those whose contents nobody holds."""
         return self._pool.free + self._evictable
 
+    @property
+    def kept_until(self) -> float | None:
+        """When the first hold of `leave` ends; None when there is none."""
+        return self._pins.first()[0] if self._pins else None
+
     def match(self, tokens: Sequence[int], limit: int) -> Match[Owner]:
         """What is there of the first `limit` of `tokens`, or will be."""
         node, blocks, at = self._root, list[int](), 0

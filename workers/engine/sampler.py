@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 Reals = NDArray[np.float64]
 Ids = NDArray[np.intp]
+Mask = NDArray[np.bool_]
 
 
 class Constraint(Protocol):
     """What a grammar is to the sampler; `grammar.Matcher` is one."""
 
-    def allowed(self, tokens: int) -> NDArray[np.bool_]:
+    def allowed(self, tokens: int) -> Mask:
         """Which of the ids 0 to tokens - 1 may come next; none at a dead end."""
         ...
 

@@ -80,6 +80,11 @@ class Scheduler:
         """Blocks that running sequences and pins keep; the others are free, or cache that gives way."""
         return len(self._pool) - self._tree.available
 
+    @property
+    def kept_until(self) -> float | None:
+        """When the first of the times that ended sequences are kept for is over; `next_step` acts on it."""
+        return self._tree.kept_until
+
     def submit(self, sequences: Sequence[BatchSequence]) -> None:
         """Queues sequences with ids of their own, each of which passed `check_fits`."""
         for sequence in sequences:

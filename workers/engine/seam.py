@@ -16,7 +16,8 @@ FinishReason = Literal["stop", "length", "end", "cancelled", "error"]
 
 Prompt: TypeAlias = str | tuple[str, ...]
 """A text, or its segments in order. Each segment is tokenised by itself, so that a shared one has the same token ids
-whatever follows it; a segment that is the text of an earlier answer gets the ids which that answer decoded."""
+whatever follows it; one that is the text of an earlier answer to the segments before it gets the ids which that answer
+decoded."""
 
 
 def prompt_text(prompt: Prompt) -> str:
@@ -73,7 +74,8 @@ class GenerationRequest:
     priority: int = 0
     """Higher ones are admitted first and preempted last."""
     keep_s: float = 0.0
-    """Seconds, up to 3,600, for which the KV of prompt and answer is not evicted after the end."""
+    """Seconds, up to 3,600, for which the KV of prompt and answer is not evicted after the end, also that of a cancel,
+    but not after an error."""
     stop: tuple[str, ...] = ()
     """The text ends before the first of these that is completed."""
 

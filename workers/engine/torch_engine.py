@@ -5,14 +5,13 @@ import atexit
 import queue
 import threading
 import time
-from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import chain
 from typing import Final
 
 from asterism.orchestrator.core.errors import Overloaded
-from asterism.workers.engine.answer_memo import AnswerMemo
+from asterism.workers.engine.answer_memo import AnswerMemo, IdMemo, Ids
 from asterism.workers.engine.batch_sequence import check_fits
 from asterism.workers.engine.computer import ComputerFactory, default_blocks, make_computer
 from asterism.workers.engine.engine_thread import Cancel, Close, Command, EngineThread, Mailbox, Outbox, Submit
@@ -64,8 +63,8 @@ class _LoopSide:
 
     def _post(self, outbox: Outbox) -> None:
         # Answers first: who reads an end may send its text back at once.
-        for text, ids in outbox.answers:
-            self._memo.remember(text, ids)
+        for decoded in outbox.answers:
+            self._memo.remember(decoded)
         for mailbox, events in outbox.events.items():
             mailbox.put_nowait(tuple(events))
 
@@ -106,7 +105,7 @@ class TorchEngine:
         self._unsent: dict[str, bool] = {}
         """The live ones whose prompts are still being read here, and whether they were cancelled meanwhile."""
         self._memo = AnswerMemo()
-        self._read = AnswerMemo()
+        self._read: IdMemo[str] = IdMemo()
         """Prompts and segments of them, as the tokenizer reads them: a text that forks asks again and again."""
         self._inbox: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -207,34 +206,47 @@ class TorchEngine:
 
     async def _tokenise(self, requests: Sequence[GenerationRequest], blocks: int) -> list[list[int]]:
         """Token ids of prompts that the engine can compute; what several of them have is read once."""
-        texts = dict.fromkeys(each.prompt for each in requests if isinstance(each.prompt, str))
-        segments = dict.fromkeys(part for each in requests if not isinstance(each.prompt, str) for part in each.prompt)
-        # What an answer said is read as it was decoded, so that its keys and values are found.
-        known = {segment: ids for segment in segments if (ids := self._memo.find(segment)) is not None}
-        wanted = texts | dict.fromkeys(segment for segment in segments if segment not in known)
-        read = {text: ids for text in wanted if (ids := self._read.find(text)) is not None}
-        unread = [text for text in wanted if text not in read]
+        segments = dict.fromkeys(part for each in requests for part in _segments(each))
+        read: dict[str, Ids] = {}
+        # What some answer said is read when its place is known: there it may have the ids that were decoded.
+        wanted = [part for part in segments if not self._memo.knows(part)]
+        while True:
+            read |= await self._read_texts(wanted)
+            found = [self._find_ids(_segments(each), read) for each in requests]
+            wanted = list(dict.fromkeys(each for each in found if isinstance(each, str)))
+            if not wanted:
+                break
+        prompts = [each for each in found if not isinstance(each, str)]
+        for request, token_ids in zip(requests, prompts, strict=True):
+            if not token_ids:
+                raise InvalidRequest("prompt", "has no tokens")
+            check_prompt_length(len(token_ids), self._profile.context_tokens)
+            check_fits(len(token_ids), request.max_tokens, context_tokens=self._profile.context_tokens, blocks=blocks)
+        return prompts
+
+    def _find_ids(self, segments: Iterable[str], read: Mapping[str, Ids]) -> list[int] | str:
+        """A prompt's token ids, or the first of its segments that has to be read for them."""
+        token_ids: list[int] = []
+        for segment in segments:
+            ids = self._memo.find(token_ids, segment) or read.get(segment)
+            if ids is None:
+                return segment
+            token_ids += ids
+        return token_ids
+
+    async def _read_texts(self, texts: Sequence[str]) -> dict[str, Ids]:
+        """Texts as the tokenizer reads them."""
+        read = {text: ids for text in texts if (ids := self._read.find(text)) is not None}
+        unread = [text for text in texts if text not in read]
         if sum(map(len, unread)) > INLINE_CHARACTERS:
             encoded = await asyncio.to_thread(self._encode_all, unread)
         else:
             encoded = self._encode_all(unread)
         for text, ids in encoded.items():
             self._read.remember(text, ids)
-            read[text] = ids
-        prompts, context_tokens = list[list[int]](), self._profile.context_tokens
-        for request in requests:
-            if isinstance(request.prompt, str):
-                token_ids = list(read[request.prompt])
-            else:
-                token_ids = list(chain.from_iterable(known.get(part) or read[part] for part in request.prompt))
-            if not token_ids:
-                raise InvalidRequest("prompt", "has no tokens")
-            check_prompt_length(len(token_ids), context_tokens)
-            check_fits(len(token_ids), request.max_tokens, context_tokens=context_tokens, blocks=blocks)
-            prompts.append(token_ids)
-        return prompts
+        return read | encoded
 
-    def _encode_all(self, texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    def _encode_all(self, texts: Iterable[str]) -> dict[str, Ids]:
         return {text: tuple(self._encode(text)) for text in texts}
 
     def _encode(self, prompt: str) -> list[int]:
@@ -250,3 +262,7 @@ class TorchEngine:
                 if token_id == self._unknown_id and prompt[begin:end] != self._unknown:
                     raise InvalidRequest("prompt", f"has {prompt[begin:end]!r}, which the model has no token for")
         return ids
+
+
+def _segments(request: GenerationRequest) -> tuple[str, ...]:
+    return (request.prompt,) if isinstance(request.prompt, str) else request.prompt

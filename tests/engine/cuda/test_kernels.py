@@ -34,13 +34,6 @@ def both(module: Any, decoder: Any, window: int | None, dtype: torch.dtype) -> t
     return module.TritonOperations(weights, **traits), TorchOperations(weights, **traits)
 
 
-def module_operations(module: Any, dtype: torch.dtype, **traits: Any) -> tuple[Any, TorchOperations]:
-    """Both for the shape of the tiny model, ours with `traits`."""
-    weights = Weights.of(random_decoder(2), positions=512, device=DEVICE, dtype=dtype)
-    shape: dict[str, Any] = {"kv_heads": 2, "head_dim": 8, "window": None, "eps": 1e-6}
-    return module.TritonOperations(weights, **shape, **traits), TorchOperations(weights, **shape)
-
-
 def assert_close_in(dtype: torch.dtype, ours: Tensor, plain: Tensor) -> None:
     """A rounding or two of the last place apart."""
     eps = torch.finfo(dtype).eps
@@ -137,7 +130,7 @@ def test_queries_and_keys_are_normed_turned_and_stored(
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_the_operations_between_the_products(triton_operations: Any, dtype: torch.dtype) -> None:
-    ours, plain = module_operations(triton_operations, dtype)
+    ours, plain = both(triton_operations, random_decoder(2), None, dtype)
     generator = torch.Generator().manual_seed(3)
     x, weight = torch.randn(5, 48, generator=generator).to(DEVICE, dtype), torch.randn(48, generator=generator)
     gate_up = torch.randn(5, 2 * 1500, generator=generator).to(DEVICE, dtype)

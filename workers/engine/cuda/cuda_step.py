@@ -153,7 +153,8 @@ class CudaComputer:
             qkv = operations.product(x, layer.qkv, layer.attention_norm)
             q = operations.store(qkv, layer, kv, inputs)
             operations.add_product(x, operations.attend(q, kv, inputs), layer.output)
-            operations.add_product(x, operations.gated(x, layer.gate_up, layer.mlp_norm), layer.down)
+            gated = operations.gate(operations.product(x, layer.gate_up, layer.mlp_norm))
+            operations.add_product(x, gated, layer.down)
         if samples is not None and not len(samples):
             return x.new_empty((0, len(self.weights.head.weight)))  # nothing that a kernel could run on
         wanted = x if samples is None else x[samples]

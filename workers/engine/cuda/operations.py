@@ -17,31 +17,41 @@ from asterism.workers.engine.cuda.weights import LayerWeights, Projection, Weigh
 from asterism.workers.engine.step import BLOCK_TOKENS
 
 
-class Operations(Protocol):
-    """Everything is on one device; x is [rows, hidden]."""
+class Operations(ABC):
+    """Products are those of the library that torch comes with, the rest a subclass's.
 
-    def product(self, x: Tensor, projection: Projection, norm: Tensor) -> Tensor:
-        """`x`, normed (RMSNorm with weights `norm`, in float32 inside), through the projection."""
-        ...
+    Everything is on one device; x is [rows, hidden].
+    """
 
-    def gated(self, x: Tensor, projection: Projection, norm: Tensor) -> Tensor:
-        """SwiGLU of the same: silu of the first half of its columns times the second."""
-        ...
+    @abstractmethod
+    def norm(self, x: Tensor, weight: Tensor) -> Tensor:
+        """RMSNorm over the last dimension, in float32 inside."""
 
-    def add_product(self, x: Tensor, y: Tensor, projection: Projection) -> None:
-        """x += y through the projection."""
-        ...
+    @abstractmethod
+    def gate(self, gate_up: Tensor) -> Tensor:
+        """SwiGLU: silu of the first half of the columns times the second."""
 
+    @abstractmethod
     def store(self, qkv: Tensor, layer: LayerWeights, kv: Tensor, inputs: Inputs) -> Tensor:
         """Queries [rows, heads * head_dim], normed and turned, of `qkv` [rows, (heads + 2 * kv_heads) * head_dim].
 
         Keys, treated alike, and values go to their slots in `kv` [2, blocks, kv_heads, BLOCK_TOKENS, head_dim].
         """
-        ...
 
+    @abstractmethod
     def attend(self, q: Tensor, kv: Tensor, inputs: Inputs) -> Tensor:
         """What the queries see of the tiles [rows, heads * head_dim]."""
-        ...
+
+    def product(self, x: Tensor, projection: Projection, norm: Tensor) -> Tensor:
+        """`x`, normed with the weights `norm`, through the projection."""
+        return F.linear(self.norm(x, norm), projection.weight, projection.bias)
+
+    def add_product(self, x: Tensor, y: Tensor, projection: Projection) -> None:
+        """x += y through the projection."""
+        # In the product itself: a sum of its own would read and write x once more.
+        x.addmm_(y, projection.weight.T)
+        if projection.bias is not None:
+            x += projection.bias
 
 
 class MakeOperations(Protocol):
@@ -52,31 +62,7 @@ class MakeOperations(Protocol):
     ) -> Operations: ...
 
 
-class LibraryProducts(ABC):
-    """Products by the library that torch comes with; a subclass says what goes before and behind them."""
-
-    @abstractmethod
-    def norm(self, x: Tensor, weight: Tensor) -> Tensor:
-        """RMSNorm over the last dimension, in float32 inside."""
-
-    @abstractmethod
-    def gate(self, gate_up: Tensor) -> Tensor:
-        """silu of the first half of the columns times the second."""
-
-    def product(self, x: Tensor, projection: Projection, norm: Tensor) -> Tensor:
-        return F.linear(self.norm(x, norm), projection.weight, projection.bias)
-
-    def gated(self, x: Tensor, projection: Projection, norm: Tensor) -> Tensor:
-        return self.gate(self.product(x, projection, norm))
-
-    def add_product(self, x: Tensor, y: Tensor, projection: Projection) -> None:
-        # In the product itself: a sum of its own would read and write x once more.
-        x.addmm_(y, projection.weight.T)
-        if projection.bias is not None:
-            x += projection.bias
-
-
-class TorchOperations(LibraryProducts):
+class TorchOperations(Operations):
     """The operations in plain torch, attention tile by tile."""
 
     def __init__(self, weights: Weights, *, kv_heads: int, head_dim: int, window: int | None, eps: float) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from asterism.workers.engine.cuda import kernels, pointwise
 from asterism.workers.engine.cuda.inputs import Inputs
-from asterism.workers.engine.cuda.operations import LibraryProducts
+from asterism.workers.engine.cuda.operations import Operations
 from asterism.workers.engine.cuda.plan import LARGE_QUERIES, TILE_TOKENS
 from asterism.workers.engine.cuda.weights import LayerWeights, Weights
 from asterism.workers.engine.step import BLOCK_TOKENS
@@ -41,7 +41,7 @@ _MERGE_WARPS = 1
 """On an H200 attention of the table's fork takes 35.2, 36.1, 37.3 and 45.0 us a layer with 1, 2, 4 and 8."""
 
 
-class TritonOperations(LibraryProducts):
+class TritonOperations(Operations):
     """Launches the kernels; sizes that a kernel is compiled for come from the model alone, and `ROWS`."""
 
     def __init__(
