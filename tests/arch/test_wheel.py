@@ -69,6 +69,7 @@ def test_the_wheel_holds_the_rooms_and_nothing_else(wheel: Path) -> None:
         "asterism/planner/plan.schema.json",
         "asterism/workers/models/countdown/model.safetensors",
         "asterism/workers/models/countdown/tokenizer.json",
+        "asterism/workers/models/apr/model.safetensors",
         "asterism/workers/engine/native/source/step.c",
         "asterism/workers/engine/native/source/native.h",
         ".dist-info/licenses/LICENSE",

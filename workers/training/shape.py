@@ -37,6 +37,6 @@ class Distribution:
 
 DISTRIBUTIONS: Final = {
     "countdown": Distribution(largest=20, share_24=0.2, shape=CONFIG),
-    # Adaptive Parallel Reasoning (arXiv 2504.15466): four numbers of 1-99, targets of 10-100. Not trained yet.
+    # Adaptive Parallel Reasoning (arXiv 2504.15466): four numbers of 1-99, targets of 10-100.
     "apr": Distribution(largest=99, share_24=0.0, shape=_shape(256, 704, 8, 2)),
 }
