@@ -181,7 +181,7 @@ class Loop:
         for letter in letters:
             self._step(letter, batch)
         if batch.records:
-            await self._store.append(batch.records, self._epoch)
+            await self._append(batch.records)
         else:
             await asyncio.sleep(0)  # An append lets others run; a drain without one has to as well.
         if self._check_lead is not None:
@@ -192,6 +192,15 @@ class Loop:
             release()
         for answer in batch.answers:
             answer()
+
+    async def _append(self, records: Sequence[Record]) -> None:
+        try:
+            await self._store.append(records, self._epoch)
+        except Exception:
+            # A process that was stopped finds its connection closed: that it leads no more is why, and what to say.
+            if self._check_lead is not None:
+                self._check_lead()
+            raise
 
     def _step(self, letter: _Letter, batch: _Batch) -> None:
         event, stream = letter.event, letter.stream
