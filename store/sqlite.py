@@ -8,9 +8,9 @@ from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
-from asterism.orchestrator.core.errors import Misconfigured
+from asterism.orchestrator.core.errors import Misconfigured, Unreachable
 from asterism.store.database import Synchronous, Work
 from asterism.store.lock import FileLock
 from asterism.store.migrate import migrate, need_newest
@@ -103,9 +103,15 @@ class SqliteDatabase:
             self._lock.release()
 
     async def write(self, work: Work[T]) -> T:
-        """Do the work in one transaction that is on disk when this returns; works never overlap."""
+        """Do the work in one transaction that is on disk when this returns; works never overlap.
+
+        Raises Unreachable where the file cannot be written: a full disk, a broken one, no permission.
+        """
         assert self._writer is not None, "the store is not open"
-        return await self._writer.run(work)
+        try:
+            return await self._writer.run(work)
+        except OperationalError as error:
+            raise Unreachable(str(self._path), f"the database cannot be written: {error.orig}") from error
 
     async def read(self, work: Work[T]) -> T:
         """Do the work on one picture of what is on disk."""
