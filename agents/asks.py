@@ -6,9 +6,14 @@ engine, clock or network itself, so that a test drives it by hand and a worker m
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
+
+MAX_SEGMENTS: Final = 16_384
+"""Of one prompt."""
+MAX_PROMPT_CHARACTERS: Final = 1024 * 1024
+"""In all segments of one prompt together."""
 
 FinishReason: TypeAlias = Literal["stop", "length", "end", "cancelled", "error"]
 

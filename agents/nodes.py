@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
-from asterism.agents.asks import FinishReason
+from asterism.agents.asks import MAX_PROMPT_CHARACTERS, MAX_SEGMENTS, FinishReason
 from asterism.agents.policies import Standing
 from asterism.agents.reasoning import Judgement, Reasoning, ThreadReport
 from asterism.agents.scheme import Opening, Place, glued
@@ -126,6 +126,19 @@ class Node:
         if self.ended_as is None or judgement is None:
             return Standing()
         return Standing(self.ended_as, judgement.outcome == "verified", judgement.answer, judgement.score)
+
+    def has_room(self, glue: str) -> bool:
+        """Whether it may list another entry or open another block: half of a prompt's segments is for the join."""
+        return len(self.context) + (2 if glue else 1) * len(self.said) < MAX_SEGMENTS // 2
+
+    @property
+    def characters(self) -> int:
+        """Of its next prompt, the glue left out."""
+        return sum(map(len, self.context)) + sum(map(len, self.said))
+
+    def fits(self, glue: str) -> bool:
+        """Whether its next prompt is one that may be asked for."""
+        return self.characters + len(glue) * len(self.said) <= MAX_PROMPT_CHARACTERS
 
     def text(self, glue: str) -> str:
         """All that it said behind its context."""

@@ -27,6 +27,12 @@ class Nursery:
         if self._by_content.get(node.opening.content) is node:
             del self._by_content[node.opening.content]
 
+    def drop_surplus(self, node: Node, block: Block) -> bool:
+        """Whether the list has all the entries that it may have; then the one that comes now is dropped."""
+        is_full = block.numbered >= self._limits.entries or not node.has_room(self._scheme.glue)
+        self._spent.dropped_entries += is_full
+        return is_full
+
     def list_entry(self, node: Node, block: Block, raw: str) -> Entry | None:
         """The entry of `raw`, if it is one: malformed and repeated ones are counted."""
         block.numbered += 1

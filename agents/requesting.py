@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from asterism.agents.asks import Branch, Fork
+from asterism.agents.asks import MAX_PROMPT_CHARACTERS, Branch, Fork
 from asterism.agents.nodes import Block, Entry, Node
 from asterism.agents.reasoning import Reasoning
 from asterism.agents.scheme import Body, glued
@@ -45,17 +45,37 @@ def pieces_of(declared: Reasoning, node: Node) -> tuple[str, ...]:
     return glued((*node.context, *node.said), declared.scheme.glue)
 
 
+def shown_characters(declared: Reasoning, node: Node, block: Block) -> int:
+    """Of each thread's text in the join: equal shares of half a prompt, so that shared results of threads that join
+    shared results do not grow without bound."""
+    room = max(0, MAX_PROMPT_CHARACTERS // 2 - node.characters)
+    return min(declared.limits.shown_characters, room // max(1, len(block.entries)))
+
+
+def is_truncated(declared: Reasoning, node: Node, block: Block, child: Node) -> bool:
+    """Whether the join shows only the beginning of the thread's text."""
+    return _joins(child) and len(_body(declared, child)) > shown_characters(declared, node, block)
+
+
+def _joins(child: Node) -> bool:
+    return child.judgement is not None and child.ended_as is not None and child.judgement.joins
+
+
+def _body(declared: Reasoning, child: Node) -> str:
+    brief = None if child.judgement is None else child.judgement.brief
+    return declared.scheme.result(child.said) if brief is None else brief
+
+
 def joined_said(
     declared: Reasoning, node: Node, block: Block, entries: Sequence[Entry], *, is_whole: bool
 ) -> list[str]:
     """The node's own text with the results of these entries in it."""
-    bodies: list[Body] = []
-    for entry in entries:
-        child = entry.node
-        if child is None or child.judgement is None or child.ended_as is None or not child.judgement.joins:
-            continue
-        brief = child.judgement.brief
-        bodies.append(Body(entry.opening.text, declared.scheme.result(child.said) if brief is None else brief))
+    most = shown_characters(declared, node, block)
+    bodies = [
+        Body(entry.opening.text, _body(declared, entry.node)[:most])
+        for entry in entries
+        if entry.node is not None and _joins(entry.node)
+    ]
     return declared.scheme.joined(node.said, block.start, bodies, is_whole=is_whole)
 
 
@@ -82,10 +102,15 @@ def _branch(declared: Reasoning, flight: Flight, shared: int) -> Branch:
     return Branch(node.name, pieces_of(declared, node)[shared:], sampling)
 
 
-def early_fork_of(declared: Reasoning, node: Node, block: Block) -> Fork:
-    """Computes the joined text of the entries that lead the list and have ended, and decodes nothing."""
+def early_fork_of(declared: Reasoning, node: Node, block: Block) -> Fork | None:
+    """Computes the joined text of the entries that lead the list and have ended, and decodes nothing.
+
+    None where that is longer than a prompt may be.
+    """
     said = joined_said(declared, node, block, block.entries[: block.shown], is_whole=False)
     pieces = glued((*node.context, *said), declared.scheme.glue)
+    if sum(map(len, pieces)) > MAX_PROMPT_CHARACTERS:
+        return None
     sampling = replace(declared.sampling, max_tokens=0, stop=(), banned=(), grammar=None)
     return Fork(pieces, (Branch(f"{node.name}.join", (), sampling),))
 

@@ -53,12 +53,17 @@ class Traffic:
         self._early.append(node)
 
     def board(self) -> Node | None:
-        """Choose who starts now, until a text comes for which no token is left: it is given, and has not started."""
+        """Choose who starts now, until a text comes for which no token or no room in a prompt is left: it is given, and
+        has not started."""
         while self._queue:
             decoding = sum(not flight.is_early for flight in self._live.values())
             if decoding + len(self._boarding) >= self._slots:
                 return None
             node = self._queue[0]
+            glue = self._declared.scheme.glue
+            if not node.fits(glue):
+                return self._queue.popleft()
+            node.may_fork = node.may_fork and (node.block is not None or node.has_room(glue))
             granted = self._budget.grant(wanted_tokens(self._declared, node))
             if granted is None:
                 return None
@@ -79,7 +84,8 @@ class Traffic:
         for node in self._early:
             if node.block is not None and node.state is NodeState.JOINING:
                 fork = early_fork_of(self._declared, node, node.block)
-                forks.append((fork, [Flight(node, 0, is_early=True)]))
+                if fork is not None:
+                    forks.append((fork, [Flight(node, 0, is_early=True)]))
         self._early = []
         return forks
 

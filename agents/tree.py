@@ -6,6 +6,8 @@ stop; `running.py` carries that out. Whatever a model writes, every text ends wi
 - each request costs its text at least one token of a finite budget, also when the engine says that it took none;
 - a block that cannot be forked is cut out and its text goes on alone, without the marks of blocks, at most
   `MAX_FALLBACKS` times;
+- a list, and the prompt that it stands in, has a bounded number of entries, and a join shows bounded texts, so that
+  every prompt can be asked for;
 - a text waits only for threads that do not wait for it, though results are shared.
 """
 
@@ -19,7 +21,7 @@ from asterism.agents.nodes import Block, Entry, Node, NodeState, root_of
 from asterism.agents.nursery import Nursery
 from asterism.agents.policies import Best, Decision, FirstVerified, Vote, decide
 from asterism.agents.reasoning import Ended, Judgement, Leaving, Reasoned, Reasoning, Task, ThreadReport
-from asterism.agents.requesting import Flight, joined_said, own_stops
+from asterism.agents.requesting import Flight, is_truncated, joined_said, own_stops
 from asterism.agents.scheme import Opening, Place, cut_at
 from asterism.agents.traffic import Traffic
 
@@ -142,6 +144,9 @@ class Tree:
         block = read_block(self._scheme, node)
         if mark in own_stops(self._declared, node):
             self._end_text(node, block)
+        elif block is not None and mark == self._scheme.entry_closes and self._nursery.drop_surplus(node, block):
+            cut_to_last_entry(self._scheme, node, block)
+            self._close_list(node, block)
         elif block is not None and mark == self._scheme.entry_closes:
             self._write(node, mark)
             raw, block.unread = block.unread, ""
@@ -234,7 +239,8 @@ class Tree:
         *whole, rest = block.unread.split(self._scheme.entry_closes)
         block.unread = ""
         for raw in whole:
-            self._nursery.list_entry(node, block, raw)
+            if not self._nursery.drop_surplus(node, block):
+                self._nursery.list_entry(node, block, raw)
         self._spent.malformed_entries += self._scheme.entry_opens in rest
         listed = tuple(entry.text for entry in block.entries)
         for text in self._task.complete(node.name, listed):
@@ -325,6 +331,7 @@ class Tree:
         for _, child in shown:
             is_cut_off = child.finish_reason in ("length", "error")
             self._spent.threads_salvaged += is_cut_off and child.judgement is not None and child.judgement.joins
+            self._spent.threads_truncated += is_truncated(self._declared, node, block, child)
         self._spent.joins += 1
         node.said = joined_said(self._declared, node, block, [entry for entry, _ in shown], is_whole=True)
         node.scanned = node.joined_at = len(node.said)
