@@ -26,7 +26,7 @@ class Limits:
     """With fewer at once than this nothing is forked: the marks are banned, and the model goes on in one text."""
     entries: int = MOST_THREADS
     """Read of one list, malformed and repeated ones among them; the program ends the list there."""
-    shown_characters: int = 16_384
+    shown_characters: int = 12 * 1024
     """Of one thread's text in a join; what is behind them is cut off."""
     depth: int = 1
     """Levels of threads below the parent; 0 forks nothing."""

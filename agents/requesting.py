@@ -45,16 +45,17 @@ def pieces_of(declared: Reasoning, node: Node) -> tuple[str, ...]:
     return glued((*node.context, *node.said), declared.scheme.glue)
 
 
-def shown_characters(declared: Reasoning, node: Node, block: Block) -> int:
-    """Of each thread's text in the join: equal shares of half a prompt, so that shared results of threads that join
-    shared results do not grow without bound."""
-    room = max(0, MAX_PROMPT_CHARACTERS // 2 - node.characters)
-    return min(declared.limits.shown_characters, room // max(1, len(block.entries)))
+def shown_characters(declared: Reasoning, characters: int, threads: int) -> int:
+    """Of the text of each of so many threads in the join, behind so many characters of their parent: equal shares of
+    half a prompt, so that shared results of threads that join shared results do not grow without bound."""
+    room = max(0, MAX_PROMPT_CHARACTERS // 2 - characters)
+    return min(declared.limits.shown_characters, room // max(1, threads))
 
 
 def is_truncated(declared: Reasoning, node: Node, block: Block, child: Node) -> bool:
     """Whether the join shows only the beginning of the thread's text."""
-    return _joins(child) and len(_body(declared, child)) > shown_characters(declared, node, block)
+    most = shown_characters(declared, node.characters, len(block.entries))
+    return _joins(child) and len(_body(declared, child)) > most
 
 
 def _joins(child: Node) -> bool:
@@ -70,7 +71,7 @@ def joined_said(
     declared: Reasoning, node: Node, block: Block, entries: Sequence[Entry], *, is_whole: bool
 ) -> list[str]:
     """The node's own text with the results of these entries in it."""
-    most = shown_characters(declared, node, block)
+    most = shown_characters(declared, node.characters, len(block.entries))
     bodies = [
         Body(entry.opening.text, _body(declared, entry.node)[:most])
         for entry in entries

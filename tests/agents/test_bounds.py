@@ -136,7 +136,7 @@ def test_a_parent_that_joins_one_shared_result_for_ever_ends_at_a_bound_of_its_p
     reasoned, spent = run(engine, declared(limits=ROOMY))
     assert spent.threads_forked == 1
     assert spent.threads_shared > 10
-    # 195 kilobytes each, of which a join shows 16.
+    # 195 kilobytes each, of which a join shows 12.
     assert spent.threads_truncated == spent.joins
     assert engine.most_characters <= MAX_PROMPT_CHARACTERS
     assert reasoned.text.count("</Thread>") == spent.joins
