@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from asterism.agents.accounting import Accounting, Budget, computed_tokens
 from asterism.agents.asks import Fork, Generated
-from asterism.agents.nodes import Node, NodeState
+from asterism.agents.nodes import NodeState, ThreadNode
 from asterism.agents.reasoning import Reasoning
 from asterism.agents.requesting import Flight, early_fork_of, forks_of, wanted_tokens
 
@@ -18,9 +18,9 @@ class Traffic:
         self._spent = accounting
         self._slots = slots
         self._budget = Budget(declared.limits.tokens)
-        self._queue: deque[Node] = deque()
+        self._queue: deque[ThreadNode] = deque()
         self._boarding: list[Flight] = []
-        self._early: list[Node] = []
+        self._early: list[ThreadNode] = []
         self._live: dict[tuple[int, str], Flight] = {}
         self._to_cancel: list[str] = []
 
@@ -29,17 +29,17 @@ class Traffic:
         """Requests whose end is still to come, by group and thread."""
         return dict(self._live)
 
-    def push(self, node: Node) -> None:
+    def push(self, node: ThreadNode) -> None:
         """A new text waits for its turn."""
         node.state = NodeState.QUEUED
         self._queue.append(node)
 
-    def push_first(self, node: Node) -> None:
+    def push_first(self, node: ThreadNode) -> None:
         """A text that has decoded before goes on before anything that waits."""
         node.state = NodeState.QUEUED
         self._queue.appendleft(node)
 
-    def stop(self, node: Node) -> None:
+    def stop(self, node: ThreadNode) -> None:
         """What the text waits for or decodes now is not wanted any more; its cost so far still counts."""
         if node.state is NodeState.QUEUED:
             self._queue.remove(node)
@@ -48,11 +48,11 @@ class Traffic:
                 flight.is_void = True
                 self._to_cancel.append(node.name)
 
-    def ask_early(self, node: Node) -> None:
+    def ask_early(self, node: ThreadNode) -> None:
         """Compute the joined text of the threads of `node` that have ended."""
         self._early.append(node)
 
-    def board(self) -> Node | None:
+    def board(self) -> ThreadNode | None:
         """Choose who starts now, until a text comes for which no token or no room in a prompt is left: it is given, and
         has not started."""
         while self._queue:

@@ -11,18 +11,18 @@ from asterism.agents.accounting import Accounting, Limits
 from asterism.agents.asks import (
     MAX_PROMPT_CHARACTERS,
     MAX_SEGMENTS,
-    Answer,
     Ask,
     Branch,
     CancelBranches,
     Clock,
+    ClockReading,
     Fork,
     Forked,
     Generated,
     Join,
     Program,
     ProgramResult,
-    Reading,
+    Reply,
     segments_of,
 )
 from asterism.agents.reasoning import Reasoned, Reasoning
@@ -46,10 +46,10 @@ class Repeating:
     most_segments: int = 0
     most_characters: int = 0
 
-    def answer(self, ask: Ask) -> Answer:
+    def answer(self, ask: Ask) -> Reply:
         match check_ask(ask):
             case Clock():
-                return Reading(0.0, 16)
+                return ClockReading(0.0, 16)
             case Fork(prefix, branches):
                 for branch in branches:
                     prompt = (*segments_of(prefix), *segments_of(branch.suffix))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from asterism.agents.asks import Answer, Ask, Generated, Join, Json, Program, ProgramFailed
+from asterism.agents.asks import Ask, Generated, Join, Json, Program, ProgramFailed, Reply
 from asterism.agents.countdown import verify
 from asterism.agents.reason_countdown import reason_countdown
 from asterism.agents.reason_text import reason_text
@@ -34,7 +34,7 @@ class Faulty(Lockstep):
     loses: int | None = None
     joins: int = 0
 
-    def answer(self, ask: Ask) -> Answer:
+    def answer(self, ask: Ask) -> Reply:
         if isinstance(ask, Join):
             self.joins += 1
             if self.loses is not None and self.joins >= self.loses:
