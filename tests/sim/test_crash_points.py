@@ -7,23 +7,21 @@ from typing import Final
 import pytest
 
 from tests.sim.disk import BlankStore
+from tests.sim.invariants import Violation
 from tests.sim.schedule import Item, Schedule
 from tests.sim.virtual import run_virtually
 from tests.sim.world import World, open_store, play
 
 STORY: Final = (
     Item(0, 0.1, "submit"),
-    Item(1, 0.7, "edit"),
-    Item(2, 1.0, "look"),
-    Item(3, 1.3, "submit"),
-    Item(4, 1.6, "cancel"),
-    Item(5, 3.0, "retry"),
-    Item(6, 4.0, "edit"),
-    Item(7, 5.0, "drain"),
+    Item(1, 0.6, "edit"),
+    Item(2, 1.1, "cancel"),
+    Item(3, 2.0, "retry"),
+    Item(4, 3.0, "drain"),
 )
 STORIES: Final = {
-    "alone": Schedule(2, STORY, is_shared=False, workers=2, plan_size=4, failing=0.2, hanging=0.1),
-    "with a successor": Schedule(11, STORY, is_shared=True, workers=2, plan_size=4, failing=0.2, hanging=0.0),
+    "alone": Schedule(7, STORY, is_shared=False, workers=1, plan_size=3, failing=0.2, hanging=0.1),
+    "with a successor": Schedule(13, STORY, is_shared=True, workers=1, plan_size=3, failing=0.2, hanging=0.1),
 }
 KINDS: Final = {
     "AttemptEnded",
@@ -58,15 +56,19 @@ def test_the_stories_have_everything_in_them(store: BlankStore) -> None:
     assert told.keys() >= KINDS
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("story", STORIES)
-@pytest.mark.parametrize("machine", ["one:1", "w0", "w1"])
-def test_a_process_may_die_at_any_point(story: str, machine: str, store: BlankStore) -> None:
+@pytest.mark.parametrize("role", ["leader", "worker"])
+def test_a_process_may_die_at_any_point(story: str, role: str, store: BlankStore) -> None:
     whole = play(STORIES[story], store)
+    machine = "w0" if role == "worker" else max(whole.orchestrators, key=lambda one: len(one.lives[0].passed)).address
     points = whole.machines[machine].lives[0].passed
     assert {"before send", "after send"} <= set(points)
-    assert machine != "one:1" or {"before commit", "after commit"} <= set(points)
+    assert role == "worker" or {"before commit", "after commit"} <= set(points)
     for number, point in enumerate(points):
-        world = play(STORIES[story], store, crash=(machine, number))
+        try:
+            world = play(STORIES[story], store, crash=(machine, number))
+        except Violation as violation:
+            pytest.fail(f"after a death at point {number} of {machine}, {point}: {violation}")
         died = world.machines[machine].lives[0]
         assert (len(died.passed), died.passed[number]) == (number + 1, point)
-        assert len(world.machines[machine].lives) > 1 or number > len(points) - 8, "it was started again"
