@@ -117,15 +117,21 @@ class Loop:
             if not of_one:
                 self._watchers.pop(constellation, None)
 
-    def adopt(self, constellation: TaskConstellation) -> None:
-        """Bring an ended constellation that memory has forgotten back, so that it can be edited, retried or asked."""
-        if constellation.id in self.machine.constellations:
-            return
-        held = any(attempt.holds_slot for star in constellation.stars.values() for attempt in star.attempts)
-        if held or not constellation.state.is_terminal:
-            # It ended, gave back its last slot and was forgotten after the picture was taken.
-            raise Overloaded("the constellation has only just ended", RETRY_AFTER_S)
-        self.machine.adopt(constellation, at=self._clock.now())
+    @contextmanager
+    def adopted(self, constellation: TaskConstellation) -> Iterator[None]:
+        """Have a constellation in memory while the block edits, retries or asks it, also one that ended and that memory
+        has forgotten."""
+        if constellation.id not in self.machine.constellations:
+            held = any(attempt.holds_slot for star in constellation.stars.values() for attempt in star.attempts)
+            if held or not constellation.state.is_terminal:
+                # It ended, gave back its last slot and was forgotten after the picture was taken.
+                raise Overloaded("the constellation has only just ended", RETRY_AFTER_S)
+            self.machine.adopt(constellation, at=self._clock.now())
+        self.machine.pin(constellation.id)
+        try:
+            yield
+        finally:
+            self.machine.unpin(constellation.id)
 
     def stop(self) -> None:
         """Take nothing more; `run` returns once everything that waits is on disk."""

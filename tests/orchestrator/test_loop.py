@@ -260,9 +260,9 @@ async def test_ended_constellation_that_memory_forgot_can_be_brought_back() -> N
         assert found is not None
         fresh = Machine(await MemoryStore().load(), at=START, lease_s=LEASE_S)
         loop = Loop(machine=fresh, store=at.store, clock=at.clock, epoch=1)
-        loop.adopt(found)
-        assert fresh.constellations[C1] is found
+        with loop.adopted(found):
+            assert fresh.constellations[C1] is found
         running = await at.store.find_constellation(ConstellationId("c2"))
         assert running is not None
-        with pytest.raises(AsterismError):
-            loop.adopt(running)
+        with pytest.raises(AsterismError), loop.adopted(running):
+            pass

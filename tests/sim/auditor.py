@@ -122,8 +122,10 @@ class Auditor:
                 if heard_at <= record.at < heard_at + LEASE_S:
                     self.fail(Invariant.TIMEOUT, f"{record.worker} was heard at {heard_at}: {record}")
         for token, run in self.ledger.must_stop.items():
-            if token not in had_to_stop and run.worker in self._streams:
-                self._untold[token] = (self._streams[run.worker], now)
+            stream = self._streams.get(run.worker)
+            is_here = stream is not None and stream.host is not None and stream.host.process is process
+            if token not in had_to_stop and stream is not None and is_here:
+                self._untold[token] = (stream, now)
         if self._rng.random() < self._loads:
             await self.check_recovery(leader.machine)
 

@@ -42,7 +42,7 @@ def shrink(schedule: Schedule, violation: Violation, store: BlankStore) -> tuple
 
 def keep(schedule: Schedule, violation: Violation) -> str:
     """Add it to those that are always played; gives what to tell people."""
-    line = f"{schedule.name}  # {violation.invariant.name}"
+    line = f"{schedule.text}  # {violation.invariant.name}"
     if line not in KEPT.read_text(encoding="utf-8").splitlines():
         with KEPT.open("a", encoding="utf-8") as file:
             file.write(line + "\n")

@@ -32,16 +32,18 @@ class Process:
     async def run(self, main: Coroutine[Any, Any, None]) -> Exception | None:
         """Live until the end of `main` or of the process; gives what `main` raised."""
         self._root = asyncio.get_running_loop().create_task(main, context=self.context())
+        # Retrieved in any case: whoever kills it does not ask how it ended.
+        self._root.add_done_callback(lambda task: task.cancelled() or task.exception())
         try:
             await asyncio.wait([self._root])
         finally:
             was_killed, self.is_dead = self.is_dead, True
             self._root.cancel()
-        if was_killed or self._root.cancelled():
+        if self._root.cancelled():
             return None
         error = self._root.exception()
         assert error is None or isinstance(error, Exception), error
-        return error
+        return None if was_killed else error
 
     def die(self) -> None:
         """SIGKILL: whatever its code still does, nobody sees it."""

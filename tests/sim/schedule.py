@@ -28,6 +28,7 @@ FAULTS: Final = {
     "pause_worker": 2,
 }
 """What goes wrong, and how often."""
+NUMBERS: Final = ("is_shared", "is_tight", "workers", "plan_size", "failing", "hanging")
 SPAN_S: Final = 10.0
 """In which all of it happens; afterwards all is well."""
 
@@ -49,6 +50,8 @@ class Schedule:
     items: tuple[Item, ...]
     is_shared: bool
     """Two orchestrators on one database, of which one leads; else a single one."""
+    is_tight: bool
+    """Whether the bounds of `limits.py` are small."""
     workers: int
     plan_size: int
     failing: float
@@ -56,28 +59,35 @@ class Schedule:
 
     @property
     def name(self) -> str:
-        """What repeats it."""
-        whole = draw_schedule(self.seed)
-        parts = [str(self.seed)]
-        if self.items != whole.items:
-            parts.append("keep=" + ",".join(str(item.number) for item in self.items))
-        fields = ("workers", "plan_size", "failing", "hanging")
-        parts += [f"{name}={getattr(self, name):g}" for name in fields if getattr(self, name) != getattr(whole, name)]
-        return " ".join(parts)
+        """What repeats it: its seed, or where it is not what the seed draws, all that it is."""
+        return str(self.seed) if self == draw_schedule(self.seed) else self.text
+
+    @property
+    def text(self) -> str:
+        """All that it is, whatever its seed may draw one day."""
+        return " ".join(
+            [
+                str(self.seed),
+                "items=" + ",".join(f"{item.kind}:{item.number}@{item.at:g}" for item in self.items),
+                *(f"{field}={getattr(self, field):g}" for field in NUMBERS),
+            ]
+        )
 
 
 def draw_schedule(seed: int) -> Schedule:
     """The schedule of a seed."""
     rng = random.Random(f"schedule {seed}")
+    is_heavy = rng.random() < 0.1
     kinds = ["submit"]
-    kinds += rng.choices(list(STORY), list(STORY.values()), k=rng.randint(1, 4))
-    kinds += rng.choices(list(FAULTS), list(FAULTS.values()), k=rng.randint(1, 6))
+    kinds += rng.choices(list(STORY), list(STORY.values()), k=rng.randint(6, 12) if is_heavy else rng.randint(1, 4))
+    kinds += rng.choices(list(FAULTS), list(FAULTS.values()), k=rng.randint(6, 14) if is_heavy else rng.randint(1, 6))
     times = [rng.uniform(0.0, 0.5)] + [rng.uniform(0.3, SPAN_S) for _ in kinds[1:]]
     drawn = [Item(number, round(at, 3), kind) for number, (at, kind) in enumerate(zip(times, kinds, strict=True))]
     return Schedule(
         seed,
         tuple(sorted(drawn, key=lambda item: item.at)),
         is_shared=rng.random() < 0.4,
+        is_tight=rng.random() < 0.4,
         workers=rng.randint(1, 3),
         plan_size=rng.randint(1, 5),
         failing=rng.choice([0.0, 0.1, 0.3]),
@@ -86,24 +96,30 @@ def draw_schedule(seed: int) -> Schedule:
 
 
 def parse_schedule(words: Sequence[str]) -> Schedule:
-    """The schedule that a name says: a seed, then what differs from its own."""
-    schedule = draw_schedule(int(words[0]))
-    for word in words[1:]:
-        field, _, value = word.partition("=")
-        if field == "keep":
-            kept = {int(number) for number in value.split(",") if number}
-            schedule = replace(schedule, items=tuple(item for item in schedule.items if item.number in kept))
-        elif field == "workers":
-            schedule = replace(schedule, workers=int(value))
-        elif field == "plan_size":
-            schedule = replace(schedule, plan_size=int(value))
-        elif field == "failing":
-            schedule = replace(schedule, failing=float(value))
-        elif field == "hanging":
-            schedule = replace(schedule, hanging=float(value))
-        else:
-            raise ValueError(f"{word!r} says nothing of a schedule")
-    return schedule
+    """The schedule that a name says: a seed alone, or a seed and all the rest. Raises ValueError for anything else."""
+    if len(words) == 1:
+        return draw_schedule(int(words[0]))
+    fields = dict(word.split("=") for word in words[1:])
+    if fields.keys() != {"items", *NUMBERS}:
+        raise ValueError(f"a schedule is a seed, or a seed with items= and {', '.join(NUMBERS)}")
+    return Schedule(
+        int(words[0]),
+        tuple(_parse_item(text) for text in fields["items"].split(",") if text),
+        is_shared=bool(int(fields["is_shared"])),
+        is_tight=bool(int(fields["is_tight"])),
+        workers=int(fields["workers"]),
+        plan_size=int(fields["plan_size"]),
+        failing=float(fields["failing"]),
+        hanging=float(fields["hanging"]),
+    )
+
+
+def _parse_item(text: str) -> Item:
+    kind, _, rest = text.partition(":")
+    number, _, at = rest.partition("@")
+    if kind not in STORY and kind not in FAULTS:
+        raise ValueError(f"{kind!r} is nothing that happens")
+    return Item(int(number), float(at), kind)
 
 
 def thinner(schedule: Schedule) -> list[Schedule]:
@@ -114,6 +130,8 @@ def thinner(schedule: Schedule) -> list[Schedule]:
         tries.append(replace(schedule, workers=schedule.workers - 1))
     if schedule.plan_size > 1:
         tries.append(replace(schedule, plan_size=schedule.plan_size - 1))
+    if schedule.is_tight:
+        tries.append(replace(schedule, is_tight=False))
     if schedule.failing:
         tries.append(replace(schedule, failing=0.0))
     if schedule.hanging:

@@ -20,8 +20,10 @@ STORY: Final = (
     Item(4, 3.0, "drain"),
 )
 STORIES: Final = {
-    "alone": Schedule(7, STORY, is_shared=False, workers=1, plan_size=3, failing=0.2, hanging=0.1),
-    "with a successor": Schedule(13, STORY, is_shared=True, workers=1, plan_size=3, failing=0.2, hanging=0.1),
+    "alone": Schedule(7, STORY, is_shared=False, is_tight=False, workers=1, plan_size=3, failing=0.2, hanging=0.1),
+    "with a successor": Schedule(
+        13, STORY, is_shared=True, is_tight=False, workers=1, plan_size=3, failing=0.2, hanging=0.1
+    ),
 }
 KINDS: Final = {
     "AttemptEnded",

@@ -10,6 +10,7 @@ import structlog
 from tests.sim.auditor import Auditor
 from tests.sim.disk import BlankStore, Disk
 from tests.sim.invariants import Invariant, Violation
+from tests.sim.limits import tight
 from tests.sim.network import Network
 from tests.sim.orchestrators import SimOrchestrator
 from tests.sim.schedule import SPAN_S, Item, Schedule
@@ -267,7 +268,8 @@ def play(schedule: Schedule, store: BlankStore, *, loads: float = 0.3, crash: tu
         await world[0].play()
 
     try:
-        run_virtually(main())
+        with tight(schedule.is_tight):
+            run_virtually(main())
     except Stuck:
         raise Violation(Invariant.ENDS, "everybody waits for somebody") from None
     finally:
