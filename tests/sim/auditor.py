@@ -13,6 +13,7 @@ from asterism.orchestrator.core.ids import ConstellationId, FencingToken, Worker
 from asterism.orchestrator.core.machine import Machine
 from asterism.orchestrator.core.records import EditsApplied, Record, WorkerLeft
 from asterism.orchestrator.core.state import State, Worker
+from asterism.orchestrator.loop import HEARING_S, MISSED_S
 from asterism.protocol.v1 import client_pb2, worker_pb2
 from asterism.store.sql import SqlStore
 from tests.core.picture import replayed
@@ -25,6 +26,8 @@ from tests.sim.processes import Process
 
 LEASE_S: Final = 6.0
 """Of a worker: several times what a message and a commit take on a bad day."""
+LATE_S: Final = HEARING_S + MISSED_S + 0.1
+"""How late the loop may look at what is due, after a time in which it did not run."""
 PATIENCE_S: Final = 2.5
 """How long a worker on an open stream may go untold that it is to stop."""
 
@@ -287,7 +290,7 @@ class Auditor:
                 self.fail(Invariant.CANCELLED, f"{run.worker} was not told to stop {run.star} ({token})")
         leader = self._idle_leader()
         if leader is not None:
-            self._look_at_times(leader, leader.clock.now() - 0.05)
+            self._look_at_times(leader, leader.clock.now() - LATE_S)
 
     def _idle_leader(self) -> Leader | None:
         """The one that leads, if it waits for something to happen or for a time to come."""

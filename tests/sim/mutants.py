@@ -84,6 +84,12 @@ MUTANTS: Final[Sequence[Mutant]] = (
         "            pass\n",
     ),
     Mutant(
+        "what was missed is not heard first",
+        LOOP,
+        "if self._hears_until is None and at - deadline > MISSED_S:",
+        "if False:",
+    ),
+    Mutant(
         "no fence check",
         f"{CORE}/attempts.py",
         "    lease = turn.state.workers[worker].running.get(token)\n    if lease is None or lease.is_stopping:\n",

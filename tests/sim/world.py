@@ -206,7 +206,7 @@ class World:
     def _is_over(self) -> bool:
         ledger = self.auditor.ledger
         return (
-            len(self.users.submitted) > 0
+            len(self.users.submitted) == sum(item.kind == "submit" for item in self.schedule.items)
             and all(graph.state.is_terminal for graph in ledger.graphs.values())
             and not any(run.holds_slot for run in ledger.runs.values())
         )
