@@ -7,8 +7,7 @@ from typing import Any, Final
 
 from tests.sim.virtual import NOBODY, OWNER, Never, VirtualLoop
 
-KINDS: Final = ("before commit", "after commit", "before send", "after send", "before dial")
-"""Of the points."""
+CATCHING_UP_S: Final = 2.0
 
 
 class Process:
@@ -66,8 +65,8 @@ class Process:
 
     @property
     def is_paused(self) -> bool:
-        """Whether it is, or has only just been."""
-        return self in _loop().paused or _loop().time() - self._resumed_at < 0.1
+        """Whether it is, or was so lately that it may not have caught up yet."""
+        return self in _loop().paused or _loop().time() - self._resumed_at < CATCHING_UP_S
 
     async def point(self, name: str) -> None:
         """Pass a point; one who is dead, or dies here, does not come back from it."""
