@@ -140,6 +140,11 @@ class Loop:
         finally:
             self.machine.unpin(constellation.id)
 
+    def check_lead(self) -> None:
+        """Raise WrongState where this orchestrator may have lost the lead. Before anything is written to a worker."""
+        if self._check_lead is not None:
+            self._check_lead()
+
     def stop(self) -> None:
         """Take nothing more; `run` returns once everything that waits is on disk."""
         self._is_stopping = True
@@ -209,9 +214,8 @@ class Loop:
             await self._store.append(batch.records, self._epoch)
         else:
             await asyncio.sleep(0)  # An append lets others run; a drain without one has to as well.
-        if self._check_lead is not None:
-            # What was stopped between the append and here may wake after another has taken over.
-            self._check_lead()
+        # What was stopped between the append and here may wake after another has taken over.
+        self.check_lead()
         self._publish(batch.records)
         for release in batch.releases:
             release()

@@ -279,16 +279,19 @@ class Auditor:
     def look(self) -> None:
         """To be called now and then: nothing that is due is late, and whoever is to stop was told."""
         now = asyncio.get_running_loop().time()
+        leader = self._idle_leader()
         for token, (call, since) in list(self._untold.items()):
             has_ended = call.down.end is not None or call.up.end is not None
             was_replaced = self._streams.get(self.ledger.runs[token].worker) is not call
-            is_over = has_ended or was_replaced or token not in self.ledger.must_stop
+            of_other = call.host is None or leader is None or call.host.process is not leader.process
+            is_over = (
+                has_ended or was_replaced or token not in self.ledger.must_stop or (leader is not None and of_other)
+            )
             if is_over:
                 del self._untold[token]
-            elif now - since > PATIENCE_S and self._idle_leader() is not None:
+            elif now - since > PATIENCE_S and leader is not None:
                 run = self.ledger.runs[token]
                 self.fail(Invariant.CANCELLED, f"{run.worker} was not told to stop {run.star} ({token})")
-        leader = self._idle_leader()
         if leader is not None:
             self._look_at_times(leader, leader.clock.now() - LATE_S)
 

@@ -82,8 +82,15 @@ MUTANTS: Final[Sequence[Mutant]] = (
     Mutant(
         "a lost lease of the leader is not looked at",
         LOOP,
-        "            self._check_lead()\n",
-        "            pass\n",
+        "        if self._check_lead is not None:\n            self._check_lead()\n",
+        "        pass\n",
+    ),
+    Mutant(
+        "what waits is sent by whoever led before",
+        "orchestrator/services/worker.py",
+        "                # What waited while this process was stopped is another leader's business by now.\n"
+        "                self._loop.check_lead()\n",
+        "",
     ),
     Mutant(
         "what was missed is not heard first",

@@ -19,6 +19,8 @@ class Process:
         self.passed: list[str] = []
         self.dies_at: int | None = None
         """Number of the point, from 0, at which it dies."""
+        self.stops_at: tuple[int, float] | None = None
+        """Number of the point at which it is paused, and for how many seconds."""
         self._root: asyncio.Task[None] | None = None
         self._resumed_at = -1.0
         self._context = copy_context()
@@ -76,6 +78,11 @@ class Process:
         if self.dies_at is not None and len(self.passed) > self.dies_at:
             self.die()
             await Never()
+        # Between the last look at the lead and the kernel nothing can be checked: the fence is for that.
+        if self.stops_at is not None and len(self.passed) > self.stops_at[0] and name != "before send":
+            (_, seconds), self.stops_at = self.stops_at, None
+            self.pause(seconds)
+            await asyncio.sleep(0)
 
 
 def _loop() -> VirtualLoop:

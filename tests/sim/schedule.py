@@ -24,7 +24,8 @@ FAULTS: Final = {
     "false_alarm": 3,
     "jump_clock": 3,
     "cut_off_leader": 3,
-    "pause_orchestrator": 4,
+    "pause_orchestrator": 2,
+    "pause_at_point": 5,
     "pause_worker": 2,
 }
 """What goes wrong, and how often."""

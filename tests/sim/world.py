@@ -147,6 +147,10 @@ class World:
     def _pause_orchestrator(self, rng: random.Random) -> None:
         rng.choice(self.orchestrators).process.pause(rng.choice([0.5, 5.0, 9.0]))
 
+    def _pause_at_point(self, rng: random.Random) -> None:
+        for one in self.orchestrators:
+            one.process.stops_at = (len(one.process.passed) + rng.randrange(12), rng.choice([5.0, 9.0]))
+
     def _pause_worker(self, rng: random.Random) -> None:
         rng.choice(self.workers).process.pause(rng.choice([0.5, 5.0, 9.0]))
 
@@ -200,6 +204,7 @@ class World:
         self.network.heal()
         self.disk.heal()
         for machine in self.machines.values():
+            machine.process.stops_at = None
             machine.process.dies_at = machine.first_dies_at if len(machine.lives) == 1 else None
         self.temper.failing = self.temper.hanging = 0.0
 
