@@ -142,6 +142,8 @@ class SimOrchestrator:
         self.lives: list[Process] = []
         self.first_dies_at: int | None = None
         """The point at which its first process dies."""
+        self.first_stops_at: tuple[int, float] | None = None
+        """The point at which its first process is paused, and for how many seconds."""
         self._is_retired = False
 
     async def run(self) -> Exception | None:
@@ -149,6 +151,7 @@ class SimOrchestrator:
         while not self._is_retired:
             self.process = Process(self.address)
             self.process.dies_at = None if self.lives else self.first_dies_at
+            self.process.stops_at = None if self.lives else self.first_stops_at
             self.lives.append(self.process)
             self.stop.clear()
             self.life = Life(self, self.process)

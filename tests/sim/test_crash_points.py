@@ -8,6 +8,7 @@ import pytest
 
 from tests.sim.disk import BlankStore
 from tests.sim.invariants import Violation
+from tests.sim.orchestrators import LEADER_LEASE_S
 from tests.sim.schedule import Item, Schedule
 from tests.sim.virtual import run_virtually
 from tests.sim.world import World, open_store, play
@@ -25,6 +26,8 @@ STORIES: Final = {
         13, STORY, is_shared=True, is_tight=False, workers=1, plan_size=3, failing=0.2, hanging=0.1
     ),
 }
+MIDDLE: Final = 40
+"""A point before which nobody has been told to leave."""
 KINDS: Final = {
     "AttemptEnded",
     "AttemptLeased",
@@ -51,6 +54,11 @@ def kinds(world: World) -> Counter[str]:
     return Counter(type(record).__name__ for record in world.auditor.ledger.records)
 
 
+def leader_of(world: World) -> str:
+    """The address of the one that led."""
+    return max(world.orchestrators, key=lambda one: len(one.lives[0].passed)).address
+
+
 def test_the_stories_have_everything_in_them(store: BlankStore) -> None:
     told = Counter[str]()
     for story in STORIES.values():
@@ -63,7 +71,7 @@ def test_the_stories_have_everything_in_them(store: BlankStore) -> None:
 @pytest.mark.parametrize("role", ["leader", "worker"])
 def test_a_process_may_die_at_any_point(story: str, role: str, store: BlankStore) -> None:
     whole = play(STORIES[story], store)
-    machine = "w0" if role == "worker" else max(whole.orchestrators, key=lambda one: len(one.lives[0].passed)).address
+    machine = "w0" if role == "worker" else leader_of(whole)
     points = whole.machines[machine].lives[0].passed
     assert {"before send", "after send"} <= set(points)
     assert role == "worker" or {"before commit", "after commit"} <= set(points)
@@ -74,3 +82,18 @@ def test_a_process_may_die_at_any_point(story: str, role: str, store: BlankStore
             pytest.fail(f"after a death at point {number} of {machine}, {point}: {violation}")
         died = world.machines[machine].lives[0]
         assert (len(died.passed), died.passed[number]) == (number + 1, point)
+
+
+@pytest.mark.timeout(300)
+def test_a_leader_may_be_stopped_at_any_point_for_longer_than_its_lease(store: BlankStore) -> None:
+    story = STORIES["with a successor"]
+    whole = play(story, store)
+    leader = leader_of(whole)
+    (other,) = whole.machines.keys() - {leader, "w0"}
+    for number in range(len(whole.machines[leader].lives[0].passed)):
+        try:
+            world = play(story, store, stop=(leader, number, 2.5 * LEADER_LEASE_S))
+        except Violation as violation:
+            pytest.fail(f"{leader} was stopped at point {number}: {violation}")
+        if number < MIDDLE:
+            assert world.machines[other].lives[0].passed, "the other one led"

@@ -29,9 +29,18 @@ class World:
     """One schedule, once."""
 
     def __init__(
-        self, schedule: Schedule, store: BlankStore, *, loads: float = 0.3, crash: tuple[str, int] | None = None
+        self,
+        schedule: Schedule,
+        store: BlankStore,
+        *,
+        loads: float = 0.3,
+        crash: tuple[str, int] | None = None,
+        stop: tuple[str, int, float] | None = None,
     ) -> None:
-        """`crash`: a machine, and the number of the point at which its first process dies."""
+        """`crash`: a machine, and the number of the point at which its first process dies.
+
+        `stop`: an orchestrator's machine, such a point, and for how many seconds its first process is paused there.
+        """
         store.wipe()
         seed = str(schedule.seed)
         self.schedule = schedule
@@ -62,6 +71,9 @@ class World:
         }
         if crash is not None:
             self.machines[crash[0]].first_dies_at = crash[1]
+        for one in self.orchestrators:
+            if stop is not None and one.address == stop[0]:
+                one.first_stops_at = stop[1:]
 
     async def play(self) -> None:
         """Raises the first Violation."""
@@ -201,10 +213,12 @@ class World:
     def _heal(self) -> None:
         for machine in self.machines.values():
             machine.process.resume()
+        for one in self.orchestrators:
+            if one.first_stops_at is None:
+                one.process.stops_at = None
         self.network.heal()
         self.disk.heal()
         for machine in self.machines.values():
-            machine.process.stops_at = None
             machine.process.dies_at = machine.first_dies_at if len(machine.lives) == 1 else None
         self.temper.failing = self.temper.hanging = 0.0
 
@@ -261,15 +275,22 @@ def _first(error: BaseException) -> BaseException:
     return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
-def play(schedule: Schedule, store: BlankStore, *, loads: float = 0.3, crash: tuple[str, int] | None = None) -> World:
-    """Play a schedule to its end. Raises Violation."""
+def play(
+    schedule: Schedule,
+    store: BlankStore,
+    *,
+    loads: float = 0.3,
+    crash: tuple[str, int] | None = None,
+    stop: tuple[str, int, float] | None = None,
+) -> World:
+    """Play a schedule to its end; `World` says what the rest is. Raises Violation."""
     before, logging = random.getstate(), structlog.get_config()
     random.seed(schedule.seed)  # the client's own backoff draws from there
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     world: list[World] = []
 
     async def main() -> None:
-        world.append(World(schedule, store, loads=loads, crash=crash))
+        world.append(World(schedule, store, loads=loads, crash=crash, stop=stop))
         await world[0].play()
 
     try:
