@@ -292,7 +292,8 @@ class Auditor:
             elif now - since > PATIENCE_S and leader is not None:
                 run = self.ledger.runs[token]
                 self.fail(Invariant.CANCELLED, f"{run.worker} was not told to stop {run.star} ({token})")
-        if leader is not None:
+        # One that is about to look may have missed a time, and listens first.
+        if leader is not None and (leader.clock.until is None or leader.clock.until > leader.clock.now() + HEARING_S):
             self._look_at_times(leader, leader.clock.now() - LATE_S)
 
     def _idle_leader(self) -> Leader | None:

@@ -11,6 +11,8 @@ class SimClock:
         self._offset = wall_s
         self._rng = rng
         self.is_waiting = False
+        self.until: float | None = None
+        """Up to when, while it waits."""
 
     def now(self) -> float:
         return self._offset + asyncio.get_running_loop().time()
@@ -19,7 +21,7 @@ class SimClock:
         return self._rng.random()
 
     async def wait(self, wake: asyncio.Event, until: float | None) -> None:
-        self.is_waiting = not wake.is_set()
+        self.is_waiting, self.until = not wake.is_set(), until
         try:
             async with asyncio.timeout(None if until is None else max(0.0, until - self.now())):
                 await wake.wait()
