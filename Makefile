@@ -20,9 +20,11 @@ JOBS ?= 2
 MINUTES ?= 60
 # More options of the training, such as --bfloat16 --compiled; see its --help.
 TRAIN ?=
+SCHEDULES ?= 20000
+FIRST ?= 0
 
 .PHONY: help run test venv dev lint types imports unit format proto schema train train-apr evaluate bench bench-gpu \
-	compare peers faults mutation clean
+	compare peers soak mutants mutation clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -109,8 +111,11 @@ $(PEERS)/.installed: $(PEERS)/bin/python $(CONSTRAINTS)
 		$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) llama-cpp-python gguf
 	@touch $@
 
-faults: dev ## hundreds of seeds of the fault simulation
-	ASTERISM_SIM_SEEDS=300 $(BIN)/python -m pytest -q -n $(JOBS) --timeout 900 tests/sim
+soak: dev ## SCHEDULES schedules of the fault simulation, from seed FIRST
+	ASTERISM_SIM_SCHEDULES=$(SCHEDULES) ASTERISM_SIM_FIRST=$(FIRST) $(BIN)/python -m pytest -q -n $(JOBS) tests/sim
+
+mutants: dev ## does the simulation notice each mistake that is put into the code
+	$(BIN)/python -m tests.sim.mutants
 
 mutation: dev ## which changes of the core do its tests notice
 	$(BIN)/python -m tests.mutation

@@ -22,6 +22,11 @@ MAX_BATCH: Final = 256
 """Events of one drain: at about 20 us a step, the 5 ms for which the loop may hold everybody else up."""
 RETRY_AFTER_S: Final = 0.2
 """A full mailbox of 4,096 events is worked off in less."""
+MISSED_S: Final = 0.5
+"""A deadline that is looked at this much too late was missed because this process did not run: it was stopped, it has
+only just started, or the disk was slow. What was said meanwhile waits unread, and may be what the deadline is about."""
+HEARING_S: Final = 1.0
+"""How long that is read first. A worker's report or renewal takes a few milliseconds from the socket to the mailbox."""
 
 
 @dataclass(slots=True)
@@ -68,6 +73,8 @@ class Loop:
         self._has_room = asyncio.Event()
         self._has_room.set()
         self._is_stopping = False
+        self._hears_until: float | None = None
+        """While it is set, deadlines wait for what was said before them."""
         self._streams: dict[WorkerId, WorkerOutbox] = {}
         self._watchers: dict[ConstellationId, set[WatcherOutbox]] = {}
         self.dropped = 0
@@ -117,15 +124,26 @@ class Loop:
             if not of_one:
                 self._watchers.pop(constellation, None)
 
-    def adopt(self, constellation: TaskConstellation) -> None:
-        """Bring an ended constellation that memory has forgotten back, so that it can be edited, retried or asked."""
-        if constellation.id in self.machine.constellations:
-            return
-        held = any(attempt.holds_slot for star in constellation.stars.values() for attempt in star.attempts)
-        if held or not constellation.state.is_terminal:
-            # It ended, gave back its last slot and was forgotten after the picture was taken.
-            raise Overloaded("the constellation has only just ended", RETRY_AFTER_S)
-        self.machine.adopt(constellation, at=self._clock.now())
+    @contextmanager
+    def adopted(self, constellation: TaskConstellation) -> Iterator[None]:
+        """Have a constellation in memory while the block edits, retries or asks it, also one that ended and that memory
+        has forgotten."""
+        if constellation.id not in self.machine.constellations:
+            held = any(attempt.holds_slot for star in constellation.stars.values() for attempt in star.attempts)
+            if held or not constellation.state.is_terminal:
+                # It ended, gave back its last slot and was forgotten after the picture was taken.
+                raise Overloaded("the constellation has only just ended", RETRY_AFTER_S)
+            self.machine.adopt(constellation, at=self._clock.now())
+        self.machine.pin(constellation.id)
+        try:
+            yield
+        finally:
+            self.machine.unpin(constellation.id)
+
+    def check_lead(self) -> None:
+        """Raise WrongState where this orchestrator may have lost the lead. Before anything is written to a worker."""
+        if self._check_lead is not None:
+            self._check_lead()
 
     def stop(self) -> None:
         """Take nothing more; `run` returns once everything that waits is on disk."""
@@ -143,7 +161,7 @@ class Loop:
                 elif self._is_stopping:
                     return
                 else:
-                    await self._clock.wait(self._wake, self.machine.next_deadline())
+                    await self._clock.wait(self._wake, self._hears_until or self.machine.next_deadline())
         finally:
             self._is_stopping = True
             self._has_room.set()
@@ -169,12 +187,24 @@ class Loop:
             letters.append(self._mailbox.popleft())
         # Last, so that a renewal which waits here still counts before the lease is found to have ended.
         at = letters[-1].event.at if self._mailbox else self._clock.now()
-        deadline = self.machine.next_deadline()
-        if deadline is not None and deadline <= at:
+        if self._is_due(at):
             letters.append(_Letter(TimePassed(at, self._clock.chance())))
         if len(self._mailbox) < self._max_mailbox:
             self._has_room.set()
         return letters
+
+    def _is_due(self, at: float) -> bool:
+        """Whether to look at deadlines now."""
+        deadline = self.machine.next_deadline()
+        if deadline is None or deadline > at:
+            self._hears_until = None
+            return False
+        if self._hears_until is None and at - deadline > MISSED_S:
+            self._hears_until = at + HEARING_S
+        if self._hears_until is not None and at < self._hears_until:
+            return False
+        self._hears_until = None
+        return True
 
     async def _handle(self, letters: Sequence[_Letter]) -> None:
         batch = _Batch()
@@ -184,9 +214,8 @@ class Loop:
             await self._append(batch.records)
         else:
             await asyncio.sleep(0)  # An append lets others run; a drain without one has to as well.
-        if self._check_lead is not None:
-            # What was stopped between the append and here may wake after another has taken over.
-            self._check_lead()
+        # What was stopped between the append and here may wake after another has taken over.
+        self.check_lead()
         self._publish(batch.records)
         for release in batch.releases:
             release()

@@ -21,7 +21,7 @@ from asterism.orchestrator.core.errors import InvalidEdit, InvalidField, StaleRe
 from asterism.orchestrator.core.ids import StarId, is_name
 from asterism.orchestrator.core.line import LineKind, TaskStarLine
 from asterism.orchestrator.core.retry import is_successor
-from asterism.orchestrator.core.star import OutputOf, StarInput, StarSpec, StarState
+from asterism.orchestrator.core.star import AttemptOutcome, OutputOf, StarInput, StarSpec, StarState
 
 MAX_EDITS: Final = 20_000
 """Edits in one batch; a larger plan comes as several."""
@@ -95,7 +95,10 @@ class _Draft:
                 self._remove_star(star)
             case UpdateStar(star):
                 self._need_editable(star, "updated")
-                check_spec(update_spec(self._spec(star), edit), self._known)
+                spec = update_spec(self._spec(star), edit)
+                check_spec(spec, self._known)
+                if edit.retry is not None:
+                    self._check_attempts_left(star, spec.retry.max_attempts)
             case AddLine(line):
                 self._add_line(line)
             case RemoveLine(parent, child):
@@ -134,6 +137,13 @@ class _Draft:
             self._parents_of(child).discard(star)
         self._added.pop(star, None)
         self._removed[star] = None
+
+    def _check_attempts_left(self, star: StarId, max_attempts: int) -> None:
+        """A star that waits for its next attempt must keep one: nothing would say why it never came."""
+        known = None if star in self._added else self._graph.stars[star]
+        used = 0 if known is None else sum(attempt.outcome is not AttemptOutcome.LOST for attempt in known.attempts)
+        if used >= max_attempts:
+            raise InvalidEdit(star, f"has used {used} attempts already; max_attempts must be more, or cancel it")
 
     def _add_line(self, line: TaskStarLine) -> None:
         self._need(line.parent)

@@ -1,6 +1,7 @@
 """All that the orchestrator holds in memory. Only `apply.py` changes what is stored; the indexes follow from it."""
 
 import heapq
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -113,6 +114,8 @@ class State:
         """A heap for each set of capabilities that some star needs."""
         self.ended: dict[ConstellationId, None] = {}
         """Ended constellations in memory, oldest first."""
+        self.pinned: Counter[ConstellationId] = Counter()
+        """How many events that are on their way need a constellation to be there, ended or not."""
         self._queued: dict[tuple[ConstellationId, StarId], int] = {}
         self._deadlines: list[Deadline] = []
         self._order = 0
@@ -294,7 +297,7 @@ class State:
         while len(self.ended) > KEEP_ENDED:
             oldest = next(iter(self.ended))
             del self.ended[oldest]
-            if any(
+            if oldest in self.pinned or any(
                 lease.constellation == oldest for worker in self.workers.values() for lease in worker.running.values()
             ):
                 self.ended[oldest] = None

@@ -132,17 +132,17 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         self._changes.take(identity.name)
         # As many edits as one batch may have take some 300 ms.
         batch = await asyncio.to_thread(edit_batch_from_proto, request.batch)
-        await self._bring(wanted, identity)
-        event = EditRequested(self._clock.now(), wanted, f"client:{identity.name}", batch)
-        return client_pb2.EditResponse(revision=await self._revision(event))
+        with self._loop.adopted(await self._find(wanted, identity)):
+            event = EditRequested(self._clock.now(), wanted, f"client:{identity.name}", batch)
+            return client_pb2.EditResponse(revision=await self._revision(event))
 
     async def Cancel(self, request: client_pb2.CancelRequest, context: Any) -> client_pb2.CancelResponse:
         """End a request; a second time is harmless."""
         wanted = constellation_id(request.constellation)
         if len(request.reason) > MAX_REASON_CHARS:
             raise InvalidField("reason", f"must be at most {MAX_REASON_CHARS} characters, is {len(request.reason)}")
-        await self._bring(wanted, CALLER.get())
-        await self._loop.ask(CancelRequested(self._clock.now(), wanted, request.reason))
+        with self._loop.adopted(await self._find(wanted, CALLER.get())):
+            await self._loop.ask(CancelRequested(self._clock.now(), wanted, request.reason))
         return client_pb2.CancelResponse()
 
     async def Retry(self, request: client_pb2.RetryRequest, context: Any) -> client_pb2.RetryResponse:
@@ -150,9 +150,9 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         identity = CALLER.get()
         wanted = constellation_id(request.constellation)
         self._changes.take(identity.name)
-        await self._bring(wanted, identity)
-        event = RetryRequested(self._clock.now(), wanted, f"client:{identity.name}")
-        return client_pb2.RetryResponse(revision=await self._revision(event))
+        with self._loop.adopted(await self._find(wanted, identity)):
+            event = RetryRequested(self._clock.now(), wanted, f"client:{identity.name}")
+            return client_pb2.RetryResponse(revision=await self._revision(event))
 
     async def _revision(self, event: Event) -> int:
         reply = await self._loop.ask(event)
@@ -163,10 +163,6 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         """The constellation, from memory where it is there; only its owner and its id are sure to be on disk."""
         found = self._loop.machine.constellations.get(wanted) or await self._store.find_constellation(wanted)
         return _visible(found, wanted, identity)
-
-    async def _bring(self, wanted: ConstellationId, identity: Identity) -> None:
-        """Have it in memory: one that ended long ago is loaded again."""
-        self._loop.adopt(await self._find(wanted, identity))
 
 
 def _visible(found: TaskConstellation | None, wanted: ConstellationId, identity: Identity) -> TaskConstellation:

@@ -188,11 +188,14 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
                     await self._fail_oversized(effect, part_size, outbox)
                     continue
                 if size + part_size > MAX_FRAME_BYTES:
+                    self._loop.check_lead()
                     await context.write(frame)
                     frame, size = worker_pb2.OrchestratorFrame(), 0
                 frame.MergeFrom(part)
                 size += part_size
             if size:
+                # What waited while this process was stopped is another leader's business by now.
+                self._loop.check_lead()
                 await context.write(frame)
         await context.write(worker_pb2.OrchestratorFrame(going_away=True))
 
