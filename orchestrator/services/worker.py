@@ -126,6 +126,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             frame = await context.read()
             if frame is EOF:
                 return False
+            self._loop.counts.frames_received += 1
             await renewal.check()
             _check_frame(frame)
             events = self._events(frame, outbox)
@@ -188,11 +189,13 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
                     await self._fail_oversized(effect, part_size, outbox)
                     continue
                 if size + part_size > MAX_FRAME_BYTES:
+                    self._loop.counts.frames_sent += 1
                     await context.write(frame)
                     frame, size = worker_pb2.OrchestratorFrame(), 0
                 frame.MergeFrom(part)
                 size += part_size
             if size:
+                self._loop.counts.frames_sent += 1
                 await context.write(frame)
         await context.write(worker_pb2.OrchestratorFrame(going_away=True))
 
