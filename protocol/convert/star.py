@@ -1,7 +1,7 @@
 """A star's specification and the lines between stars, both ways."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final, assert_never
+from typing import Final, TypeVar, assert_never
 
 from asterism.orchestrator.core.errors import InvalidField
 from asterism.orchestrator.core.ids import StarId
@@ -26,6 +26,13 @@ MAX_PATH_STEPS: Final = 32
 MAX_PATH_KEY: Final = 1024
 MAX_ATTEMPTS: Final = 100
 MAX_INDEX: Final = 2**32 - 1
+MAX_KNOWN: Final = 256
+"""Timeouts and policies that are remembered: what a fleet's plans use is a handful."""
+
+T = TypeVar("T")
+
+_TIMEOUTS: Final[dict[bytes, Timeouts]] = {}
+_RETRIES: Final[dict[bytes, RetryPolicy]] = {}
 
 
 def star_id(value: str, at: str) -> StarId:
@@ -107,16 +114,22 @@ def timeouts_to_proto(timeouts: Timeouts) -> pb.Timeouts:
 
 
 def timeouts_from_proto(proto: pb.Timeouts, at: str = "timeouts") -> Timeouts:
-    """What is left out is without end."""
+    """What is left out is without end. Equal messages give the same object: the stars of a plan share it."""
+    text = proto.SerializeToString()
+    known = _TIMEOUTS.get(text)
+    if known is not None:
+        return known
 
     def seconds(name: str, value: float) -> float | None:
         return checks.positive(value, f"{at}.{name}") if proto.HasField(name) else None
 
-    return Timeouts(
+    timeouts = Timeouts(
         seconds("schedule_to_start_s", proto.schedule_to_start_s),
         seconds("start_to_close_s", proto.start_to_close_s),
         seconds("heartbeat_s", proto.heartbeat_s),
     )
+    _remember(_TIMEOUTS, text, timeouts)
+    return timeouts
 
 
 def retry_policy_to_proto(retry: RetryPolicy) -> pb.RetryPolicy:
@@ -131,14 +144,26 @@ def retry_policy_to_proto(retry: RetryPolicy) -> pb.RetryPolicy:
 
 
 def retry_policy_from_proto(proto: pb.RetryPolicy, at: str = "retry") -> RetryPolicy:
-    """A week is the longest backoff, and the multiplier cannot make waits shrink."""
-    return RetryPolicy(
+    """A week is the longest backoff, and the multiplier cannot make waits shrink. Equal messages give one object."""
+    text = proto.SerializeToString()
+    known = _RETRIES.get(text)
+    if known is not None:
+        return known
+    retry = RetryPolicy(
         checks.integer(proto.max_attempts, f"{at}.max_attempts", 1, MAX_ATTEMPTS),
         checks.number(proto.backoff_s, f"{at}.backoff_s", 0.0, 604_800.0),
         checks.number(proto.multiplier, f"{at}.multiplier", 1.0, 100.0),
         checks.number(proto.max_backoff_s, f"{at}.max_backoff_s", 0.0, 604_800.0),
         checks.number(proto.jitter, f"{at}.jitter", 0.0, 1.0),
     )
+    _remember(_RETRIES, text, retry)
+    return retry
+
+
+def _remember(known: dict[bytes, T], text: bytes, value: T) -> None:
+    """By its message, as long as there are few."""
+    if len(known) < MAX_KNOWN:
+        known[text] = value
 
 
 def requires_from_proto(values: Sequence[str], at: str = "requires") -> frozenset[str]:
