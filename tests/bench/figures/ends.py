@@ -69,7 +69,7 @@ async def restart(database: str, url: str | None) -> dict[str, Any]:
         async with (
             running(settings, store, SystemClock()) as first,
             AsyncClient(first.address, deadline_s=60.0) as client,
-            holding(first.address, ["gone"], 1000) as gone,
+            holding(first.address, ["gone"], 1000, plans=True) as gone,
         ):
             submitted = await client.submit(Request("plan", HELD), budget=BUDGET)
             stars = [held(StarId(f"s{number}")) for number in range(9_999)]

@@ -16,19 +16,20 @@ EOF: Final = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs lack it
 
 
 class HoldingWorker:
-    """One stream of a worker with slots for `hold`, and for plans, which it holds as well."""
+    """One stream of a worker with slots for `hold`, and (`plans`) for plans, which it holds as well."""
 
-    def __init__(self, channel: Any, name: str, slots: int) -> None:
+    def __init__(self, channel: Any, name: str, slots: int, *, plans: bool) -> None:
         self._call = worker_pb2_grpc.WorkerServiceStub(channel).Attach()
         self._name = name
         self._slots = slots
+        self._programs = ["plan"] if plans else []
         self.lease_s = 0.0
         self.held: list[int] = []
         self.has_assignment = asyncio.Event()
 
     async def attach(self) -> None:
         """Say hello, and be welcomed."""
-        profile = types_pb2.WorkerProfile(slots=self._slots, tools=[HOLD], programs=["plan"], version="bench")
+        profile = types_pb2.WorkerProfile(slots=self._slots, tools=[HOLD], programs=self._programs, version="bench")
         hello = worker_pb2.Hello(worker=self._name, instance="bench", profile=profile)
         await self._call.write(worker_pb2.WorkerFrame(hello=hello))
         welcome = await self._call.read()
@@ -52,14 +53,14 @@ class HoldingWorker:
 
 @asynccontextmanager
 async def holding(
-    address: str, names: list[str], slots: int, *, renews: bool = True, channels: int = 1
+    address: str, names: list[str], slots: int, *, renews: bool = True, channels: int = 1, plans: bool = False
 ) -> AsyncIterator[list[HoldingWorker]]:
     """Workers that are attached while the block runs, over as many connections."""
     opened = [
         grpc.aio.insecure_channel(address, options=(*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1)))
         for _ in range(channels)
     ]
-    workers = [HoldingWorker(opened[number % channels], name, slots) for number, name in enumerate(names)]
+    workers = [HoldingWorker(opened[number % channels], name, slots, plans=plans) for number, name in enumerate(names)]
     for worker in workers:
         await worker.attach()
     tasks = [asyncio.ensure_future(worker.read()) for worker in workers]
