@@ -19,7 +19,8 @@ class HoldingWorker:
     """One stream of a worker with slots for `hold`, and (`plans`) for plans, which it holds as well."""
 
     def __init__(self, channel: Any, name: str, slots: int, *, plans: bool) -> None:
-        self._call = worker_pb2_grpc.WorkerServiceStub(channel).Attach()
+        stub: Any = worker_pb2_grpc.WorkerServiceStub(channel)  # Any: frames are written one by one
+        self._call = stub.Attach()
         self._name = name
         self._slots = slots
         self._programs = ["plan"] if plans else []
