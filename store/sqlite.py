@@ -35,8 +35,10 @@ class _Connected:
         return await self._thread.run(lambda: self._transact(work))
 
     def _transact(self, work: Work[T]) -> T:
-        """The driver begins and ends it, in 6 us of CPU; by SQLAlchemy that took 18. SQLAlchemy begins where it is asked for
-        something, and finds that it has begun."""
+        """The driver begins and ends it, in 6 us of CPU; by SQLAlchemy that took 18.
+
+        SQLAlchemy begins where it is asked for something, and finds that it has begun.
+        """
         if self._connection is None or self._driver is None:
             self._connection = self._engine.connect()
             self._driver = cast(sqlite3.Connection, self._connection.connection.dbapi_connection)
