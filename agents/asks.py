@@ -215,8 +215,6 @@ class Say:
 
 Ask: TypeAlias = Generate | Fork | Join | CancelBranches | Clock | CallTool | Emit | Say
 Reply: TypeAlias = Generated | Forked | tuple[Generated, ...] | ClockReading | ToolResult | ToolError | EditReply | None
-Answer: TypeAlias = Reply
-"""As the training room still calls it."""
 
 
 @dataclass(frozen=True, slots=True)

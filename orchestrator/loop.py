@@ -15,6 +15,7 @@ from asterism.orchestrator.core.events import Event, TimePassed, WorkerAttached,
 from asterism.orchestrator.core.ids import ConstellationId, WorkerId
 from asterism.orchestrator.core.machine import Machine
 from asterism.orchestrator.core.records import Record, WorkerDraining, WorkerJoined, WorkerLabelled, WorkerLeft
+from asterism.orchestrator.counts import Counts
 from asterism.orchestrator.outbox import ForWorker, WatcherOutbox, WorkerOutbox
 from asterism.orchestrator.store import Store
 
@@ -77,8 +78,7 @@ class Loop:
         """While it is set, deadlines wait for what was said before them."""
         self._streams: dict[WorkerId, WorkerOutbox] = {}
         self._watchers: dict[ConstellationId, set[WatcherOutbox]] = {}
-        self.dropped = 0
-        """Messages from streams that another one has replaced."""
+        self.counts = Counts()
 
     @property
     def streams(self) -> Sequence[WorkerOutbox]:
@@ -112,9 +112,11 @@ class Loop:
             await self._has_room.wait()
 
     @contextmanager
-    def watching(self, constellation: ConstellationId, *, with_text: bool) -> Iterator[WatcherOutbox]:
-        """Every record of the constellation that is appended from now on."""
-        watcher = WatcherOutbox(constellation, with_text=with_text)
+    def watching(
+        self, constellation: ConstellationId, *, with_text: bool, only_endings: bool = False
+    ) -> Iterator[WatcherOutbox]:
+        """Every record of the constellation that is appended from now on, or only those with which it ends."""
+        watcher = WatcherOutbox(constellation, with_text=with_text, only_endings=only_endings)
         of_one = self._watchers.setdefault(constellation, set())
         of_one.add(watcher)
         try:
@@ -144,6 +146,10 @@ class Loop:
         """Raise WrongState where this orchestrator may have lost the lead. Before anything is written to a worker."""
         if self._check_lead is not None:
             self._check_lead()
+
+    async def settle(self) -> None:
+        """Return once all that memory shows now is on disk."""
+        await self._ask(_Letter(TimePassed(self._clock.now(), self._clock.chance())))
 
     def stop(self) -> None:
         """Take nothing more; `run` returns once everything that waits is on disk."""
@@ -212,6 +218,8 @@ class Loop:
             self._step(letter, batch)
         if batch.records:
             await self._append(batch.records)
+            self.counts.appends += 1
+            self.counts.records += len(batch.records)
         else:
             await asyncio.sleep(0)  # An append lets others run; a drain without one has to as well.
         # What was stopped between the append and here may wake after another has taken over.
@@ -235,7 +243,7 @@ class Loop:
         event, stream = letter.event, letter.stream
         attaching = isinstance(event, WorkerAttached)
         if stream is not None and not attaching and self._streams.get(stream.worker) is not stream:
-            self.dropped += 1
+            self.counts.dropped += 1
             return
         try:
             outcome = self.machine.step(event)

@@ -12,7 +12,7 @@ from asterism.orchestrator.core.edits import EditBatch
 from asterism.orchestrator.core.ids import ConstellationId, WorkerId
 from asterism.orchestrator.core.request import Budget, ConstellationState, Request
 from asterism.orchestrator.core.snapshot import Summary
-from asterism.protocol.answers import Picture, Submitted, WorkerStatus
+from asterism.protocol.answers import Counters, Ending, Picture, Submitted, WorkerStatus
 from asterism.protocol.client import DEADLINE_S, PATIENCE_S, AsyncClient, Watched
 from asterism.protocol.credentials import Credential
 from asterism.protocol.settings import DEFAULT_ADDRESS, ClientSettings
@@ -84,6 +84,10 @@ class Client:
         while (item := self._wait(anext(items, None))) is not None:
             yield item
 
+    def wait(self, constellation: ConstellationId) -> Ending:
+        """Return when the constellation has ended."""
+        return self._wait(self._client.wait(constellation))
+
     def edit(self, constellation: ConstellationId, batch: EditBatch) -> int:
         """Apply a batch of edits whole and give the new revision."""
         return self._wait(self._client.edit(constellation, batch))
@@ -109,6 +113,10 @@ class Client:
     ) -> Mapping[str, str]:
         """Set and take away an operator's labels of a worker, and give all that it has then. For admins."""
         return self._wait(self._client.label(worker, set_labels, remove))
+
+    def counters(self) -> Counters:
+        """What the orchestrator has done since it started. For admins."""
+        return self._wait(self._client.counters())
 
     def health(self) -> bool:
         """Whether the orchestrator says that it serves."""

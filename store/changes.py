@@ -35,7 +35,8 @@ from asterism.orchestrator.core.records import (
 )
 from asterism.orchestrator.core.request import Budget, Request
 from asterism.orchestrator.core.star import AttemptOutcome, StarError, StarSpec
-from asterism.store.plain import Coder, coder, dump
+from asterism.store.plain import Coder, coder
+from asterism.store.text import dump, dump_value
 
 Row: TypeAlias = dict[str, Any]
 StarKey: TypeAlias = tuple[ConstellationId, StarId]
@@ -179,7 +180,7 @@ class Changes:
                 "state": record.state.value,
                 "finished_at": record.at,
                 "error": None if record.error is None else ERROR.write(record.error),
-                "result": dump(record.result),
+                "result": dump_value(record.result),
             }
         )
 

@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import dataclass
-from typing import Any, Final, get_args
+from typing import Final, get_args
 
 from asterism.orchestrator.core.errors import Misconfigured
 from asterism.orchestrator.core.ids import ConstellationId
 from asterism.orchestrator.core.records import Record
-from asterism.store.plain import Coder, dump, fields_coder
+from asterism.store.plain import Convert, fields_reader
+from asterism.store.text import Writer, object_writer
 
 VERSION: Final = 1
 """Of the bodies. A change that `decode` could not read raises it, and teaches `decode` to lift the older ones."""
@@ -28,26 +29,27 @@ class JournalRow:
 
 
 _COLUMNS: Final = frozenset({"seq", "at", "constellation"})
-_CODERS: Final[dict[str, Coder[Any]]] = {cls.__name__: fields_coder(cls, but=_COLUMNS) for cls in get_args(Record)}
+_WRITERS: Final[dict[str, Writer]] = {
+    cls.__name__: object_writer(cls, but=_COLUMNS, end=f'"v":{VERSION}') for cls in get_args(Record)
+}
+_READERS: Final[dict[str, Convert]] = {cls.__name__: fields_reader(cls, but=_COLUMNS) for cls in get_args(Record)}
 
 
 def encode(record: Record) -> JournalRow:
     """The row of a record."""
     kind = type(record).__name__
-    plain = _CODERS[kind].to_plain(record)
-    plain["v"] = VERSION
-    return JournalRow(record.seq, getattr(record, "constellation", None), kind, record.at, dump(plain))
+    return JournalRow(record.seq, getattr(record, "constellation", None), kind, record.at, _WRITERS[kind](record))
 
 
 def decode(row: JournalRow) -> Record:
     """The record that `encode` was given; raises Misconfigured where a newer asterism wrote it."""
     plain = json.loads(row.body)
     version = plain.pop("v")
-    if version > VERSION or row.kind not in _CODERS:
+    if version > VERSION or row.kind not in _READERS:
         reason = f"record {row.seq} ({row.kind}, version {version}) was written by a newer asterism; start that one"
         raise Misconfigured("store", reason)
     plain["seq"], plain["at"] = row.seq, row.at
     if row.constellation is not None:
         plain["constellation"] = row.constellation
-    record: Record = _CODERS[row.kind].from_plain(plain)
+    record: Record = _READERS[row.kind](plain)
     return record

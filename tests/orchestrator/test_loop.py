@@ -201,7 +201,7 @@ async def test_newer_stream_of_the_same_process_replaces_the_older_one() -> None
         await at.loop.ask(submitted(START))
         assert [type(effect) for effect in await second.take(9)] == [Assign]
         assert at.loop.streams == (second,)
-        assert at.loop.dropped == 1
+        assert at.loop.counts.dropped == 1
 
 
 async def test_worker_that_does_not_read_is_cut() -> None:
