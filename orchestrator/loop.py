@@ -28,6 +28,8 @@ MISSED_S: Final = 0.5
 only just started, or the disk was slow. What was said meanwhile waits unread, and may be what the deadline is about."""
 HEARING_S: Final = 1.0
 """How long that is read first. A worker's report or renewal takes a few milliseconds from the socket to the mailbox."""
+MAX_HEARINGS: Final = 2
+"""In a row, where the first was missed as well: on a slow disk a deadline must come all the same."""
 
 
 @dataclass(slots=True)
@@ -76,6 +78,7 @@ class Loop:
         self._is_stopping = False
         self._hears_until: float | None = None
         """While it is set, deadlines wait for what was said before them."""
+        self._hearings = 0
         self._streams: dict[WorkerId, WorkerOutbox] = {}
         self._watchers: dict[ConstellationId, set[WatcherOutbox]] = {}
         self.counts = Counts()
@@ -202,15 +205,15 @@ class Loop:
     def _is_due(self, at: float) -> bool:
         """Whether to look at deadlines now."""
         deadline = self.machine.next_deadline()
-        if deadline is None or deadline > at:
-            self._hears_until = None
-            return False
-        if self._hears_until is None and at - deadline > MISSED_S:
-            self._hears_until = at + HEARING_S
-        if self._hears_until is not None and at < self._hears_until:
-            return False
-        self._hears_until = None
-        return True
+        if deadline is not None and deadline <= at:
+            expected_at = self._hears_until or deadline
+            if at - expected_at > MISSED_S and self._hearings < MAX_HEARINGS:
+                self._hearings += 1
+                self._hears_until = expected_at = at + HEARING_S
+            if at < expected_at:
+                return False
+        self._hears_until, self._hearings = None, 0
+        return deadline is not None and deadline <= at
 
     async def _handle(self, letters: Sequence[_Letter]) -> None:
         batch = _Batch()

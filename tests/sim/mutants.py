@@ -95,7 +95,7 @@ MUTANTS: Final[Sequence[Mutant]] = (
     Mutant(
         "what was missed is not heard first",
         LOOP,
-        "if self._hears_until is None and at - deadline > MISSED_S:",
+        "if at - expected_at > MISSED_S and self._hearings < MAX_HEARINGS:",
         "if False:",
     ),
     Mutant(

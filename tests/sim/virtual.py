@@ -22,7 +22,11 @@ NOBODY: Final = Context()
 
 
 class Stuck(Exception):
-    """Nothing is ready and nothing is due: whatever is waited for will never come."""
+    """Nothing is ready and nothing is due: whatever is waited for will never come. Or much is, and time stands still."""
+
+
+MAX_SPINS: Final = 100_000
+"""Turns of the loop without a moment's time: a schedule takes some thousands in all."""
 
 
 class _Task(asyncio.Task[T]):
@@ -71,9 +75,13 @@ class _Jumping:
 
     def __init__(self, loop: "VirtualLoop") -> None:
         self._loop = loop
+        self._spins = 0
 
     def select(self, timeout: float | None) -> list[Any]:
         if timeout is None:
+            raise Stuck
+        self._spins = self._spins + 1 if timeout <= 0 else 0
+        if self._spins > MAX_SPINS:
             raise Stuck
         self._loop.now += timeout
         return []

@@ -297,7 +297,7 @@ def play(
         with tight(schedule.is_tight):
             run_virtually(main())
     except Stuck:
-        raise Violation(Invariant.ENDS, "everybody waits for somebody") from None
+        raise Violation(Invariant.ENDS, "everybody waits for somebody, or nobody ever waits") from None
     finally:
         structlog.configure(**logging)
         random.setstate(before)
