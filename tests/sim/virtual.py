@@ -22,7 +22,7 @@ NOBODY: Final = Context()
 
 
 class Stuck(Exception):
-    """Nothing is ready and nothing is due: whatever is waited for will never come. Or much is, and time stands still."""
+    """Nothing is ready and nothing is due: what is waited for will never come. Or much is, and time stands still."""
 
 
 MAX_SPINS: Final = 100_000
