@@ -48,29 +48,29 @@ MUTANTS: Final[Sequence[Mutant]] = (
     Mutant(
         "effects leave before the commit",
         LOOP,
-        "        if batch.records:\n            await self._store.append(batch.records, self._epoch)\n",
+        "        if batch.records:\n            await self._append(batch.records)\n",
         "        for release in batch.releases:\n            release()\n        batch.releases.clear()\n"
-        "        if batch.records:\n            await self._store.append(batch.records, self._epoch)\n",
+        "        if batch.records:\n            await self._append(batch.records)\n",
     ),
     Mutant(
         "clients are answered before the commit",
         LOOP,
-        "        if batch.records:\n            await self._store.append(batch.records, self._epoch)\n",
+        "        if batch.records:\n            await self._append(batch.records)\n",
         "        for answer in batch.answers:\n            answer()\n        batch.answers.clear()\n"
-        "        if batch.records:\n            await self._store.append(batch.records, self._epoch)\n",
+        "        if batch.records:\n            await self._append(batch.records)\n",
     ),
     Mutant(
         "watchers see records before the commit",
         LOOP,
-        "        if batch.records:\n            await self._store.append(batch.records, self._epoch)\n",
+        "        if batch.records:\n            await self._append(batch.records)\n",
         "        self._publish(batch.records)\n"
-        "        if batch.records:\n            await self._store.append(batch.records, self._epoch)\n",
+        "        if batch.records:\n            await self._append(batch.records)\n",
     ),
     Mutant(
         "a failed append is taken for a good one",
         LOOP,
-        "            await self._store.append(batch.records, self._epoch)\n",
-        "            try:\n                await self._store.append(batch.records, self._epoch)\n"
+        "            await self._append(batch.records)\n",
+        "            try:\n                await self._append(batch.records)\n"
         "            except Exception:\n                pass\n",
     ),
     Mutant(

@@ -9,7 +9,7 @@ import pytest
 
 from tests.sim.mutants import MUTANTS, Mutant
 
-QUICK = ("effects leave before the commit", "no fence check", "nobody is told of a cancel")
+QUICK = ("effects leave before the commit", "no fence check", "a result counts after its attempt was stopped")
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
