@@ -41,7 +41,13 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 cwd=folder,
                 preexec_fn=prepare,
-                env={**clean, "ASTERISM_CONFIG_HOME": str(folder), "OMP_NUM_THREADS": "1", **environment},
+                env={
+                    **clean,
+                    "ASTERISM_CONFIG_HOME": str(folder),
+                    "ASTERISM_DATA_DIR": str(folder / "data"),
+                    "OMP_NUM_THREADS": "1",
+                    **environment,
+                },
             )
 
     @property
