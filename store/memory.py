@@ -20,6 +20,7 @@ from asterism.orchestrator.core.records import (
 from asterism.orchestrator.core.request import ConstellationState
 from asterism.orchestrator.core.snapshot import Snapshot, StoredWorker, Summary
 from asterism.orchestrator.core.state import State
+from asterism.orchestrator.core.values import Artifact
 
 
 class MemoryStore:
@@ -117,6 +118,11 @@ class MemoryStore:
     async def read_whole_journal(self, *, after_seq: int, limit: int) -> list[Record]:
         """At most `limit` records of everything after `after_seq`, in order: for audit and replay."""
         return [record for record in self._journal if record.seq > after_seq][:limit]
+
+    async def list_artifacts(self) -> set[Artifact]:
+        """Every artifact that some star refers to."""
+        stars = (star for constellation in self._state.constellations.values() for star in constellation.stars.values())
+        return {star.result for star in stars if isinstance(star.result, Artifact)}
 
     async def add_credential(self, credential: StoredCredential) -> None:
         """Keep it; AlreadyExists where its name is that of one still valid, or its secret is known."""

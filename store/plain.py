@@ -9,7 +9,7 @@ from functools import cache
 from operator import attrgetter
 from typing import Any, Final, Generic, NewType, TypeAlias, TypeVar, Union, get_args, get_origin
 
-from asterism.orchestrator.core.values import Json
+from asterism.orchestrator.core.values import Json, Result
 
 T = TypeVar("T")
 Convert: TypeAlias = Callable[[Any], Any]
@@ -66,7 +66,8 @@ def read(text: str) -> Any:
 @cache
 def coder(hint: Any) -> Coder[Any]:
     """The coder of a type hint that the core's dataclasses use; a TypeError on any other."""
-    if hint == Json or hint in _SCALARS:
+    if hint in (Json, Result) or hint in _SCALARS:
+        # An artifact in place of a value is not for here: whoever writes a result looks for it first.
         return Coder(same, same)
     if isinstance(hint, NewType):
         underlying: Any = hint.__supertype__

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from asterism.orchestrator.core.ids import FencingToken, StarId, WorkerId
-from asterism.orchestrator.core.values import Json, Path
+from asterism.orchestrator.core.values import Json, Path, Result
 
 
 class StarState(StrEnum):
@@ -168,7 +168,7 @@ class TaskStar:
     """End of the running backoff, in seconds since the epoch."""
     ready_at: float | None = None
     finished_at: float | None = None
-    result: Json = None
+    result: Result = None
     error: StarError | None = None
 
     @property

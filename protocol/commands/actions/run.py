@@ -34,6 +34,7 @@ from asterism.protocol.graph.render import form_of_file, render
 from asterism.protocol.view.answer import answer_text
 from asterism.protocol.view.json_text import json_text
 from asterism.protocol.view.progress import Progress
+from asterism.protocol.view.result import shown_answer
 from asterism.protocol.view.wording import count, one_line, seconds
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ def _print(picture: Picture, history: History, wish: _Wish) -> None:
     of = picture.constellation
     if wish.output is Output.JSON:
         drawn = draw_picture(of, history, picture.waiting_for)
-        sys.stdout.write(json_text({**drawn, "answer": of.answer()}, indent=2) + "\n")
+        sys.stdout.write(json_text({**drawn, "answer": shown_answer(of.answer())}, indent=2) + "\n")
     elif of.answer() or of.state is ConstellationState.SUCCEEDED:
         sys.stdout.write(answer_text(of.answer()) + "\n")
     sys.stdout.flush()
