@@ -77,6 +77,10 @@ def serve(
     data_dir: DataDir = None,
     database: Database = None,
     store: Store = None,
+    artifacts: Annotated[
+        str | None, typer.Option(help="Folder or fsspec URL for results too large for the graph.")
+    ] = None,
+    max_artifact_bytes: Annotated[int | None, typer.Option(help="Of one result.")] = None,
     synchronous: Annotated[Synchronous | None, typer.Option(help="NORMAL: a power cut may cost moments.")] = None,
     lease_s: Annotated[float | None, typer.Option(help="Silence after which a worker has lost its work.")] = None,
     advertise: Annotated[str | None, typer.Option(help="HOST:PORT at which others find this one.")] = None,
@@ -145,7 +149,15 @@ def _rows(loaded: "Loaded") -> list[tuple[str, str, str]]:
         values["database"] = str(settings.location)
     else:
         values["store"] = shown(settings.store)
+    values["artifacts"] = _without_password(str(settings.artifact_location))
     return [(name, "" if value is None else str(value), loaded.sources[name]) for name, value in values.items()]
+
+
+def _without_password(url: str) -> str:
+    """As it may be shown: fsspec's URLs may hold a user's password."""
+    scheme, separator, rest = url.partition("://")
+    user, at, place = rest.rpartition("@")
+    return f"{scheme}://{user.partition(':')[0]}@{place}" if separator and at else url
 
 
 @token.command("create")

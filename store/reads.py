@@ -77,6 +77,11 @@ LAST_SEQ: Final = sa.select(sa.func.max(journal.c.seq))
 FIND_REQUEST: Final = sa.select(requests.c.constellation).where(
     requests.c.owner == sa.bindparam("owner"), requests.c.request_id == sa.bindparam("request_id")
 )
+FIND_ARTIFACT: Final = (
+    sa.select(requests.c.owner, artifacts.c.sha256, artifacts.c.size)
+    .join(requests, requests.c.constellation == artifacts.c.constellation)
+    .where(artifacts.c.constellation == sa.bindparam("of_constellation"), artifacts.c.star == sa.bindparam("of_star"))
+)
 LIST_ARTIFACTS: Final = sa.select(artifacts.c.sha256, artifacts.c.size)
 READ_WHOLE_JOURNAL: Final = (
     sa.select(journal)
@@ -112,6 +117,14 @@ def read_snapshot(connection: sa.Connection) -> Snapshot:
 def find_constellation(connection: sa.Connection, constellation: ConstellationId) -> TaskConstellation | None:
     """One whole graph."""
     return next(iter(_read_graphs(connection, ONE_GRAPH, {"of_constellation": constellation})), None)
+
+
+def find_artifact(
+    connection: sa.Connection, constellation: ConstellationId, star: StarId
+) -> tuple[str, Artifact] | None:
+    """Who owns the request, and the star's result where that is an artifact."""
+    row = connection.execute(FIND_ARTIFACT, {"of_constellation": constellation, "of_star": star}).one_or_none()
+    return None if row is None else (row.owner, Artifact(row.sha256, row.size))
 
 
 def list_artifacts(connection: sa.Connection) -> set[Artifact]:

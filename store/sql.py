@@ -6,7 +6,7 @@ from typing import cast
 
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.credential import StoredCredential
-from asterism.orchestrator.core.ids import ConstellationId
+from asterism.orchestrator.core.ids import ConstellationId, StarId
 from asterism.orchestrator.core.lead import Lead, Led
 from asterism.orchestrator.core.records import ConstellationRecord, Record
 from asterism.orchestrator.core.request import ConstellationState
@@ -93,6 +93,10 @@ class SqlStore:
     async def read_whole_journal(self, *, after_seq: int, limit: int) -> list[Record]:
         """At most `limit` records of everything after `after_seq`, in order: for audit and replay."""
         return await self._database.read(lambda connection: reads.read_journal(connection, None, after_seq, limit))
+
+    async def find_artifact(self, constellation: ConstellationId, star: StarId) -> tuple[str, Artifact] | None:
+        """Who owns the request, and the star's result where that is an artifact."""
+        return await self._database.read(lambda connection: reads.find_artifact(connection, constellation, star))
 
     async def list_artifacts(self) -> set[Artifact]:
         """Every artifact that some star refers to."""
