@@ -1,4 +1,4 @@
-"""The commands `serve`, `config` and `token`. Light at import: everything else is imported when one runs."""
+"""The commands `serve`, `config`, `token` and `artifacts`. Light at import: the rest is imported when one runs."""
 
 import json
 from collections.abc import Sequence
@@ -69,6 +69,7 @@ TlsCert: TypeAlias = Annotated[Path | None, typer.Option(help="Certificate chain
 TlsKey: TypeAlias = Annotated[Path | None, typer.Option(help="Private key, PEM.")]
 
 token = typer.Typer(help="Credentials of workers, clients and admins.", no_args_is_help=True)
+artifacts = typer.Typer(help="Results too large for the graph.", no_args_is_help=True)
 
 
 def serve(
@@ -224,3 +225,30 @@ def revoke(
     from asterism.orchestrator.config import load
 
     tokens.revoke(load({"data_dir": data_dir, "database": database, "store": store}, file=config).settings, name)
+
+
+@artifacts.callback()
+def _artifacts() -> None:
+    """Makes `prune` a name to be given, though it is the only one."""
+
+
+@artifacts.command("prune")
+def prune(
+    hours: Annotated[float, typer.Option("--older-than-hours", min=24, help="Only those put before that.")] = 24,
+    location: Annotated[str | None, typer.Option("--artifacts", help="Folder or URL, as `serve` has it.")] = None,
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+    database: Database = None,
+    store: Store = None,
+    output: OutputFormat = Output.TEXT,
+) -> None:
+    """Remove artifacts that no request refers to; safe beside a running orchestrator."""
+    from asterism.orchestrator import pruning
+    from asterism.orchestrator.config import load
+
+    flags = {"data_dir": data_dir, "database": database, "store": store, "artifacts": location}
+    count, size = pruning.prune(load(flags, file=config).settings, older_than_s=hours * 3600)
+    if output is Output.JSON:
+        typer.echo(json.dumps({"removed": count, "bytes": size}))
+        return
+    typer.echo(f"removed {count} artifacts, {size} bytes")
