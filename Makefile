@@ -14,15 +14,19 @@ CONSTRAINTS := deploy/constraints-cpu.txt
 BESIDE := build/beside
 # Where the engines are that `asterism bench engine` can be compared with.
 PEERS := build/peers
+# Where the other systems are that `make bench-graphs` can compare with.
+GRAPH_PEERS := build/graph-peers
 REQUEST ?= deploy/requests/boards.txt
 WORKERS ?= 3
 JOBS ?= 2
 MINUTES ?= 60
 # More options of the training, such as --bfloat16 --compiled; see its --help.
 TRAIN ?=
+SCHEDULES ?= 20000
+FIRST ?= 0
 
-.PHONY: help run test venv dev lint types imports unit format proto schema train train-apr evaluate bench bench-gpu \
-	compare peers faults mutation clean
+.PHONY: help run test venv dev lint types imports unit format proto schema train train-apr evaluate bench bench-graphs \
+	bench-figures bench-peers bench-gpu compare peers soak mutants mutation clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -90,6 +94,20 @@ evaluate: venv ## measure the shipped model on held-back boards
 bench: dev ## the overhead of an empty star
 	$(BIN)/python -m tests.bench.overhead
 
+bench-graphs: dev ## four graphs on each database, beside a sketch, and beside what `make bench-peers` installed
+	$(BIN)/python -m tests.bench.graphs $(if $(wildcard $(GRAPH_PEERS)/.installed),--peers)
+
+bench-figures: dev ## edits, idle workers, memory, restarts, lost leases
+	$(BIN)/python -m tests.bench.figures
+
+bench-peers: $(GRAPH_PEERS)/.installed ## install dask, Ray, LangGraph and DBOS, in an environment of their own
+
+$(GRAPH_PEERS)/.installed: | $(VENV)/bin/python
+	$(PYTHON) -m venv $(GRAPH_PEERS)
+	$(GRAPH_PEERS)/bin/python -m pip install --quiet --disable-pip-version-check \
+		distributed ray langgraph langgraph-checkpoint-sqlite dbos psutil
+	@touch $@
+
 bench-gpu: dev ## the engine's table on a GPU, beside transformers; needs one
 	$(BIN)/python -m tests.bench.gpu_table
 
@@ -109,8 +127,11 @@ $(PEERS)/.installed: $(PEERS)/bin/python $(CONSTRAINTS)
 		$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) llama-cpp-python gguf
 	@touch $@
 
-faults: dev ## hundreds of seeds of the fault simulation
-	ASTERISM_SIM_SEEDS=300 $(BIN)/python -m pytest -q -n $(JOBS) --timeout 900 tests/sim
+soak: dev ## SCHEDULES schedules of the fault simulation, from seed FIRST
+	ASTERISM_SIM_SCHEDULES=$(SCHEDULES) ASTERISM_SIM_FIRST=$(FIRST) $(BIN)/python -m pytest -q -n $(JOBS) tests/sim
+
+mutants: dev ## does the simulation notice each mistake that is put into the code
+	$(BIN)/python -m tests.sim.mutants
 
 mutation: dev ## which changes of the core do its tests notice
 	$(BIN)/python -m tests.mutation

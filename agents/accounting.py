@@ -8,6 +8,7 @@ from asterism.agents.asks import Generated, Json
 MOST_THREADS: Final = 1024
 MOST_DEPTH: Final = 8
 MOST_TOKENS: Final = 16 * 1024 * 1024
+MOST_SHOWN_CHARACTERS: Final = 64 * 1024
 DEFAULT_AT_ONCE: Final = 16
 """Threads at once where neither the program nor the worker says how many."""
 
@@ -23,6 +24,10 @@ class Limits:
     many as the worker shows free slots for when the program begins, at most `DEFAULT_AT_ONCE`."""
     fork_from: int = 2
     """With fewer at once than this nothing is forked: the marks are banned, and the model goes on in one text."""
+    entries: int = MOST_THREADS
+    """Read of one list, malformed and repeated ones among them; the program ends the list there."""
+    shown_characters: int = 12 * 1024
+    """Of one thread's text in a join; what is behind them is cut off."""
     depth: int = 1
     """Levels of threads below the parent; 0 forks nothing."""
     tokens_a_thread: int = 512
@@ -40,6 +45,8 @@ class Limits:
         _check("threads", self.threads, 0, MOST_THREADS)
         _check("at_once", 1 if self.at_once is None else self.at_once, 1, MOST_THREADS)
         _check("fork_from", self.fork_from, 1, MOST_THREADS)
+        _check("entries", self.entries, 1, MOST_THREADS)
+        _check("shown_characters", self.shown_characters, 1, MOST_SHOWN_CHARACTERS)
         _check("depth", self.depth, 0, MOST_DEPTH)
         _check("tokens_a_thread", self.tokens_a_thread, 1, MOST_TOKENS)
         _check("tokens_parent", self.tokens_parent, 1, MOST_TOKENS)
@@ -73,6 +80,8 @@ class Accounting:
     threads_cancelled: int = 0
     threads_salvaged: int = 0
     """Threads cut off by a bound or an error whose text counted all the same."""
+    threads_truncated: int = 0
+    """Threads that are longer than a join shows."""
     threads_shared: int = 0
     """Outlines that got the result of a thread with the same content."""
     threads_lost: int = 0
@@ -82,6 +91,8 @@ class Accounting:
     repeated_entries: int = 0
     refused_entries: int = 0
     """Entries for which a bound left no thread."""
+    dropped_entries: int = 0
+    """Entries behind the bound of their list, or where a prompt has no room for more."""
     added_entries: int = 0
     """Entries that the program added to the model's list."""
     unclosed_blocks: int = 0

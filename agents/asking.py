@@ -4,11 +4,11 @@ from collections.abc import Generator, Mapping
 from typing import TypeAlias, TypeVar
 
 from asterism.agents.asks import (
-    Answer,
     Ask,
     CallTool,
     CancelBranches,
     Clock,
+    ClockReading,
     EditReply,
     Emit,
     Fork,
@@ -18,7 +18,7 @@ from asterism.agents.asks import (
     Join,
     Json,
     ProgramFailed,
-    Reading,
+    Reply,
     Say,
     ToolError,
     ToolResult,
@@ -26,11 +26,11 @@ from asterism.agents.asks import (
 
 _T = TypeVar("_T")
 
-Asking: TypeAlias = Generator[Ask, Answer, _T]
+Asking: TypeAlias = Generator[Ask, Reply, _T]
 """Part of a program: it yields asks, is sent answers, and gives a `_T`."""
 
 
-def _mismatch(ask: Ask, answer: Answer) -> ProgramFailed:
+def _mismatch(ask: Ask, answer: Reply) -> ProgramFailed:
     return ProgramFailed(
         "wrong_answer", f"{type(ask).__name__} was answered by {type(answer).__name__}", retryable=False
     )
@@ -71,9 +71,9 @@ def cancel_branches(group: int | None, reason: str, threads: tuple[str, ...] = (
     return answer
 
 
-def clock() -> Asking[Reading]:
+def clock() -> Asking[ClockReading]:
     answer = yield Clock()
-    if not isinstance(answer, Reading):
+    if not isinstance(answer, ClockReading):
         raise _mismatch(Clock(), answer)
     return answer
 

@@ -6,9 +6,14 @@ engine, clock or network itself, so that a test drives it by hand and a worker m
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
+
+MAX_SEGMENTS: Final = 16_384
+"""Of one prompt."""
+MAX_PROMPT_CHARACTERS: Final = 1024 * 1024
+"""In all segments of one prompt together."""
 
 FinishReason: TypeAlias = Literal["stop", "length", "end", "cancelled", "error"]
 
@@ -147,11 +152,11 @@ class CancelBranches:
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """Look at the worker; answered by `Reading`. A program has no clock of its own."""
+    """Look at the worker; answered by `ClockReading`. A program has no clock of its own."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ClockReading:
     """What a worker shows: seconds on a clock that only rises, and sequences that its engine could decode at once now.
 
     The slots are a hint: others of the same engine may take them in the next moment. None: the engine does not say.
@@ -209,7 +214,7 @@ class Say:
 
 
 Ask: TypeAlias = Generate | Fork | Join | CancelBranches | Clock | CallTool | Emit | Say
-Answer: TypeAlias = Generated | Forked | tuple[Generated, ...] | Reading | ToolResult | ToolError | EditReply | None
+Reply: TypeAlias = Generated | Forked | tuple[Generated, ...] | ClockReading | ToolResult | ToolError | EditReply | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +225,7 @@ class ProgramResult:
     edits: tuple[Mapping[str, Json], ...] = field(default=())
 
 
-Program: TypeAlias = Generator[Ask, Answer, ProgramResult]
+Program: TypeAlias = Generator[Ask, Reply, ProgramResult]
 
 
 class ProgramFailed(Exception):

@@ -1,6 +1,5 @@
 """Threads that leave the device: what is written into the graph for them, and read again by those who run them."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
@@ -9,6 +8,7 @@ from asterism.agents.asks import Json, ProgramContext
 from asterism.agents.declaring import invalid, read_mapping, read_number, read_text, read_texts
 from asterism.agents.reasoning import Leaving
 from asterism.agents.scheme import Opening, Place
+from asterism.agents.trimming import MAX_CHILDREN, json_size
 from asterism.agents.trip import Rates, Trip, pays
 
 CHILD_PROGRAM: Final = "reason.child"
@@ -53,12 +53,9 @@ class Away:
 
 
 def can_travel(leaving: Leaving, edits: Sequence[Mapping[str, Json]]) -> bool:
-    """Whether a worker would take a result and edits of this size; what it would not stays on the device."""
-    return _bytes(leaving_to_json(leaving)) <= MAX_LEAVING_BYTES and _bytes(edits) <= MAX_EDITS_BYTES
-
-
-def _bytes(value: Json) -> int:
-    return len(json.dumps(value, ensure_ascii=False, default=dict).encode("utf-8", "surrogatepass"))
+    """Whether workers would take results and edits of this size; what they would not stays on the device."""
+    is_bearable = len(leaving.openings) <= MAX_CHILDREN and json_size(leaving_to_json(leaving)) <= MAX_LEAVING_BYTES
+    return is_bearable and json_size(edits) <= MAX_EDITS_BYTES
 
 
 def read_away(away: Json, default_tokens: int) -> Away | None:
@@ -112,6 +109,8 @@ def read_leaving(value: Json) -> Leaving:
     block, threads = given.get("block"), given.get("threads")
     if not isinstance(block, list | tuple) or len(block) != 2 or not isinstance(threads, list | tuple):
         raise invalid("leaving", "must have a block of two numbers and a list of threads")
+    if len(threads) > MAX_CHILDREN:
+        raise invalid("leaving.threads", f"are {len(threads)}; at most {MAX_CHILDREN}")
     openings: list[Opening] = []
     entries: list[str] = []
     for index, thread in enumerate(threads):

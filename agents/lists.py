@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from asterism.agents.nodes import Block, Node
+from asterism.agents.nodes import Block, ThreadNode
 from asterism.agents.scheme import Place, Scheme, cut_at
 
 
-def read_block(scheme: Scheme, node: Node) -> Block | None:
+def read_block(scheme: Scheme, node: ThreadNode) -> Block | None:
     """Take what the text says since the last time; gives the block that is open, if there is one."""
     if node.block is not None:
         node.block.unread += "".join(node.said[node.scanned :])
@@ -39,7 +39,7 @@ def find_entry(scheme: Scheme, raw: str) -> str | None:
     return text.strip()
 
 
-def cut_to_last_entry(scheme: Scheme, node: Node, block: Block) -> None:
+def cut_to_last_entry(scheme: Scheme, node: ThreadNode, block: Block) -> None:
     """Takes off what comes behind the last entry that was closed; without one nothing is taken off."""
     mark = scheme.entry_closes
     for piece in range(len(node.said) - 1, block.start.piece - 1, -1):

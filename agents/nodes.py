@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Final
 
-from asterism.agents.asks import FinishReason
+from asterism.agents.asks import MAX_PROMPT_CHARACTERS, MAX_SEGMENTS, FinishReason
 from asterism.agents.policies import Standing
 from asterism.agents.reasoning import Judgement, Reasoning, ThreadReport
 from asterism.agents.scheme import Opening, Place, glued
@@ -34,7 +34,7 @@ class Entry:
     number: int
     text: str
     opening: Opening
-    node: "Node | None" = None
+    node: "ThreadNode | None" = None
     """None for one that only stands in the list."""
     is_tried: bool = False
     """Whether it was decided if it gets a thread."""
@@ -59,7 +59,7 @@ class Block:
     """Whether such a request is under way."""
 
     @property
-    def threads(self) -> list[tuple[Entry, "Node"]]:
+    def threads(self) -> list[tuple[Entry, "ThreadNode"]]:
         """The entries that have a thread."""
         return [(entry, entry.node) for entry in self.entries if entry.node is not None]
 
@@ -73,7 +73,7 @@ class Block:
 
 
 @dataclass(slots=True, eq=False)
-class Node:
+class ThreadNode:
     """A text that decodes: all that it has is `context` and, behind it, `said`."""
 
     name: str
@@ -110,7 +110,7 @@ class Node:
     stop: str | None = None
     ended_as: int | None = None
     judgement: Judgement | None = None
-    waiters: list["Node"] = field(default_factory=list)
+    waiters: list["ThreadNode"] = field(default_factory=list)
     """The texts that wait for it: several where its result is shared, none for the parent of all."""
     chosen: tuple[ThreadReport, ...] = ()
 
@@ -126,6 +126,19 @@ class Node:
         if self.ended_as is None or judgement is None:
             return Standing()
         return Standing(self.ended_as, judgement.outcome == "verified", judgement.answer, judgement.score)
+
+    def has_room(self, glue: str) -> bool:
+        """Whether it may list another entry or open another block: half of a prompt's segments is for the join."""
+        return len(self.context) + (2 if glue else 1) * len(self.said) < MAX_SEGMENTS // 2
+
+    @property
+    def characters(self) -> int:
+        """Of its next prompt, the glue left out."""
+        return sum(map(len, self.context)) + sum(map(len, self.said))
+
+    def fits(self, glue: str) -> bool:
+        """Whether its next prompt is one that may be asked for."""
+        return self.characters + len(glue) * len(self.said) <= MAX_PROMPT_CHARACTERS
 
     def text(self, glue: str) -> str:
         """All that it said behind its context."""
@@ -149,12 +162,12 @@ class Node:
 
 def root_of(
     declared: Reasoning, context: tuple[str, ...], *, content: str, may_fork: bool, is_listed: bool = False
-) -> Node:
+) -> ThreadNode:
     """The parent of all. Where nothing may be forked, only a whole list (`is_listed`) is written in its name."""
     opens_with = declared.opens_with
     if not may_fork and not is_listed and declared.scheme.block_opens in opens_with:
         opens_with = declared.scheme.sequential_opens
-    return Node(
+    return ThreadNode(
         name=ROOT,
         depth=0,
         entry="",
@@ -174,7 +187,7 @@ def seed_of(content: str, seed: int) -> int:
     return (seed + zlib.crc32(content.encode("utf-8", "surrogatepass"))) % 2**31
 
 
-def is_awaiting(node: Node, other: Node) -> bool:
+def is_awaiting(node: ThreadNode, other: ThreadNode) -> bool:
     """Whether `node` waits for `other`, directly or through threads of its own."""
     seen: set[int] = set()
     stack = [node]

@@ -2,7 +2,7 @@
 
 from asterism.agents.accounting import Accounting
 from asterism.agents.lists import find_entry
-from asterism.agents.nodes import Block, Entry, Node, is_awaiting, seed_of
+from asterism.agents.nodes import Block, Entry, ThreadNode, is_awaiting, seed_of
 from asterism.agents.reasoning import Reasoning, Task
 from asterism.agents.scheme import Opening
 from asterism.agents.traffic import Traffic
@@ -18,16 +18,22 @@ class Nursery:
         self._task = task
         self._spent = accounting
         self._traffic = traffic
-        self._by_content: dict[str, Node] = {}
-        self.nodes: list[Node] = []
+        self._by_content: dict[str, ThreadNode] = {}
+        self.nodes: list[ThreadNode] = []
         """In the order of their starts, without the parent of all."""
 
-    def forget(self, node: Node) -> None:
+    def forget(self, node: ThreadNode) -> None:
         """The thread was cancelled: who comes later with the same content gets a new one."""
         if self._by_content.get(node.opening.content) is node:
             del self._by_content[node.opening.content]
 
-    def list_entry(self, node: Node, block: Block, raw: str) -> Entry | None:
+    def drop_surplus(self, node: ThreadNode, block: Block) -> bool:
+        """Whether the list has all the entries that it may have; then the one that comes now is dropped."""
+        is_full = block.numbered >= self._limits.entries or not node.has_room(self._scheme.glue)
+        self._spent.dropped_entries += is_full
+        return is_full
+
+    def list_entry(self, node: ThreadNode, block: Block, raw: str) -> Entry | None:
         """The entry of `raw`, if it is one: malformed and repeated ones are counted."""
         block.numbered += 1
         text = find_entry(self._scheme, raw)
@@ -42,11 +48,11 @@ class Nursery:
         block.entries.append(entry)
         return entry
 
-    def _open(self, node: Node, number: int, text: str) -> Opening | None:
+    def _open(self, node: ThreadNode, number: int, text: str) -> Opening | None:
         own = self._task.open
         return self._scheme.open(number, text) if own is None else own(node.name, number, text)
 
-    def give_thread(self, node: Node, entry: Entry, *, is_cut: bool) -> None:
+    def give_thread(self, node: ThreadNode, entry: Entry, *, is_cut: bool) -> None:
         """A thread for an entry: one with the same content, if there is one, or a new one if a bound allows it."""
         block = node.block
         assert block is not None
@@ -68,7 +74,7 @@ class Nursery:
             return
         shared, own = self._scheme.child_pieces((*node.context, *node.said), opening, is_cut=is_cut)
         number = block.base + entry.number
-        child = Node(
+        child = ThreadNode(
             name=f"t{number}" if node.depth == 0 else f"{node.name}.{number}",
             depth=node.depth + 1,
             entry=entry.text,

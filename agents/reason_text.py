@@ -6,6 +6,7 @@ them and writes the answer (`reason.join`), when the trip pays; see `trip.py`.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Final
 
 from asterism.agents.accounting import Accounting
 from asterism.agents.asking import clock, say
@@ -14,8 +15,13 @@ from asterism.agents.declaring import invalid, read_declared, read_mapping, read
 from asterism.agents.leaving import MAX_TEXT, can_travel, leaving_edits, leaving_to_json, read_away, read_leaving
 from asterism.agents.policies import Best, FirstVerified, Standing, Vote, decide
 from asterism.agents.reasoning import Ended, Leaving, Reasoned, Reasoning, ThreadReport
+from asterism.agents.requesting import shown_characters
 from asterism.agents.running import reason
 from asterism.agents.scheme import Body, Opening, glued
+from asterism.agents.trimming import BY_ANSWER, BY_CHILD, trimmed
+
+_OF_CHILD: Final = ("thread", "outcome", "answer", "score", "truncated")
+"""What the join repeats of each thread's result."""
 
 
 def reason_text(inputs: Mapping[str, Json], context: ProgramContext) -> Program:
@@ -52,11 +58,11 @@ def reason_text(inputs: Mapping[str, Json], context: ProgramContext) -> Program:
         task = replace(task, leaves=leaves)
     reasoned = yield from reason(prompt, reasoning, task, spent, given=openings)
     if away is None or reasoned.leaving is None:
-        return ProgramResult(_value(reasoned, spent))
+        return ProgramResult(trimmed(_value(reasoned, spent), BY_ANSWER))
     edits = edits_for(reasoned.leaving)
     yield from say(f"{len(reasoned.leaving.openings)} threads go to other workers")
-    value: dict[str, Json] = {**_value(reasoned, spent), "leaving": leaving_to_json(reasoned.leaving)}
-    return ProgramResult(value, edits)
+    value = trimmed(_value(reasoned, spent), BY_ANSWER)
+    return ProgramResult({**value, "leaving": leaving_to_json(reasoned.leaving)}, edits)
 
 
 def _opened(reasoning: Reasoning, number: int, outline: str) -> Opening:
@@ -99,7 +105,7 @@ def reason_child(inputs: Mapping[str, Json], context: ProgramContext) -> Program
         "score": judgement.score,
     }
     edits = tuple({"cancel_star": {"star": star}} for star in rivals) if judgement.outcome == "verified" else ()
-    return ProgramResult(value, edits)
+    return ProgramResult(trimmed(value, BY_CHILD), edits)
 
 
 def reason_join(inputs: Mapping[str, Json], context: ProgramContext) -> Program:
@@ -116,11 +122,15 @@ def reason_join(inputs: Mapping[str, Json], context: ProgramContext) -> Program:
     before = read_mapping(inputs.get("accounting", {}), "accounting")
     spent = Accounting()
     shown = _shown(reasoning, brought)
-    bodies = [
-        Body(leaving.openings[index].text, str(result["body"]))
-        for index in shown
-        if (result := brought[index]) is not None and result["joins"] is True
-    ]
+    characters = sum(map(len, (*leaving.context, *leaving.said)))
+    most = shown_characters(reasoning, characters, len(leaving.openings))
+    bodies: list[Body] = []
+    for index in shown:
+        result = brought[index]
+        if result is not None and result["joins"] is True:
+            body = str(result["body"])
+            bodies.append(Body(leaving.openings[index].text, body[:most]))
+            spent.threads_truncated += len(body) > most or _is_truncated(result)
     scheme = reasoning.scheme
     if bodies:
         said = scheme.joined(leaving.said, leaving.block, bodies, is_whole=True)
@@ -140,15 +150,18 @@ def reason_join(inputs: Mapping[str, Json], context: ProgramContext) -> Program:
     value: dict[str, Json] = {
         **_value(reasoned, spent),
         "text": "".join(glued((*said, reasoned.text), scheme.glue)),
-        "threads": [
-            None if result is None else {key: result[key] for key in ("thread", "outcome", "answer", "score")}
-            for result in brought
-        ],
+        "threads": [None if result is None else {key: result.get(key) for key in _OF_CHILD} for result in brought],
         "chosen": [stars[index] for index in shown],
         "missing": len(brought) - len(threads),
         "accounting": _total(before, threads, spent),
     }
-    return ProgramResult(value)
+    return ProgramResult(trimmed(value, BY_ANSWER))
+
+
+def _is_truncated(result: Mapping[str, Json]) -> bool:
+    """Whether the thread's star said more than it could bring."""
+    truncated = result.get("truncated")
+    return isinstance(truncated, list | tuple) and "body" in truncated
 
 
 def _tail(reasoning: Reasoning) -> int | None:

@@ -11,7 +11,7 @@ from asterism.agents.asking import say
 from asterism.agents.asks import Json, Program, ProgramContext, ProgramFailed, ProgramResult
 from asterism.agents.countdown import Board, InvalidBoard, verify
 
-Answer: TypeAlias = Literal["solution", "none exists", "not found within the budget"]
+BoardAnswer: TypeAlias = Literal["solution", "none exists", "not found within the budget"]
 
 MAX_BOARDS: Final = 1_000
 
@@ -108,7 +108,7 @@ def _read(star: str, board: Board, result: Mapping[str, Json]) -> _Found:
 def _entry(asked: _Asked, found: Sequence[_Found]) -> dict[str, Json]:
     solved = next((one for one in found if one.expression is not None), None)
     proof = next((one for one in found if one.proves_none), None)
-    answer: Answer = "solution" if solved else "none exists" if proof else "not found within the budget"
+    answer: BoardAnswer = "solution" if solved else "none exists" if proof else "not found within the budget"
     decisive = solved or proof
     return {
         "id": asked.id,

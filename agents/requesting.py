@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from asterism.agents.asks import Branch, Fork
-from asterism.agents.nodes import Block, Entry, Node
+from asterism.agents.asks import MAX_PROMPT_CHARACTERS, Branch, Fork
+from asterism.agents.nodes import Block, Entry, ThreadNode
 from asterism.agents.reasoning import Reasoning
 from asterism.agents.scheme import Body, glued
 
@@ -13,7 +13,7 @@ from asterism.agents.scheme import Body, glued
 class Flight:
     """A request that was asked for, and the text that it continues or only computes."""
 
-    node: Node
+    node: ThreadNode
     granted: int
     is_early: bool = False
     """Computes what is already joined, and decodes nothing."""
@@ -23,12 +23,12 @@ class Flight:
     """Its text counts for nothing any more, only its cost does."""
 
 
-def own_stops(declared: Reasoning, node: Node) -> tuple[str, ...]:
+def own_stops(declared: Reasoning, node: ThreadNode) -> tuple[str, ...]:
     """The marks with which a text ends itself."""
     return declared.stop if node.depth == 0 else (declared.scheme.thread_closes, *declared.sampling.stop)
 
 
-def wanted_tokens(declared: Reasoning, node: Node) -> int:
+def wanted_tokens(declared: Reasoning, node: ThreadNode) -> int:
     """Most tokens of the node's next request."""
     tail = declared.limits.tail_tokens
     if tail is None:
@@ -40,22 +40,43 @@ def wanted_tokens(declared: Reasoning, node: Node) -> int:
     return max(0, node.left - tail) if node.may_fork and is_needed else node.left
 
 
-def pieces_of(declared: Reasoning, node: Node) -> tuple[str, ...]:
+def pieces_of(declared: Reasoning, node: ThreadNode) -> tuple[str, ...]:
     """Everything that the node has so far."""
     return glued((*node.context, *node.said), declared.scheme.glue)
 
 
+def shown_characters(declared: Reasoning, characters: int, threads: int) -> int:
+    """Of the text of each of so many threads in the join, behind so many characters of their parent: equal shares of
+    half a prompt, so that shared results of threads that join shared results do not grow without bound."""
+    room = max(0, MAX_PROMPT_CHARACTERS // 2 - characters)
+    return min(declared.limits.shown_characters, room // max(1, threads))
+
+
+def is_truncated(declared: Reasoning, node: ThreadNode, block: Block, child: ThreadNode) -> bool:
+    """Whether the join shows only the beginning of the thread's text."""
+    most = shown_characters(declared, node.characters, len(block.entries))
+    return _joins(child) and len(_body(declared, child)) > most
+
+
+def _joins(child: ThreadNode) -> bool:
+    return child.judgement is not None and child.ended_as is not None and child.judgement.joins
+
+
+def _body(declared: Reasoning, child: ThreadNode) -> str:
+    brief = None if child.judgement is None else child.judgement.brief
+    return declared.scheme.result(child.said) if brief is None else brief
+
+
 def joined_said(
-    declared: Reasoning, node: Node, block: Block, entries: Sequence[Entry], *, is_whole: bool
+    declared: Reasoning, node: ThreadNode, block: Block, entries: Sequence[Entry], *, is_whole: bool
 ) -> list[str]:
     """The node's own text with the results of these entries in it."""
-    bodies: list[Body] = []
-    for entry in entries:
-        child = entry.node
-        if child is None or child.judgement is None or child.ended_as is None or not child.judgement.joins:
-            continue
-        brief = child.judgement.brief
-        bodies.append(Body(entry.opening.text, declared.scheme.result(child.said) if brief is None else brief))
+    most = shown_characters(declared, node.characters, len(block.entries))
+    bodies = [
+        Body(entry.opening.text, _body(declared, entry.node)[:most])
+        for entry in entries
+        if entry.node is not None and _joins(entry.node)
+    ]
     return declared.scheme.joined(node.said, block.start, bodies, is_whole=is_whole)
 
 
@@ -82,10 +103,15 @@ def _branch(declared: Reasoning, flight: Flight, shared: int) -> Branch:
     return Branch(node.name, pieces_of(declared, node)[shared:], sampling)
 
 
-def early_fork_of(declared: Reasoning, node: Node, block: Block) -> Fork:
-    """Computes the joined text of the entries that lead the list and have ended, and decodes nothing."""
+def early_fork_of(declared: Reasoning, node: ThreadNode, block: Block) -> Fork | None:
+    """Computes the joined text of the entries that lead the list and have ended, and decodes nothing.
+
+    None where that is longer than a prompt may be.
+    """
     said = joined_said(declared, node, block, block.entries[: block.shown], is_whole=False)
     pieces = glued((*node.context, *said), declared.scheme.glue)
+    if sum(map(len, pieces)) > MAX_PROMPT_CHARACTERS:
+        return None
     sampling = replace(declared.sampling, max_tokens=0, stop=(), banned=(), grammar=None)
     return Fork(pieces, (Branch(f"{node.name}.join", (), sampling),))
 
@@ -102,12 +128,12 @@ def forks_of(declared: Reasoning, flights: Sequence[Flight]) -> list[tuple[Fork,
     return [(fork_of(declared, batch), batch) for batch in batches]
 
 
-def _may_share(one: Node, other: Node) -> bool:
+def _may_share(one: ThreadNode, other: ThreadNode) -> bool:
     is_new = one.requests == other.requests == 0 and one.depth > 0 and other.depth > 0
     return is_new and one.context[: one.shared] == other.context[: other.shared]
 
 
-def _marks(declared: Reasoning, node: Node) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _marks(declared: Reasoning, node: ThreadNode) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The stop strings of the node's next request, and the tokens to ban from it.
 
     What is banned is a stop string too: on an engine that cannot ban, a forged mark ends the text before it.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from asterism.agents.accounting import Accounting, Budget, computed_tokens
 from asterism.agents.asks import Fork, Generated
-from asterism.agents.nodes import Node, NodeState
+from asterism.agents.nodes import NodeState, ThreadNode
 from asterism.agents.reasoning import Reasoning
 from asterism.agents.requesting import Flight, early_fork_of, forks_of, wanted_tokens
 
@@ -18,9 +18,9 @@ class Traffic:
         self._spent = accounting
         self._slots = slots
         self._budget = Budget(declared.limits.tokens)
-        self._queue: deque[Node] = deque()
+        self._queue: deque[ThreadNode] = deque()
         self._boarding: list[Flight] = []
-        self._early: list[Node] = []
+        self._early: list[ThreadNode] = []
         self._live: dict[tuple[int, str], Flight] = {}
         self._to_cancel: list[str] = []
 
@@ -29,17 +29,17 @@ class Traffic:
         """Requests whose end is still to come, by group and thread."""
         return dict(self._live)
 
-    def push(self, node: Node) -> None:
+    def push(self, node: ThreadNode) -> None:
         """A new text waits for its turn."""
         node.state = NodeState.QUEUED
         self._queue.append(node)
 
-    def push_first(self, node: Node) -> None:
+    def push_first(self, node: ThreadNode) -> None:
         """A text that has decoded before goes on before anything that waits."""
         node.state = NodeState.QUEUED
         self._queue.appendleft(node)
 
-    def stop(self, node: Node) -> None:
+    def stop(self, node: ThreadNode) -> None:
         """What the text waits for or decodes now is not wanted any more; its cost so far still counts."""
         if node.state is NodeState.QUEUED:
             self._queue.remove(node)
@@ -48,17 +48,22 @@ class Traffic:
                 flight.is_void = True
                 self._to_cancel.append(node.name)
 
-    def ask_early(self, node: Node) -> None:
+    def ask_early(self, node: ThreadNode) -> None:
         """Compute the joined text of the threads of `node` that have ended."""
         self._early.append(node)
 
-    def board(self) -> Node | None:
-        """Choose who starts now, until a text comes for which no token is left: it is given, and has not started."""
+    def board(self) -> ThreadNode | None:
+        """Choose who starts now, until a text comes for which no token or no room in a prompt is left: it is given, and
+        has not started."""
         while self._queue:
             decoding = sum(not flight.is_early for flight in self._live.values())
             if decoding + len(self._boarding) >= self._slots:
                 return None
             node = self._queue[0]
+            glue = self._declared.scheme.glue
+            if not node.fits(glue):
+                return self._queue.popleft()
+            node.may_fork = node.may_fork and (node.block is not None or node.has_room(glue))
             granted = self._budget.grant(wanted_tokens(self._declared, node))
             if granted is None:
                 return None
@@ -79,7 +84,8 @@ class Traffic:
         for node in self._early:
             if node.block is not None and node.state is NodeState.JOINING:
                 fork = early_fork_of(self._declared, node, node.block)
-                forks.append((fork, [Flight(node, 0, is_early=True)]))
+                if fork is not None:
+                    forks.append((fork, [Flight(node, 0, is_early=True)]))
         self._early = []
         return forks
 

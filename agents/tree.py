@@ -6,6 +6,8 @@ stop; `running.py` carries that out. Whatever a model writes, every text ends wi
 - each request costs its text at least one token of a finite budget, also when the engine says that it took none;
 - a block that cannot be forked is cut out and its text goes on alone, without the marks of blocks, at most
   `MAX_FALLBACKS` times;
+- a list, and the prompt that it stands in, has a bounded number of entries, and a join shows bounded texts, so that
+  every prompt can be asked for;
 - a text waits only for threads that do not wait for it, though results are shared.
 """
 
@@ -15,11 +17,11 @@ from typing import Final, assert_never
 from asterism.agents.accounting import Accounting
 from asterism.agents.asks import Fork, Generated, Prompt, segments_of
 from asterism.agents.lists import cut_to_last_entry, read_block
-from asterism.agents.nodes import Block, Entry, Node, NodeState, root_of
+from asterism.agents.nodes import Block, Entry, NodeState, ThreadNode, root_of
 from asterism.agents.nursery import Nursery
 from asterism.agents.policies import Best, Decision, FirstVerified, Vote, decide
 from asterism.agents.reasoning import Ended, Judgement, Leaving, Reasoned, Reasoning, Task, ThreadReport
-from asterism.agents.requesting import Flight, joined_said, own_stops
+from asterism.agents.requesting import Flight, is_truncated, joined_said, own_stops
 from asterism.agents.scheme import Opening, Place, cut_at
 from asterism.agents.traffic import Traffic
 
@@ -137,11 +139,14 @@ class Tree:
 
     # What a text says.
 
-    def _stopped(self, node: Node, mark: str) -> None:
+    def _stopped(self, node: ThreadNode, mark: str) -> None:
         """The text ended before `mark`."""
         block = read_block(self._scheme, node)
         if mark in own_stops(self._declared, node):
             self._end_text(node, block)
+        elif block is not None and mark == self._scheme.entry_closes and self._nursery.drop_surplus(node, block):
+            cut_to_last_entry(self._scheme, node, block)
+            self._close_list(node, block)
         elif block is not None and mark == self._scheme.entry_closes:
             self._write(node, mark)
             raw, block.unread = block.unread, ""
@@ -162,19 +167,19 @@ class Tree:
             else:
                 self._fall_back(node, None)
 
-    def _write(self, node: Node, piece: str) -> None:
+    def _write(self, node: ThreadNode, piece: str) -> None:
         """Say something in the text's name."""
         if piece:
             node.said.append(piece)
         node.scanned = len(node.said)
 
-    def _end_text(self, node: Node, block: Block | None) -> None:
+    def _end_text(self, node: ThreadNode, block: Block | None) -> None:
         if block is not None:
             self._unclosed(node, block)
         else:
             self._finish(node)
 
-    def _run_out(self, node: Node, *, may_go_on: bool = False) -> None:
+    def _run_out(self, node: ThreadNode, *, may_go_on: bool = False) -> None:
         """The text ended without a mark: at a bound, at the model's end of text, or by an error."""
         block = read_block(self._scheme, node)
         is_tail_over = node.has_joined and self._limits.tail_tokens is not None
@@ -184,13 +189,13 @@ class Tree:
         else:
             self._end_text(node, block)
 
-    def _unclosed(self, node: Node, block: Block) -> None:
+    def _unclosed(self, node: ThreadNode, block: Block) -> None:
         """The list has no end: what is whole in it counts, and the rest is cut off."""
         self._spent.unclosed_blocks += 1
         cut_to_last_entry(self._scheme, node, block)
         self._close_list(node, block)
 
-    def _fall_back(self, node: Node, block: Block | None) -> None:
+    def _fall_back(self, node: ThreadNode, block: Block | None) -> None:
         """Go on in one text from before the block; from the end of the text where there is none."""
         self._spent.fallbacks += 1
         node.fallbacks += 1
@@ -206,7 +211,7 @@ class Tree:
         else:
             self._traffic.push_first(node)
 
-    def _finish(self, node: Node) -> None:
+    def _finish(self, node: ThreadNode) -> None:
         """The text has ended for good, unless its judge lets it go on."""
         if node is self._root:
             node.state = NodeState.ENDED
@@ -229,12 +234,13 @@ class Tree:
 
     # A list and its threads.
 
-    def _close_list(self, node: Node, block: Block) -> None:
+    def _close_list(self, node: ThreadNode, block: Block) -> None:
         """The list is whole: every entry gets its thread, and the text waits for them."""
         *whole, rest = block.unread.split(self._scheme.entry_closes)
         block.unread = ""
         for raw in whole:
-            self._nursery.list_entry(node, block, raw)
+            if not self._nursery.drop_surplus(node, block):
+                self._nursery.list_entry(node, block, raw)
         self._spent.malformed_entries += self._scheme.entry_opens in rest
         listed = tuple(entry.text for entry in block.entries)
         for text in self._task.complete(node.name, listed):
@@ -289,7 +295,7 @@ class Tree:
 
     # The end of a thread, and the join.
 
-    def _conclude(self, node: Node, judgement: Judgement) -> None:
+    def _conclude(self, node: ThreadNode, judgement: Judgement) -> None:
         """The thread has ended with this; whoever waits for it may go on."""
         node.judgement = judgement
         node.ended_as = self._ends
@@ -298,7 +304,7 @@ class Tree:
         for waiter in list(node.waiters):
             self._settle(waiter)
 
-    def _settle(self, node: Node) -> None:
+    def _settle(self, node: ThreadNode) -> None:
         """Go on from the block if its policy allows it."""
         block = node.block
         if block is None or node.state is NodeState.ENDED:
@@ -310,7 +316,7 @@ class Tree:
         elif node.state is NodeState.JOINING:
             self._compute_early(node, block)
 
-    def _join(self, node: Node, block: Block, decision: Decision) -> None:
+    def _join(self, node: ThreadNode, block: Block, decision: Decision) -> None:
         threads = block.threads
         if not block.is_closed:
             self._cut_list(node, block)
@@ -325,6 +331,7 @@ class Tree:
         for _, child in shown:
             is_cut_off = child.finish_reason in ("length", "error")
             self._spent.threads_salvaged += is_cut_off and child.judgement is not None and child.judgement.joins
+            self._spent.threads_truncated += is_truncated(self._declared, node, block, child)
         self._spent.joins += 1
         node.said = joined_said(self._declared, node, block, [entry for entry, _ in shown], is_whole=True)
         node.scanned = node.joined_at = len(node.said)
@@ -343,7 +350,7 @@ class Tree:
             return
         self._traffic.push_first(node)
 
-    def _lift(self, node: Node, winner: Node, report: ThreadReport) -> None:
+    def _lift(self, node: ThreadNode, winner: ThreadNode, report: ThreadReport) -> None:
         """A verified thread ends the one above it too: that one has nothing to add."""
         assert winner.judgement is not None
         node.finish_reason, node.stop = "stop", None
@@ -351,13 +358,13 @@ class Tree:
         judged = self._task.judge(Ended(node.name, node.entry, node.opening.text, text, "stop", winner=report))
         self._conclude(node, judged if judged.outcome == "verified" else winner.judgement)
 
-    def _cut_list(self, node: Node, block: Block) -> None:
+    def _cut_list(self, node: ThreadNode, block: Block) -> None:
         """The search is over while the text still writes its list: what it writes now counts for nothing."""
         self._traffic.stop(node)
         block.is_closed = True
         self._write(node, self._scheme.list_closes)
 
-    def _drop(self, node: Node, waiter: Node) -> None:
+    def _drop(self, node: ThreadNode, waiter: ThreadNode) -> None:
         """`waiter` waits no longer; when nobody else does either, the thread is stopped, and all below it."""
         if waiter in node.waiters:
             node.waiters.remove(waiter)
@@ -376,14 +383,14 @@ class Tree:
 
     # The joined text, computed while the slowest thread decodes.
 
-    def _compute_early(self, node: Node, block: Block) -> None:
+    def _compute_early(self, node: ThreadNode, block: Block) -> None:
         ended = block.leading_ended
         if self._is_incremental and not block.is_computing and block.shown < ended < len(block.entries):
             block.shown = ended
             block.is_computing = True
             self._traffic.ask_early(node)
 
-    def _computed_early(self, node: Node, *, can_do_it: bool) -> None:
+    def _computed_early(self, node: ThreadNode, *, can_do_it: bool) -> None:
         # An engine that cannot is not asked again.
         self._is_incremental = self._is_incremental and can_do_it
         if node.block is not None:

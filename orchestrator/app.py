@@ -1,6 +1,7 @@
 """Puts the orchestrator together: recovery, the server, the loop, and an orderly end."""
 
 import asyncio
+import gc
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -58,6 +59,8 @@ async def serve(settings: Settings, stop: asyncio.Event, *, ready_file: Path | N
         log.info("ready", address=running.address, database=shown(settings.location))
         if ready_file is not None:
             _write_ready(ready_file, running.address)
+        # What is here now stays: no search for garbage is to walk through it again.
+        gc.freeze()
         await stop.wait()
         log.info("leaving", drain_s=settings.drain_s)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import structlog
@@ -35,16 +36,24 @@ class LeaseStore(Protocol):
 class Leadership:
     """The right to lead, for as long as it is renewed. By our clock it ends before it does by the store's."""
 
-    def __init__(self, store: LeaseStore, epoch: int, lease_s: float, until: float) -> None:
+    def __init__(
+        self,
+        store: LeaseStore,
+        epoch: int,
+        lease_s: float,
+        until: float,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.epoch = epoch
         self._store = store
         self._lease_s = lease_s
         self._until = until
-        """Of the monotonic clock, which goes on while this process is stopped."""
+        self._monotonic = monotonic
+        """What `until` is told by: a clock that goes on while this process is stopped."""
 
     def check(self) -> None:
         """Raise WrongState once the lease has ended: whatever this process believes may be old by now."""
-        if time.monotonic() >= self._until:
+        if self._monotonic() >= self._until:
             raise _lost(self.epoch, "its lease has ended")
 
     async def keep(self) -> None:
@@ -53,8 +62,8 @@ class Leadership:
             await asyncio.sleep(self._lease_s / RENEWALS)
             self.check()
             try:
-                async with asyncio.timeout(self._until - time.monotonic()):
-                    asked_at = time.monotonic()
+                async with asyncio.timeout(self._until - self._monotonic()):
+                    asked_at = self._monotonic()
                     if not await self._store.renew_lead(self.epoch, self._lease_s):
                         raise _lost(self.epoch, "another orchestrator leads")
                 self._until = asked_at + self._lease_s
@@ -74,23 +83,27 @@ class Leadership:
 class Standby:
     """One that waits for its turn, and knows whom to ask meanwhile."""
 
-    def __init__(self, store: LeaseStore, address: str, lease_s: float) -> None:
+    def __init__(
+        self, store: LeaseStore, address: str, lease_s: float, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._store = store
         self._address = address
         self._lease_s = lease_s
+        self._monotonic = monotonic
         self.leader = ""
         """HOST:PORT of the one that leads, as far as is known."""
 
     async def wait(self, stop: asyncio.Event) -> Leadership | None:
         """Return once we lead, or with None once `stop` is set."""
         while not stop.is_set():
-            asked_at = time.monotonic()
+            asked_at = self._monotonic()
             pause_s = LOOK_S
             try:
                 answer = await self._store.take_lead(self._address, self._lease_s)
                 if isinstance(answer, Lead):
                     self.leader = ""
-                    return Leadership(self._store, answer.epoch, self._lease_s, asked_at + self._lease_s)
+                    until = asked_at + self._lease_s
+                    return Leadership(self._store, answer.epoch, self._lease_s, until, self._monotonic)
                 if answer.leader != self.leader:
                     log.info("standing by", leader=answer.leader)
                 self.leader = answer.leader

@@ -15,6 +15,7 @@ from asterism.orchestrator.core.events import Event, TimePassed, WorkerAttached,
 from asterism.orchestrator.core.ids import ConstellationId, WorkerId
 from asterism.orchestrator.core.machine import Machine
 from asterism.orchestrator.core.records import Record, WorkerDraining, WorkerJoined, WorkerLabelled, WorkerLeft
+from asterism.orchestrator.counts import Counts
 from asterism.orchestrator.outbox import ForWorker, WatcherOutbox, WorkerOutbox
 from asterism.orchestrator.store import Store
 
@@ -22,6 +23,13 @@ MAX_BATCH: Final = 256
 """Events of one drain: at about 20 us a step, the 5 ms for which the loop may hold everybody else up."""
 RETRY_AFTER_S: Final = 0.2
 """A full mailbox of 4,096 events is worked off in less."""
+MISSED_S: Final = 0.5
+"""A deadline that is looked at this much too late was missed because this process did not run: it was stopped, it has
+only just started, or the disk was slow. What was said meanwhile waits unread, and may be what the deadline is about."""
+HEARING_S: Final = 1.0
+"""How long that is read first. A worker's report or renewal takes a few milliseconds from the socket to the mailbox."""
+MAX_HEARINGS: Final = 2
+"""In a row, where the first was missed as well: on a slow disk a deadline must come all the same."""
 
 
 @dataclass(slots=True)
@@ -68,10 +76,12 @@ class Loop:
         self._has_room = asyncio.Event()
         self._has_room.set()
         self._is_stopping = False
+        self._hears_until: float | None = None
+        """While it is set, deadlines wait for what was said before them."""
+        self._hearings = 0
         self._streams: dict[WorkerId, WorkerOutbox] = {}
         self._watchers: dict[ConstellationId, set[WatcherOutbox]] = {}
-        self.dropped = 0
-        """Messages from streams that another one has replaced."""
+        self.counts = Counts()
 
     @property
     def streams(self) -> Sequence[WorkerOutbox]:
@@ -105,9 +115,11 @@ class Loop:
             await self._has_room.wait()
 
     @contextmanager
-    def watching(self, constellation: ConstellationId, *, with_text: bool) -> Iterator[WatcherOutbox]:
-        """Every record of the constellation that is appended from now on."""
-        watcher = WatcherOutbox(constellation, with_text=with_text)
+    def watching(
+        self, constellation: ConstellationId, *, with_text: bool, only_endings: bool = False
+    ) -> Iterator[WatcherOutbox]:
+        """Every record of the constellation that is appended from now on, or only those with which it ends."""
+        watcher = WatcherOutbox(constellation, with_text=with_text, only_endings=only_endings)
         of_one = self._watchers.setdefault(constellation, set())
         of_one.add(watcher)
         try:
@@ -117,15 +129,30 @@ class Loop:
             if not of_one:
                 self._watchers.pop(constellation, None)
 
-    def adopt(self, constellation: TaskConstellation) -> None:
-        """Bring an ended constellation that memory has forgotten back, so that it can be edited, retried or asked."""
-        if constellation.id in self.machine.constellations:
-            return
-        held = any(attempt.holds_slot for star in constellation.stars.values() for attempt in star.attempts)
-        if held or not constellation.state.is_terminal:
-            # It ended, gave back its last slot and was forgotten after the picture was taken.
-            raise Overloaded("the constellation has only just ended", RETRY_AFTER_S)
-        self.machine.adopt(constellation, at=self._clock.now())
+    @contextmanager
+    def adopted(self, constellation: TaskConstellation) -> Iterator[None]:
+        """Have a constellation in memory while the block edits, retries or asks it, also one that ended and that memory
+        has forgotten."""
+        if constellation.id not in self.machine.constellations:
+            held = any(attempt.holds_slot for star in constellation.stars.values() for attempt in star.attempts)
+            if held or not constellation.state.is_terminal:
+                # It ended, gave back its last slot and was forgotten after the picture was taken.
+                raise Overloaded("the constellation has only just ended", RETRY_AFTER_S)
+            self.machine.adopt(constellation, at=self._clock.now())
+        self.machine.pin(constellation.id)
+        try:
+            yield
+        finally:
+            self.machine.unpin(constellation.id)
+
+    def check_lead(self) -> None:
+        """Raise WrongState where this orchestrator may have lost the lead. Before anything is written to a worker."""
+        if self._check_lead is not None:
+            self._check_lead()
+
+    async def settle(self) -> None:
+        """Return once all that memory shows now is on disk."""
+        await self._ask(_Letter(TimePassed(self._clock.now(), self._clock.chance())))
 
     def stop(self) -> None:
         """Take nothing more; `run` returns once everything that waits is on disk."""
@@ -143,7 +170,7 @@ class Loop:
                 elif self._is_stopping:
                     return
                 else:
-                    await self._clock.wait(self._wake, self.machine.next_deadline())
+                    await self._clock.wait(self._wake, self._hears_until or self.machine.next_deadline())
         finally:
             self._is_stopping = True
             self._has_room.set()
@@ -169,35 +196,57 @@ class Loop:
             letters.append(self._mailbox.popleft())
         # Last, so that a renewal which waits here still counts before the lease is found to have ended.
         at = letters[-1].event.at if self._mailbox else self._clock.now()
-        deadline = self.machine.next_deadline()
-        if deadline is not None and deadline <= at:
+        if self._is_due(at):
             letters.append(_Letter(TimePassed(at, self._clock.chance())))
         if len(self._mailbox) < self._max_mailbox:
             self._has_room.set()
         return letters
+
+    def _is_due(self, at: float) -> bool:
+        """Whether to look at deadlines now."""
+        deadline = self.machine.next_deadline()
+        if deadline is not None and deadline <= at:
+            expected_at = self._hears_until or deadline
+            if at - expected_at > MISSED_S and self._hearings < MAX_HEARINGS:
+                self._hearings += 1
+                self._hears_until = expected_at = at + HEARING_S
+            if at < expected_at:
+                return False
+        self._hears_until, self._hearings = None, 0
+        return deadline is not None and deadline <= at
 
     async def _handle(self, letters: Sequence[_Letter]) -> None:
         batch = _Batch()
         for letter in letters:
             self._step(letter, batch)
         if batch.records:
-            await self._store.append(batch.records, self._epoch)
+            await self._append(batch.records)
+            self.counts.appends += 1
+            self.counts.records += len(batch.records)
         else:
             await asyncio.sleep(0)  # An append lets others run; a drain without one has to as well.
-        if self._check_lead is not None:
-            # What was stopped between the append and here may wake after another has taken over.
-            self._check_lead()
+        # What was stopped between the append and here may wake after another has taken over.
+        self.check_lead()
         self._publish(batch.records)
         for release in batch.releases:
             release()
         for answer in batch.answers:
             answer()
 
+    async def _append(self, records: Sequence[Record]) -> None:
+        try:
+            await self._store.append(records, self._epoch)
+        except Exception:
+            # A process that was stopped finds its connection closed: that it leads no more is why, and what to say.
+            if self._check_lead is not None:
+                self._check_lead()
+            raise
+
     def _step(self, letter: _Letter, batch: _Batch) -> None:
         event, stream = letter.event, letter.stream
         attaching = isinstance(event, WorkerAttached)
         if stream is not None and not attaching and self._streams.get(stream.worker) is not stream:
-            self.dropped += 1
+            self.counts.dropped += 1
             return
         try:
             outcome = self.machine.step(event)

@@ -7,6 +7,7 @@ from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.events import Chunk
 from asterism.orchestrator.core.ids import ConstellationId, StarId, WorkerId
 from asterism.orchestrator.core.profile import WorkerProfile
+from asterism.orchestrator.core.request import ConstellationState
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +50,31 @@ class WorkerStatus:
     """Set by an operator; they win over the worker's own."""
     last_seen_at: float
     """Seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a constellation ended; an edit or a retry may have brought it back since."""
+
+    state: ConstellationState
+    """Terminal."""
+    reason: str
+    """Empty when it succeeded; else the first cause."""
+    ended_at: float
+    """Seconds since the epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What an orchestrator has done since it started."""
+
+    appends: int
+    """Transactions of the journal."""
+    records: int
+    """In all of them."""
+    frames_received: int
+    """From workers."""
+    frames_sent: int
+    """To workers."""
+    dropped: int
+    """Messages that were ignored, because a newer stream of their worker had replaced theirs."""

@@ -13,7 +13,7 @@ from asterism.orchestrator.core.ids import ConstellationId, StarId, WorkerId
 from asterism.orchestrator.core.request import Budget, ConstellationState, Request
 from asterism.orchestrator.core.snapshot import Summary
 from asterism.orchestrator.core.values import Json
-from asterism.protocol.answers import Picture, Submitted, WorkerStatus
+from asterism.protocol.answers import Counters, Ending, Picture, Submitted, WorkerStatus
 from asterism.protocol.client import DEADLINE_S, PATIENCE_S, AsyncClient, Watched
 from asterism.protocol.credentials import Credential
 from asterism.protocol.settings import DEFAULT_ADDRESS, ClientSettings
@@ -85,6 +85,10 @@ class Client:
         while (item := self._wait(anext(items, None))) is not None:
             yield item
 
+    def wait(self, constellation: ConstellationId) -> Ending:
+        """Return when the constellation has ended."""
+        return self._wait(self._client.wait(constellation))
+
     def artifact_parts(self, constellation: ConstellationId, star: StarId) -> Iterator[bytes]:
         """The JSON text of a star's result that is an artifact, piece by piece; use nothing before the end."""
         parts = self._client.artifact_parts(constellation, star)
@@ -120,6 +124,10 @@ class Client:
     ) -> Mapping[str, str]:
         """Set and take away an operator's labels of a worker, and give all that it has then. For admins."""
         return self._wait(self._client.label(worker, set_labels, remove))
+
+    def counters(self) -> Counters:
+        """What the orchestrator has done since it started. For admins."""
+        return self._wait(self._client.counters())
 
     def health(self) -> bool:
         """Whether the orchestrator says that it serves."""

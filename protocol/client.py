@@ -1,7 +1,6 @@
 """The client library: what a program needs to submit requests, watch them and change them."""
 
 import asyncio
-import random
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import aclosing
@@ -19,14 +18,16 @@ from asterism.orchestrator.core.records import ConstellationEnded, Constellation
 from asterism.orchestrator.core.request import Budget, ConstellationState, Request
 from asterism.orchestrator.core.snapshot import Summary
 from asterism.orchestrator.core.values import Json
-from asterism.protocol.answers import Picture, StreamedText, Submitted, WorkerStatus
+from asterism.protocol.answers import Counters, Ending, Picture, StreamedText, Submitted, WorkerStatus
 from asterism.protocol.channel import open_channel
 from asterism.protocol.convert import (
     budget_to_proto,
     constellation_from_proto,
     constellation_id,
     constellation_state_to_proto,
+    counters_from_proto,
     edit_batch_to_proto,
+    ending_from_proto,
     json_from_text,
     record_from_proto,
     request_to_proto,
@@ -37,6 +38,8 @@ from asterism.protocol.convert import (
 from asterism.protocol.convert.checks import MAX_GROWTH
 from asterism.protocol.credentials import Credential
 from asterism.protocol.downloads import Download, begin_download
+from asterism.protocol.patience import Patience
+from asterism.protocol.patience import delay_s as pause
 from asterism.protocol.routes import Routes
 from asterism.protocol.settings import DEFAULT_ADDRESS, ClientSettings
 from asterism.protocol.status import from_rpc_error
@@ -46,10 +49,6 @@ DEADLINE_S: Final = 10.0
 """For every call that is answered once."""
 PATIENCE_S: Final = 60.0
 """How long a watch goes on trying after its connection has broken."""
-STEADY_S: Final = 20.0
-"""A stream that lasted this long was connected, even if nothing came: longer than any attempt to connect."""
-FIRST_DELAY_S: Final = 0.1
-MAX_DELAY_S: Final = 2.0
 
 Watched: TypeAlias = ConstellationRecord | StreamedText
 P = TypeVar("P")
@@ -157,8 +156,7 @@ class AsyncClient:
         clock = asyncio.get_running_loop().time
         seq = after_seq
         has_ended = False
-        failing_since: float | None = None
-        failures = 0
+        patience = Patience(self._patience_s)
         while True:
             began_at = clock()
             asked = self.address
@@ -166,7 +164,7 @@ class AsyncClient:
             try:
                 async with aclosing(self._watch_once(asked, constellation, seq, with_text)) as items:
                     async for item in items:
-                        failing_since, failures = None, 0
+                        patience.restore()
                         if not isinstance(item, StreamedText):
                             if item.seq <= seq:
                                 continue
@@ -180,14 +178,30 @@ class AsyncClient:
                 trouble = error
                 if not isinstance(error, Overloaded):
                     self._routes.after(asked, error)
-            now = clock()
-            if failing_since is None or now - began_at > STEADY_S:
-                failing_since, failures = now, 0
-            delay_s = _delay_s(failures, trouble)
-            failures += 1
-            if now + delay_s - failing_since > self._patience_s:
+            await patience.spend(trouble, began_at)
+
+    async def wait(self, constellation: ConstellationId) -> Ending:
+        """Return when the constellation has ended, over broken connections too: cheaper than to watch it.
+
+        After `patience_s` without an orchestrator it raises Unreachable.
+        """
+        message = client_pb2.WaitRequest(constellation=constellation)
+        patience = Patience(self._patience_s)
+        while True:
+            began_at = asyncio.get_running_loop().time()
+            asked = self.address
+            trouble: AsterismError
+            try:
+                return self._read(ending_from_proto, await _clients(await self._channel(asked)).Wait(message))
+            except grpc.aio.AioRpcError as error:
+                trouble = from_rpc_error(error, asked)
+            except (Unreachable, NotLeading) as error:
+                trouble = error
+            if not isinstance(trouble, Unreachable | NotLeading | Overloaded):
                 raise trouble
-            await asyncio.sleep(delay_s)
+            if not isinstance(trouble, Overloaded):
+                self._routes.after(asked, trouble)
+            await patience.spend(trouble, began_at)
 
     async def artifact_parts(self, constellation: ConstellationId, star: StarId) -> AsyncGenerator[bytes, None]:
         """The JSON text of a star's result that is an artifact, in UTF-8, piece by piece.
@@ -253,6 +267,12 @@ class AsyncClient:
         message = fleet_pb2.LabelWorkerRequest(worker=worker, set=set_labels or {}, remove=remove)
         return dict((await self._ask(lambda channel: _fleet(channel).LabelWorker(message, timeout=self._try_s))).labels)
 
+    async def counters(self) -> Counters:
+        """What the orchestrator has done since it started. For admins."""
+        message = fleet_pb2.GetCountersRequest()
+        answer = await self._ask(lambda channel: _fleet(channel).GetCounters(message, timeout=self._try_s))
+        return counters_from_proto(answer)
+
     async def health(self) -> bool:
         """Whether the orchestrator says that it serves; needs no credential."""
 
@@ -304,7 +324,7 @@ class AsyncClient:
             self._routes.after(asked, trouble)
             if isinstance(trouble, Unreachable) and not (is_repeatable and self._routes.are_several):
                 raise trouble
-            delay_s = _delay_s(failures, trouble)
+            delay_s = pause(failures, trouble)
             failures += 1
             if clock() + delay_s > until:
                 raise trouble
@@ -374,9 +394,3 @@ def _ends(record: ConstellationRecord, had_ended: bool) -> bool:
             return False
         case _:
             return had_ended
-
-
-def _delay_s(failures: int, trouble: AsterismError) -> float:
-    """Exponential backoff, half of it by chance, so that watchers cut at one time do not come back at one time."""
-    delay_s = min(FIRST_DELAY_S * 2.0 ** min(failures, 16), MAX_DELAY_S) * random.uniform(0.5, 1.0)
-    return max(delay_s, trouble.retry_after_s) if isinstance(trouble, Overloaded) else delay_s

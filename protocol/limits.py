@@ -42,7 +42,7 @@ SERVER_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     *_COMMON,
     ("grpc.max_send_message_length", MAX_ANSWER_BYTES),
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", MIN_PING_INTERVAL_S * 1000),
+    ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_S * 1000),
     ("grpc.http2.max_ping_strikes", 2),
     ("grpc.max_concurrent_streams", 1000),
     # Two orchestrators on one port would share its connections in silence.

@@ -36,7 +36,8 @@ from asterism.orchestrator.core.records import (
 from asterism.orchestrator.core.request import Budget, Request
 from asterism.orchestrator.core.star import AttemptOutcome, StarError, StarSpec
 from asterism.orchestrator.core.values import Artifact
-from asterism.store.plain import Coder, coder, dump
+from asterism.store.plain import Coder, coder
+from asterism.store.text import dump, dump_value
 
 Row: TypeAlias = dict[str, Any]
 StarKey: TypeAlias = tuple[ConstellationId, StarId]
@@ -192,7 +193,7 @@ class Changes:
                 "state": record.state.value,
                 "finished_at": record.at,
                 "error": None if record.error is None else ERROR.write(record.error),
-                "result": dump(result),
+                "result": dump_value(result),
             }
         )
 

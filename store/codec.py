@@ -2,13 +2,14 @@
 
 import json
 from dataclasses import dataclass, replace
-from typing import Any, Final, get_args
+from typing import Final, get_args
 
 from asterism.orchestrator.core.errors import Misconfigured
 from asterism.orchestrator.core.ids import ConstellationId
 from asterism.orchestrator.core.records import Record, StarFinished
 from asterism.orchestrator.core.values import Artifact
-from asterism.store.plain import Coder, coder, dump, fields_coder
+from asterism.store.plain import Coder, Convert, coder, fields_reader
+from asterism.store.text import Writer, object_writer
 
 VERSION: Final = 2
 """Of the bodies. A change that `decode` could not read raises it, and teaches `decode` to lift the older ones.
@@ -33,28 +34,30 @@ class JournalRow:
 
 _COLUMNS: Final = frozenset({"seq", "at", "constellation"})
 _ARTIFACT: Final[Coder[Artifact]] = coder(Artifact)
-_CODERS: Final[dict[str, Coder[Any]]] = {cls.__name__: fields_coder(cls, but=_COLUMNS) for cls in get_args(Record)}
+_WRITERS: Final[dict[str, Writer]] = {
+    cls.__name__: object_writer(cls, but=_COLUMNS, end='"v":1') for cls in get_args(Record)
+}
+_WRITE_FINISHED: Final = object_writer(StarFinished, but=_COLUMNS)
+_READERS: Final[dict[str, Convert]] = {cls.__name__: fields_reader(cls, but=_COLUMNS) for cls in get_args(Record)}
 
 
 def encode(record: Record) -> JournalRow:
     """The row of a record."""
     kind = type(record).__name__
     if isinstance(record, StarFinished) and isinstance(record.result, Artifact):
-        plain = _CODERS[kind].to_plain(replace(record, result=None))
         # Beside the result, whose every value is data.
-        plain["artifact"] = _ARTIFACT.to_plain(record.result)
-        plain["v"] = 2
+        text = _WRITE_FINISHED(replace(record, result=None))
+        body = f'{text[:-1]},"artifact":{_ARTIFACT.write(record.result)},"v":2}}'
     else:
-        plain = _CODERS[kind].to_plain(record)
-        plain["v"] = 1
-    return JournalRow(record.seq, getattr(record, "constellation", None), kind, record.at, dump(plain))
+        body = _WRITERS[kind](record)
+    return JournalRow(record.seq, getattr(record, "constellation", None), kind, record.at, body)
 
 
 def decode(row: JournalRow) -> Record:
     """The record that `encode` was given; raises Misconfigured where a newer asterism wrote it."""
     plain = json.loads(row.body)
     version = plain.pop("v")
-    if version > VERSION or row.kind not in _CODERS:
+    if version > VERSION or row.kind not in _READERS:
         reason = f"record {row.seq} ({row.kind}, version {version}) was written by a newer asterism; start that one"
         raise Misconfigured("store", reason)
     if version == 2:
@@ -62,5 +65,5 @@ def decode(row: JournalRow) -> Record:
     plain["seq"], plain["at"] = row.seq, row.at
     if row.constellation is not None:
         plain["constellation"] = row.constellation
-    record: Record = _CODERS[row.kind].from_plain(plain)
+    record: Record = _READERS[row.kind](plain)
     return record

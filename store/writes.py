@@ -154,7 +154,7 @@ def append_records(connection: sa.Connection, records: Sequence[Record], epoch: 
     batch = Batch(connection)
     changes = Changes()
     for record in records:
-        if isinstance(record, EditsApplied) and any(isinstance(edit, RemoveStar) for edit in record.edits):
+        if isinstance(record, EditsApplied) and RemoveStar in map(type, record.edits):
             _write(batch, changes)
             batch.flush()
             changes = Changes()

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final, Literal
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -35,8 +35,14 @@ OTHERS: Final = ("postgres", "nobody")
 """Whom root becomes."""
 NEEDED: Final = ("initdb", "postgres")
 START_S: Final = 60.0
-# Its end of the pipe closes when this process ends, however that happens: then the server ends and its folder goes.
-KEEPER: Final = '"$1" -D "$2/data" >"$2/log" 2>&1 </dev/null & read -r _; kill -INT $!; wait; cd /; rm -rf -- "$2"'
+# A line restarts the server, which gets the signal that the line names. The keeper's end of the pipe closes when this
+# process ends, however that happens: then the server ends and its folder goes.
+KEEPER: Final = """
+begin() { "$1" -D "$2/data" >>"$2/log" 2>&1 </dev/null & }
+begin "$@"
+while read -r signal; do kill -"$signal" $!; wait $!; begin "$@"; done
+kill -INT $!; wait; cd /; rm -rf -- "$2"
+"""
 
 
 class NoPostgres(Exception):
@@ -50,6 +56,17 @@ class Server:
     url: sa.URL
     folder: Path | None = None
     """Of its data and its log; None for one that somebody else started."""
+    orders: IO[bytes] | None = None
+    """Where its keeper reads, unless somebody else started it."""
+
+    def restart(self, signal: Literal["INT", "QUIT"]) -> None:
+        """End it, by INT after it has cut every connection, by QUIT as in a crash; return once it serves again."""
+        assert self.folder is not None, "another's server is not ours to restart"
+        assert self.orders is not None
+        before = _ready_pid(self.folder)
+        self.orders.write(f"{signal}\n".encode())
+        self.orders.flush()
+        _wait_ready(self.folder, before)
 
     @contextmanager
     def database(self) -> Iterator[str]:
@@ -115,7 +132,8 @@ def server(*options: str) -> Iterator[Server]:
         try:
             _wait_ready(folder)
             query = {"host": str(folder)}
-            yield Server(sa.URL.create("postgresql", USER, PASSWORD, database="postgres", query=query), folder)
+            url = sa.URL.create("postgresql", USER, PASSWORD, database="postgres", query=query)
+            yield Server(url, folder, keeper.stdin)
         finally:
             assert keeper.stdin is not None
             keeper.stdin.close()
@@ -203,11 +221,20 @@ def _configure(folder: Path, options: tuple[str, ...]) -> None:
         file.write("\n".join(["", *settings, ""]))
 
 
-def _wait_ready(folder: Path) -> None:
-    """Until it takes connections: the last line of its lock file says so, and there is nothing to wait on for that."""
-    lock, until = folder / "data" / "postmaster.pid", time.monotonic() + START_S
-    while not (lock.exists() and lock.read_text(encoding="utf-8").rstrip().endswith("ready")):
+def _wait_ready(folder: Path, before: str | None = None) -> None:
+    """Until it takes connections, as another process than `before`."""
+    until = time.monotonic() + START_S
+    while (pid := _ready_pid(folder)) is None or pid == before:
         if time.monotonic() > until:
             told = (folder / "log").read_text(encoding="utf-8")
             raise NoPostgres(f"PostgreSQL did not start within {START_S:g} s: {told}")
         time.sleep(0.02)
+
+
+def _ready_pid(folder: Path) -> str | None:
+    """Of the server that takes connections: its lock file says so, and there is nothing to wait on for that."""
+    try:
+        lines = (folder / "data" / "postmaster.pid").read_text(encoding="utf-8").split()
+    except FileNotFoundError:
+        return None
+    return lines[0] if lines and lines[-1] == "ready" else None

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -20,7 +20,15 @@ START_S: Final = 60.0
 class Process:
     """One child process of ours, its output in a file."""
 
-    def __init__(self, name: str, arguments: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        prepare: Callable[[], None] | None = None,
+    ) -> None:
+        """`prepare` runs in the child before the program does."""
         self.name = name
         self.log = folder / f"{name}.log"
         # Nothing of the user's own settings, so that a run is the same everywhere.
@@ -32,6 +40,7 @@ class Process:
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 cwd=folder,
+                preexec_fn=prepare,
                 env={**clean, "ASTERISM_CONFIG_HOME": str(folder), "OMP_NUM_THREADS": "1", **environment},
             )
 
@@ -68,26 +77,30 @@ class Fleet:
         self.children: list[Process] = []
         self.address = "127.0.0.1:0"
 
-    def start_orchestrator(self, name: str = "serve") -> Process:
+    def start_orchestrator(self, name: str = "serve", *, prepare: Callable[[], None] | None = None) -> Process:
         """Start it, or start it again at the same address, and wait until it serves."""
-        child, self.address = self.start_another(name, self.address)
+        child, self.address = self.start_another(name, self.address, prepare=prepare)
         return child
 
-    def start_another(self, name: str, listen: str = "127.0.0.1:0") -> tuple[Process, str]:
+    def start_another(
+        self, name: str, listen: str = "127.0.0.1:0", *, prepare: Callable[[], None] | None = None
+    ) -> tuple[Process, str]:
         """Start one, wait until it serves or stands by, and give its address too."""
         ready = self.folder / f"{name}.ready"
         ready.unlink(missing_ok=True)
         arguments = ["serve", "--listen", listen, "--data-dir", str(self.folder / "data")]
-        child = self.start(name, [*arguments, "--ready-file", str(ready), *self._serve])
+        child = self.start(name, [*arguments, "--ready-file", str(ready), *self._serve], prepare=prepare)
         return child, wait_for_file(ready, child)
 
     def start_worker(self, name: str, *options: str) -> Process:
         """Start a worker; it attaches when it is ready."""
         return self.start(name, ["work", "--join", self.address, "--name", name, *options])
 
-    def start(self, name: str, arguments: Sequence[str], **environment: str) -> Process:
+    def start(
+        self, name: str, arguments: Sequence[str], *, prepare: Callable[[], None] | None = None, **environment: str
+    ) -> Process:
         """Start any of our commands."""
-        child = Process(name, arguments, self.folder, environment)
+        child = Process(name, arguments, self.folder, environment, prepare)
         self.children.append(child)
         return child
 

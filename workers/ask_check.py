@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from asterism.agents.asks import (
+    MAX_PROMPT_CHARACTERS,
+    MAX_SEGMENTS,
     Ask,
     Branch,
     CallTool,
@@ -21,8 +23,6 @@ from asterism.orchestrator.core.errors import InvalidField
 
 MAX_BRANCHES: Final = 256
 """Reasoning threads of one attempt that decode at the same time."""
-MAX_PROMPT_CHARACTERS: Final = 1024 * 1024
-MAX_SEGMENTS: Final = 16_384
 MAX_STOPS: Final = 64
 MAX_GRAMMAR_CHARACTERS: Final = 64 * 1024
 MAX_SAY_CHARACTERS: Final = 16 * 1024

@@ -5,7 +5,7 @@ import os
 import random
 import secrets
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,7 +24,7 @@ from asterism.workers.engine.seam import Engine
 from asterism.workers.link import Link
 from asterism.workers.metrics_server import serve_metrics
 from asterism.workers.profile import NO_MODEL, describe_machine, find_models
-from asterism.workers.runner import ProgramFunction, Runner
+from asterism.workers.runner import ProgramFunction, Runner, Tools
 from asterism.workers.settings import WorkSettings
 from asterism.workers.step_threads import StepThreads
 from asterism.workers.tools import Toolbox
@@ -62,40 +62,44 @@ async def run_worker(settings: WorkSettings) -> None:
         ):
             runner = Runner(programs=programs, tools=tools, engines=engines, port=link, steps=StepThreads())
             try:
-                await _work(settings, link, runner, tools, ending)
+                await work(link, runner, tools, name=settings.name, drain_s=settings.drain_s, told=ending.wait)
             except ExceptionGroup as failures:
                 refusal = failures.subgroup(AsterismError)
                 raise (failures if refusal is None else refusal.exceptions[0]) from None
 
 
-async def _work(settings: WorkSettings, link: Link, runner: Runner, tools: Toolbox, ending: "_Ending") -> None:
-    """Everything that runs while the worker does, under one roof."""
+async def work(
+    link: Link, runner: Runner, tools: Tools, *, name: str, drain_s: float, told: Callable[[], Awaitable[None]]
+) -> None:
+    """Everything that runs while the worker does, under one roof; it ends when `told` has returned and all is done."""
     async with asyncio.TaskGroup() as group:
         attempts = Attempts(runner, tools, link, group)
         link.serve(attempts)
-        leaving = group.create_task(_leave_when_told(settings, link, attempts, ending), name="ending")
+        leaving = group.create_task(_leave_when_told(link, attempts, name, drain_s, told), name="ending")
         await link.run()
         leaving.cancel()
         attempts.stop_all()
-    _log.info("left", worker=settings.name)
+    _log.info("left", worker=name)
 
 
-async def _leave_when_told(settings: WorkSettings, link: Link, attempts: Attempts, ending: "_Ending") -> None:
+async def _leave_when_told(
+    link: Link, attempts: Attempts, name: str, drain_s: float, told: Callable[[], Awaitable[None]]
+) -> None:
     """At the first signal: no new stars, let those that run end and be acknowledged, then say goodbye."""
-    await ending.wait()
-    _log.info("draining", worker=settings.name, at_most_s=settings.drain_s)
+    await told()
+    _log.info("draining", worker=name, at_most_s=drain_s)
     link.drain()
     try:
-        async with asyncio.timeout(settings.drain_s):
+        async with asyncio.timeout(drain_s):
             await link.wait_idle()
     except TimeoutError:
-        _log.warning("stopping what still runs", worker=settings.name)
+        _log.warning("stopping what still runs", worker=name)
         attempts.stop_all()
         try:
             async with asyncio.timeout(STOP_S):
                 await link.wait_idle()
         except TimeoutError:
-            _log.warning("leaving with reports that nobody acknowledged", worker=settings.name)
+            _log.warning("leaving with reports that nobody acknowledged", worker=name)
     link.leave()
 
 

@@ -9,11 +9,11 @@ from concurrent.futures import Executor, Future
 from typing import Final, Protocol, TypeAlias, assert_never
 
 from asterism.agents.asks import (
-    Answer,
     Ask,
     CallTool,
     CancelBranches,
     Clock,
+    ClockReading,
     EditReply,
     Emit,
     Fork,
@@ -23,7 +23,7 @@ from asterism.agents.asks import (
     ProgramContext,
     ProgramFailed,
     ProgramResult,
-    Reading,
+    Reply,
     Say,
     ToolError,
     ToolResult,
@@ -41,7 +41,7 @@ from asterism.workers.artifacts import ArtifactPort, Artifacts
 from asterism.workers.ask_check import check_ask, check_edits
 from asterism.workers.engine.seam import Engine
 from asterism.workers.reports import AttemptFailed, Failed, Report, Succeeded, describe_error
-from asterism.workers.thread_desk import EngineLoad, TextAnswer, TextAsk, ThreadDesk
+from asterism.workers.thread_desk import EngineLoad, TextAsk, TextReply, ThreadDesk
 
 ProgramFunction: TypeAlias = Callable[[Mapping[str, Json], ProgramContext], Program]
 
@@ -158,7 +158,7 @@ class _Steps:
         """The first ask, or the result of a program that asks nothing."""
         return await self._run(self._begin)
 
-    async def advance(self, answer: Answer) -> object:
+    async def advance(self, answer: Reply) -> object:
         """The next ask, or the result."""
         return await self._run(lambda: self._send(answer))
 
@@ -175,7 +175,7 @@ class _Steps:
         self._program = self._function(self._inputs, self._context)
         return self._send(None)
 
-    def _send(self, answer: Answer) -> object:
+    def _send(self, answer: Reply) -> object:
         assert self._program is not None
         try:
             # A generator that has not begun takes only None, and `begin` sends it that.
@@ -206,11 +206,11 @@ class _Desk:
         name = str(assignment.fencing_token)
         self._threads = None if load is None else ThreadDesk(load, name, self._stream, group)
 
-    async def serve(self, ask: Ask) -> Answer:
+    async def serve(self, ask: Ask) -> Reply:
         """Do what is asked and give the answer to send into the program."""
         match ask:
             case Clock() if self._threads is None:
-                return Reading(asyncio.get_running_loop().time())
+                return ClockReading(asyncio.get_running_loop().time())
             case Generate() | Fork() | Join() | CancelBranches() | Clock():
                 return await self._serve_text(ask)
             case CallTool(name, arguments):
@@ -228,7 +228,7 @@ class _Desk:
         if self._threads is not None:
             self._threads.stop()
 
-    async def _serve_text(self, ask: TextAsk) -> TextAnswer:
+    async def _serve_text(self, ask: TextAsk) -> TextReply:
         if self._threads is None:
             message = "the program asks for text, but its star requires no model (requires: model:NAME)"
             raise AttemptFailed("no_model", message, retryable=False)

@@ -9,6 +9,7 @@ from typing import Final, TypeAlias, assert_never
 from asterism.agents.asks import (
     CancelBranches,
     Clock,
+    ClockReading,
     FinishReason,
     Fork,
     Forked,
@@ -16,7 +17,6 @@ from asterism.agents.asks import (
     Generated,
     Join,
     Prompt,
-    Reading,
     Sampling,
     segments_of,
 )
@@ -36,7 +36,7 @@ from asterism.workers.engine.seam import (
 StreamChunk: TypeAlias = Callable[[Chunk], Awaitable[None]]
 """Takes streamed text; waits while the link has no room for more."""
 TextAsk: TypeAlias = Generate | Fork | Join | CancelBranches | Clock
-TextAnswer: TypeAlias = Generated | Forked | tuple[Generated, ...] | Reading | None
+TextReply: TypeAlias = Generated | Forked | tuple[Generated, ...] | ClockReading | None
 
 MAX_LIVE: Final = 256
 """Texts of one attempt that decode at the same time."""
@@ -84,7 +84,7 @@ class ThreadDesk:
         self._requests = 0
         self._groups = 0
 
-    async def serve(self, ask: TextAsk) -> TextAnswer:
+    async def serve(self, ask: TextAsk) -> TextReply:
         """Do what is asked; raises what the engine refuses it with."""
         match ask:
             case Generate(prompt, sampling, thread):
@@ -100,7 +100,7 @@ class ThreadDesk:
             case CancelBranches(group, _, threads):
                 return await self._cancel(self._known(group), threads)
             case Clock():
-                return Reading(asyncio.get_running_loop().time(), self._load.free_slots)
+                return ClockReading(asyncio.get_running_loop().time(), self._load.free_slots)
             case _:
                 assert_never(ask)
 

@@ -173,7 +173,8 @@ def _edit(state: State, constellation: TaskConstellation, record: EditsApplied) 
         state.watch_budget(constellation)
     touched: dict[StarId, None] = {}
     for edit in record.edits:
-        touched.update(dict.fromkeys(_edit_one(state, constellation, edit)))
+        for star_id in _edit_one(state, constellation, edit):
+            touched[star_id] = None
     for star_id in touched:
         star = constellation.stars.get(star_id)
         # A terminal star may lose a parent that is removed; that is no edit of it, and must not make it READY again.

@@ -166,9 +166,13 @@ def apply_batch(turn: Turn, constellation: TaskConstellation, batch: EditBatch, 
         match edit:
             case CancelStar(star_id) if star_id in constellation.stars:
                 cancel_star(turn, constellation, constellation.stars[star_id], f"cancelled by {by}")
-            case AddLine(line) if constellation.parents.get(line.child, {}).get(line.parent) == line:
-                parent = constellation.stars[line.parent]
-                skip = find_skip(constellation, line) if parent.state.is_terminal else None
+            case AddLine(line):
+                parent = constellation.stars.get(line.parent)
+                if parent is None or not parent.state.is_terminal:
+                    continue
+                # What the batch takes away again, or gives anew, is another line or none.
+                is_there = constellation.parents.get(line.child, {}).get(line.parent) is line
+                skip = find_skip(constellation, line) if is_there else None
                 if skip is not None:
                     child = constellation.stars[line.child]
                     finish_star(turn, constellation, child, skip_state(skip), error=skip)

@@ -1,7 +1,7 @@
 """Whether a batch of edits holds: checked whole against the graph, before any of it is applied."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, assert_never
 
 from asterism.orchestrator.core.constellation import TaskConstellation
@@ -21,7 +21,15 @@ from asterism.orchestrator.core.errors import InvalidEdit, InvalidField, StaleRe
 from asterism.orchestrator.core.ids import StarId, is_name
 from asterism.orchestrator.core.line import LineKind, TaskStarLine
 from asterism.orchestrator.core.retry import is_successor
-from asterism.orchestrator.core.star import OutputOf, StarInput, StarSpec, StarState
+from asterism.orchestrator.core.star import (
+    AttemptOutcome,
+    OutputOf,
+    RetryPolicy,
+    StarInput,
+    StarSpec,
+    StarState,
+    Timeouts,
+)
 
 MAX_EDITS: Final = 20_000
 """Edits in one batch; a larger plan comes as several."""
@@ -83,7 +91,10 @@ class _Draft:
         self._parents: dict[StarId, set[StarId]] = {}
         self._new_children: dict[StarId, list[StarId]] = {}
         self._cut: set[tuple[StarId, StarId]] = set()
-        self._heads: dict[StarId, None] = {}
+        self._heads: dict[StarId, bool] = {}
+        """Children of new lines, and whether a cycle may have been closed there."""
+        self._timed: tuple[Timeouts, RetryPolicy] | None = None
+        """Those that were checked last: the stars of a plan share them."""
         self.named: dict[StarId, None] = {}
 
     def take(self, edit: Edit) -> None:
@@ -95,7 +106,10 @@ class _Draft:
                 self._remove_star(star)
             case UpdateStar(star):
                 self._need_editable(star, "updated")
-                check_spec(update_spec(self._spec(star), edit), self._known)
+                spec = update_spec(self._spec(star), edit)
+                check_spec(spec, self._known)
+                if edit.retry is not None:
+                    self._check_attempts_left(star, spec.retry.max_attempts)
             case AddLine(line):
                 self._add_line(line)
             case RemoveLine(parent, child):
@@ -122,7 +136,11 @@ class _Draft:
             raise InvalidEdit(spec.id, "there is a star of this name already")
         if len(self._graph.stars) + len(self._added) >= self._graph.budget.stars:
             raise InvalidEdit(spec.id, f"the request's budget of {self._graph.budget.stars} stars is used up")
-        check_spec(spec, self._known)
+        _check_range(spec)
+        if self._timed is None or self._timed[0] is not spec.timeouts or self._timed[1] is not spec.retry:
+            _check_times(spec)
+            self._timed = spec.timeouts, spec.retry
+        _check_offered(spec, self._known)
         self._added[spec.id] = spec
 
     def _remove_star(self, star: StarId) -> None:
@@ -135,6 +153,13 @@ class _Draft:
         self._added.pop(star, None)
         self._removed[star] = None
 
+    def _check_attempts_left(self, star: StarId, max_attempts: int) -> None:
+        """A star that waits for its next attempt must keep one: nothing would say why it never came."""
+        known = None if star in self._added else self._graph.stars[star]
+        used = 0 if known is None else sum(attempt.outcome is not AttemptOutcome.LOST for attempt in known.attempts)
+        if used >= max_attempts:
+            raise InvalidEdit(star, f"has used {used} attempts already; max_attempts must be more, or cancel it")
+
     def _add_line(self, line: TaskStarLine) -> None:
         self._need(line.parent)
         self._need_editable(line.child, "given other parents")
@@ -145,8 +170,12 @@ class _Draft:
             raise InvalidEdit(line.child, f"has a line from {line.parent} already")
         parents.add(line.parent)
         self._cut.discard((line.parent, line.child))
+        # The line of a cycle that comes last is one whose child has children already.
+        if line.child in self._graph.children or line.child in self._new_children:
+            self._heads[line.child] = True
+        elif line.child not in self._heads:
+            self._heads[line.child] = False
         self._new_children.setdefault(line.parent, []).append(line.child)
-        self._heads[line.child] = None
 
     def check_references(self) -> None:
         """Each input that takes a star's output must take it from a parent."""
@@ -158,11 +187,19 @@ class _Draft:
                     raise InvalidEdit(star, f"input {name} refers to {source.star}, which is not a parent of it")
 
     def check_acyclic(self) -> None:
-        """A new cycle runs through a new line, so it lies in what is reachable from the new lines' children.
+        """A new cycle lies in what is reachable from the child of the new line that closed it.
 
-        Kahn's algorithm on that part alone; its cost does not depend on the rest of the graph.
+        Its cost does not depend on the rest of the graph, and a plan whose stars follow their parents has no such line.
         """
-        reached: dict[StarId, int] = dict.fromkeys(self._heads, 0)
+        closing = [star for star, may_close in self._heads.items() if may_close]
+        if closing and self._stuck(closing):
+            # Again from all new lines, in their order: so the cycle is named by how the batch was written.
+            cycle = self._find_cycle(self._stuck(list(self._heads)))
+            raise InvalidEdit(cycle[0], f"a cycle: {' -> '.join((*cycle, cycle[0]))}")
+
+    def _stuck(self, heads: Sequence[StarId]) -> Mapping[StarId, int]:
+        """What is on a cycle or behind one, of what can be reached from `heads`: Kahn's algorithm on that alone."""
+        reached: dict[StarId, int] = dict.fromkeys(heads, 0)
         pending = list(reached)
         while pending:
             for child in self._children_of(pending.pop()):
@@ -178,9 +215,7 @@ class _Draft:
                 reached[child] -= 1
                 if reached[child] == 0:
                     free.append(child)
-        if reached:
-            cycle = self._find_cycle(reached)
-            raise InvalidEdit(cycle[0], f"a cycle: {' -> '.join((*cycle, cycle[0]))}")
+        return reached
 
     def _find_cycle(self, stuck: Mapping[StarId, int]) -> list[StarId]:
         """One cycle, given stars each of which has a parent among them: walk towards the parents until one repeats."""
@@ -236,6 +271,12 @@ def check_new_name(star: StarId) -> None:
 
 def check_spec(spec: StarSpec, known: frozenset[str]) -> None:
     """Refuse a specification that is out of range, or that no worker ever known could meet."""
+    _check_range(spec)
+    _check_times(spec)
+    _check_offered(spec, known)
+
+
+def _check_range(spec: StarSpec) -> None:
     if not is_name(spec.id):
         raise InvalidEdit(
             spec.id, "a name has 1 to 64 letters, digits, '_', '.', '~' or '-', and begins with a letter or digit"
@@ -247,8 +288,10 @@ def check_spec(spec: StarSpec, known: frozenset[str]) -> None:
     if len(spec.requires) > MAX_REQUIRES:
         raise InvalidEdit(spec.id, f"{len(spec.requires)} requirements; at most {MAX_REQUIRES}")
     _check_inputs(spec.id, spec.inputs)
-    _check_times(spec)
-    if known:
+
+
+def _check_offered(spec: StarSpec, known: frozenset[str]) -> None:
+    if known and not spec.capabilities <= known:
         for capability in sorted(spec.capabilities - known):
             kind = capability.partition(":")[0]
             offered = sorted(name for name in known if name.partition(":")[0] == kind)

@@ -52,7 +52,7 @@ def _next_placement(turn: Turn) -> tuple[ReadyStar, list[Worker]] | None:
         entry = turn.state.first_ready(capabilities)
         if entry is None or (best is not None and best[0] < entry):
             continue
-        workers = [worker for worker in turn.state.candidates(capabilities) if worker.free_slots > 0]
+        workers = [worker for worker in turn.state.candidates(capabilities) if _free_slots(worker) > 0]
         if workers:
             best = entry, workers
     return best
@@ -60,9 +60,14 @@ def _next_placement(turn: Turn) -> tuple[ReadyStar, list[Worker]] | None:
 
 def _pick(star: TaskStar, workers: list[Worker]) -> Worker:
     """The worker with the most free slots, the first by id among equals; one that has not tried this star if any."""
-    tried = {attempt.worker for attempt in star.attempts}
-    fresh = [worker for worker in workers if worker.id not in tried] if tried else workers
-    return max(fresh or workers, key=lambda worker: worker.free_slots)
+    if star.attempts:
+        tried = {attempt.worker for attempt in star.attempts}
+        workers = [worker for worker in workers if worker.id not in tried] or workers
+    return workers[0] if len(workers) == 1 else max(workers, key=_free_slots)
+
+
+def _free_slots(worker: Worker) -> int:
+    return worker.profile.slots - len(worker.running)
 
 
 def _lease(turn: Turn, constellation: TaskConstellation, star: TaskStar, worker: Worker, inputs: Inputs) -> None:
@@ -80,7 +85,7 @@ def _lease(turn: Turn, constellation: TaskConstellation, star: TaskStar, worker:
             spec.kind,
             spec.program,
             inputs.values,
-            min((name.removeprefix("model:") for name in spec.requires if name.startswith("model:")), default=None),
+            _model(spec.requires) if spec.requires else None,
             constellation.revision,
             spec.may_edit,
             spec.timeouts.start_to_close_s,
@@ -88,6 +93,10 @@ def _lease(turn: Turn, constellation: TaskConstellation, star: TaskStar, worker:
             tuple(inputs.places),
         )
     )
+
+
+def _model(requires: frozenset[str]) -> str | None:
+    return min((name.removeprefix("model:") for name in requires if name.startswith("model:")), default=None)
 
 
 def resolve_inputs(constellation: TaskConstellation, star: TaskStar) -> Inputs | StarError:

@@ -78,6 +78,16 @@ class Machine:
         if constellation.id not in self._state.constellations:
             self._state.adopt(constellation, at=at)
 
+    def pin(self, constellation: ConstellationId) -> None:
+        """Do not forget it, until `unpin` as often: an event that needs it is on its way."""
+        self._state.pinned[constellation] += 1
+
+    def unpin(self, constellation: ConstellationId) -> None:
+        """That event has been stepped, or will not be."""
+        self._state.pinned[constellation] -= 1
+        if not self._state.pinned[constellation]:
+            del self._state.pinned[constellation]
+
     def step(self, event: Event) -> Outcome:
         """Decide what the event means, and make the state so.
 
@@ -124,6 +134,7 @@ class Machine:
             case WorkerDetached():
                 on_detached(turn, event)
             case WorkerLeaving():
+                self._renew(event.worker, event.at)
                 on_leaving(turn, event)
             case DrainRequested():
                 on_drain(turn, event)

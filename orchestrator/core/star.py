@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import TypeAlias
 
 from asterism.orchestrator.core.ids import FencingToken, StarId, WorkerId
@@ -108,7 +109,13 @@ class StarSpec:
     @property
     def capabilities(self) -> frozenset[str]:
         """Every capability that a worker must offer to run this star."""
-        return self.requires | {program_capability(self.kind, self.program)}
+        return _capabilities(self.kind, self.program, self.requires)
+
+
+@lru_cache(4096)
+def _capabilities(kind: StarKind, program: str, requires: frozenset[str]) -> frozenset[str]:
+    """One object for all stars alike: it is the key of the queue that they wait in."""
+    return requires | {program_capability(kind, program)}
 
 
 def program_capability(kind: StarKind, program: str) -> str:

@@ -1,10 +1,11 @@
 """All that the orchestrator holds in memory. Only `apply.py` changes what is stored; the indexes follow from it."""
 
 import heapq
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId, WorkerId
@@ -78,9 +79,8 @@ class Timer(IntEnum):
     BUDGET = 5
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Deadline:
-    """One entry of the heap; whoever takes it looks whether it still means anything."""
+class Deadline(NamedTuple):
+    """One entry of the heap; whoever takes it looks whether it still means anything. A tuple: heaps compare a lot."""
 
     at: float
     timer: Timer
@@ -90,9 +90,8 @@ class Deadline:
     fencing_token: FencingToken = _NO_TOKEN
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ReadyStar:
-    """One entry of a ready queue: higher priority first, then the order of becoming ready."""
+class ReadyStar(NamedTuple):
+    """One entry of a ready queue: higher priority first, then the order of becoming ready, which no two share."""
 
     rank: int
     order: int
@@ -113,6 +112,8 @@ class State:
         """A heap for each set of capabilities that some star needs."""
         self.ended: dict[ConstellationId, None] = {}
         """Ended constellations in memory, oldest first."""
+        self.pinned: Counter[ConstellationId] = Counter()
+        """How many events that are on their way need a constellation to be there, ended or not."""
         self._queued: dict[tuple[ConstellationId, StarId], int] = {}
         self._deadlines: list[Deadline] = []
         self._order = 0
@@ -229,13 +230,16 @@ class State:
         heapq.heapify(self._deadlines)
 
     def _matters(self, deadline: Deadline) -> bool:
-        """Whether a deadline that an edit can push anew is still the star's own."""
-        if deadline.timer not in (Timer.SCHEDULE_TO_START, Timer.BACKOFF):
+        """Whether a deadline of a star is still its own: of its live attempt, or as an edit has not pushed it anew."""
+        if deadline.timer in (Timer.WORKER_LEASE, Timer.BUDGET):
             return True
         constellation = self.constellations.get(deadline.constellation)
         star = None if constellation is None else constellation.stars.get(deadline.star)
         if star is None:
             return False
+        if deadline.timer in (Timer.START_TO_CLOSE, Timer.HEARTBEAT):
+            live = star.live_attempt
+            return live is not None and live.fencing_token == deadline.fencing_token
         return deadline.at == (star.retry_at if deadline.timer is Timer.BACKOFF else _start_by(star))
 
     def dequeue(self, constellation: ConstellationId, star: StarId) -> None:
@@ -294,7 +298,7 @@ class State:
         while len(self.ended) > KEEP_ENDED:
             oldest = next(iter(self.ended))
             del self.ended[oldest]
-            if any(
+            if oldest in self.pinned or any(
                 lease.constellation == oldest for worker in self.workers.values() for lease in worker.running.values()
             ):
                 self.ended[oldest] = None

@@ -5,17 +5,20 @@ from typing import Any, Final
 
 from asterism.orchestrator.clock import Clock
 from asterism.orchestrator.core.constellation import TaskConstellation
-from asterism.orchestrator.core.errors import AlreadyExists, InvalidField, NotFound
+from asterism.orchestrator.core.errors import AlreadyExists, InvalidField, NotFound, Unreachable
 from asterism.orchestrator.core.events import CancelRequested, EditRequested, Event, RequestSubmitted, RetryRequested
 from asterism.orchestrator.core.ids import ConstellationId
+from asterism.orchestrator.core.records import ConstellationEnded
 from asterism.orchestrator.core.request import Budget
 from asterism.orchestrator.loop import Loop
 from asterism.orchestrator.naming import ConstellationIds
+from asterism.orchestrator.outbox import WatcherOutbox
 from asterism.orchestrator.services.auth import CALLER, Gate, Identity
 from asterism.orchestrator.services.rates import Places, TokenBuckets
 from asterism.orchestrator.services.watch import stream_to
 from asterism.orchestrator.store import Store
 from asterism.planner.check import check, plan_star
+from asterism.protocol.answers import Ending
 from asterism.protocol.convert import (
     budget_from_proto,
     checks,
@@ -23,6 +26,7 @@ from asterism.protocol.convert import (
     constellation_state_from_proto,
     constellation_to_proto,
     edit_batch_from_proto,
+    ending_to_proto,
     request_from_proto,
     request_id_from_proto,
     summary_to_proto,
@@ -125,6 +129,24 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         ):
             await outbox.serve(stream_to(context, self._loop, self._store, outbox, after_seq, renewal))
 
+    async def Wait(self, request: client_pb2.WaitRequest, context: Any) -> client_pb2.WaitResponse:
+        """Answer once the constellation has ended, and that is on disk."""
+        identity = CALLER.get()
+        wanted = constellation_id(request.constellation)
+        found = await self._find(wanted, identity)
+        with (
+            self._watches.hold(identity.name),
+            self._loop.watching(wanted, with_text=False, only_endings=True) as outbox,
+        ):
+            in_memory = self._loop.machine.constellations.get(wanted)
+            if in_memory is not None and in_memory.state.is_terminal:
+                # What ended in the append that is under way is told by the outbox too, and what ended before is not.
+                await self._loop.settle()
+            if in_memory is None or in_memory.state.is_terminal:
+                ended = in_memory or found
+                return ending_to_proto(Ending(ended.state, ended.reason, ended.ended_at or 0.0))
+            return ending_to_proto(await _next_ending(outbox))
+
     async def Edit(self, request: client_pb2.EditRequest, context: Any) -> client_pb2.EditResponse:
         """Apply a batch of edits whole, or refuse it whole."""
         identity = CALLER.get()
@@ -132,17 +154,17 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         self._changes.take(identity.name)
         # As many edits as one batch may have take some 300 ms.
         batch = await asyncio.to_thread(edit_batch_from_proto, request.batch)
-        await self._bring(wanted, identity)
-        event = EditRequested(self._clock.now(), wanted, f"client:{identity.name}", batch)
-        return client_pb2.EditResponse(revision=await self._revision(event))
+        with self._loop.adopted(await self._find(wanted, identity)):
+            event = EditRequested(self._clock.now(), wanted, f"client:{identity.name}", batch)
+            return client_pb2.EditResponse(revision=await self._revision(event))
 
     async def Cancel(self, request: client_pb2.CancelRequest, context: Any) -> client_pb2.CancelResponse:
         """End a request; a second time is harmless."""
         wanted = constellation_id(request.constellation)
         if len(request.reason) > MAX_REASON_CHARS:
             raise InvalidField("reason", f"must be at most {MAX_REASON_CHARS} characters, is {len(request.reason)}")
-        await self._bring(wanted, CALLER.get())
-        await self._loop.ask(CancelRequested(self._clock.now(), wanted, request.reason))
+        with self._loop.adopted(await self._find(wanted, CALLER.get())):
+            await self._loop.ask(CancelRequested(self._clock.now(), wanted, request.reason))
         return client_pb2.CancelResponse()
 
     async def Retry(self, request: client_pb2.RetryRequest, context: Any) -> client_pb2.RetryResponse:
@@ -150,9 +172,9 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         identity = CALLER.get()
         wanted = constellation_id(request.constellation)
         self._changes.take(identity.name)
-        await self._bring(wanted, identity)
-        event = RetryRequested(self._clock.now(), wanted, f"client:{identity.name}")
-        return client_pb2.RetryResponse(revision=await self._revision(event))
+        with self._loop.adopted(await self._find(wanted, identity)):
+            event = RetryRequested(self._clock.now(), wanted, f"client:{identity.name}")
+            return client_pb2.RetryResponse(revision=await self._revision(event))
 
     async def _revision(self, event: Event) -> int:
         reply = await self._loop.ask(event)
@@ -164,9 +186,12 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         found = self._loop.machine.constellations.get(wanted) or await self._store.find_constellation(wanted)
         return _visible(found, wanted, identity)
 
-    async def _bring(self, wanted: ConstellationId, identity: Identity) -> None:
-        """Have it in memory: one that ended long ago is loaded again."""
-        self._loop.adopt(await self._find(wanted, identity))
+
+async def _next_ending(outbox: WatcherOutbox) -> Ending:
+    for item in await outbox.take(1):
+        if isinstance(item, ConstellationEnded):
+            return Ending(item.state, item.reason, item.at)
+    raise Unreachable("the orchestrator", "it is leaving; wait again")
 
 
 def _visible(found: TaskConstellation | None, wanted: ConstellationId, identity: Identity) -> TaskConstellation:

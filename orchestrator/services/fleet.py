@@ -8,8 +8,8 @@ from asterism.orchestrator.core.events import DrainRequested, LabelRequested
 from asterism.orchestrator.core.ids import WorkerId, is_name
 from asterism.orchestrator.core.state import Worker
 from asterism.orchestrator.loop import Loop
-from asterism.protocol.answers import WorkerStatus
-from asterism.protocol.convert import worker_status_to_proto
+from asterism.protocol.answers import Counters, WorkerStatus
+from asterism.protocol.convert import counters_to_proto, worker_status_to_proto
 from asterism.protocol.v1 import fleet_pb2, fleet_pb2_grpc
 
 
@@ -42,6 +42,13 @@ class FleetService(fleet_pb2_grpc.FleetServiceServicer):
         labels = {**dict.fromkeys(request.remove), **request.set}
         await self._loop.ask(LabelRequested(self._clock.now(), worker, labels))
         return fleet_pb2.LabelWorkerResponse(labels=self._loop.machine.workers[worker].labels)
+
+    async def GetCounters(self, request: fleet_pb2.GetCountersRequest, context: Any) -> fleet_pb2.GetCountersResponse:
+        """As they stand now."""
+        counts = self._loop.counts
+        return counters_to_proto(
+            Counters(counts.appends, counts.records, counts.frames_received, counts.frames_sent, counts.dropped)
+        )
 
 
 def _name(text: str) -> WorkerId:

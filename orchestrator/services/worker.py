@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import nullcontext
 from itertools import islice
-from typing import Any, Final, assert_never
+from typing import Any, Final, TypeAlias, assert_never
 
 import grpc
 import grpc.aio
@@ -148,6 +148,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             frame = await context.read()
             if frame is EOF:
                 return False
+            self._loop.counts.frames_received += 1
             await renewal.check()
             _check_frame(frame)
             events = self._events(frame, outbox, await self._missing(frame))
@@ -207,30 +208,38 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         self, finished: worker_pb2.Finished, at: float, worker: WorkerId, field: str
     ) -> AttemptSucceeded | AttemptFailed:
         """The report, or a failure in its place where it cannot be read: it would come again at every reconnect."""
-        chance = self._clock.chance()
+        # For the backoff after a failure; of the system's chance, at 2 us a piece.
+        chance = self._clock.chance() if finished.HasField("error") else 0.0
         try:
             return finished_from_proto(finished, at, worker, chance, field)
         except InvalidField as error:
             token = FencingToken(finished.fencing_token)
-            return AttemptFailed(at, worker, token, StarError("invalid_result", error.message), chance=chance)
+            failure = StarError("invalid_result", error.message)
+            return AttemptFailed(at, worker, token, failure, chance=self._clock.chance())
 
     async def _write(self, context: Any, outbox: WorkerOutbox) -> None:
         while effects := await outbox.take(MAX_TAKE):
             frame, size = worker_pb2.OrchestratorFrame(), 0
             for effect in effects:
-                part = _frame_of(effect)
-                part_size = part.ByteSize()
+                part, part_size = _part_of(effect)
                 if isinstance(effect, Assign) and part_size > MAX_FRAME_BYTES:
                     await self._fail_oversized(effect, part_size, outbox)
                     continue
                 if size + part_size > MAX_FRAME_BYTES:
-                    await context.write(frame)
+                    self._loop.check_lead()
+                    await self._send(context, frame)
                     frame, size = worker_pb2.OrchestratorFrame(), 0
-                frame.MergeFrom(part)
+                _add(frame, part)
                 size += part_size
             if size:
-                await context.write(frame)
-        await context.write(worker_pb2.OrchestratorFrame(going_away=True))
+                # What waited while this process was stopped is another leader's business by now.
+                self._loop.check_lead()
+                await self._send(context, frame)
+        await self._send(context, worker_pb2.OrchestratorFrame(going_away=True))
+
+    async def _send(self, context: Any, frame: worker_pb2.OrchestratorFrame) -> None:
+        self._loop.counts.frames_sent += 1
+        await context.write(frame)
 
     async def _fail_oversized(self, assign: Assign, size: int, outbox: WorkerOutbox) -> None:
         """A star whose inputs no frame can carry fails, and says so."""
@@ -256,15 +265,39 @@ def _check_frame(frame: worker_pb2.WorkerFrame) -> None:
         raise InvalidField("frame", f"{items} messages in one frame; at most {MAX_FRAME_ITEMS}")
 
 
-def _frame_of(effect: ForWorker) -> worker_pb2.OrchestratorFrame:
+Part: TypeAlias = int | worker_pb2.Assignment | worker_pb2.StopAttempt | worker_pb2.EditsAnswer
+"""What a frame carries of one effect; an acknowledgement is just the fencing token."""
+
+ENTRY_BYTES: Final = 16
+"""At most, of a frame for what surrounds a part, and for a fencing token."""
+
+
+def _part_of(effect: ForWorker) -> tuple[Part, int]:
+    """The part, and at most how many bytes of a frame it takes."""
     match effect:
         case Acknowledge():
-            return worker_pb2.OrchestratorFrame(acknowledged=[effect.fencing_token])
-        case Stop():
-            return worker_pb2.OrchestratorFrame(stops=[stop_to_proto(effect)])
-        case AnswerEdits():
-            return worker_pb2.OrchestratorFrame(edits_answers=[answer_edits_to_proto(effect)])
+            return effect.fencing_token, ENTRY_BYTES
         case Assign():
-            return worker_pb2.OrchestratorFrame(assignments=[assign_to_proto(effect)])
+            part: Part = assign_to_proto(effect)
+        case Stop():
+            part = stop_to_proto(effect)
+        case AnswerEdits():
+            part = answer_edits_to_proto(effect)
         case _:
             assert_never(effect)
+    assert not isinstance(part, int)
+    return part, part.ByteSize() + ENTRY_BYTES
+
+
+def _add(frame: worker_pb2.OrchestratorFrame, part: Part) -> None:
+    match part:
+        case int():
+            frame.acknowledged.append(part)
+        case worker_pb2.Assignment():
+            frame.assignments.append(part)
+        case worker_pb2.StopAttempt():
+            frame.stops.append(part)
+        case worker_pb2.EditsAnswer():
+            frame.edits_answers.append(part)
+        case _:
+            assert_never(part)

@@ -1,6 +1,10 @@
 """Between the core's types and the protocol's, both ways; what arrives is checked, and refused with InvalidField."""
 
 from asterism.protocol.convert.answers import (
+    counters_from_proto,
+    counters_to_proto,
+    ending_from_proto,
+    ending_to_proto,
     streamed_text_from_proto,
     streamed_text_to_proto,
     worker_status_from_proto,
@@ -97,6 +101,8 @@ __all__ = [
     "constellation_state_from_proto",
     "constellation_state_to_proto",
     "constellation_to_proto",
+    "counters_from_proto",
+    "counters_to_proto",
     "edit_batch_from_proto",
     "edit_batch_to_proto",
     "edit_from_proto",
@@ -105,6 +111,8 @@ __all__ = [
     "edits_proposed_from_proto",
     "edits_proposed_to_proto",
     "edits_to_proto",
+    "ending_from_proto",
+    "ending_to_proto",
     "finished_from_proto",
     "finished_to_proto",
     "hello_from_proto",

@@ -30,6 +30,14 @@ T = TypeVar("T")
 W = TypeVar("W")
 
 
+def placed(at: str, error: InvalidField) -> InvalidField:
+    """The refusal of a part of what is at `at`.
+
+    For whoever reads many: the places of parts that are not refused need not be put into words.
+    """
+    return InvalidField(f"{at}.{error.field}", error.reason)
+
+
 def name(value: str, at: str) -> str:
     """A name of a star, worker, program, tool or constellation."""
     if not is_name(value):

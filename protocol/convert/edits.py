@@ -18,7 +18,6 @@ from asterism.orchestrator.core.errors import InvalidField
 from asterism.protocol.convert import checks
 from asterism.protocol.convert.star import (
     line_from_proto,
-    line_to_proto,
     priority_from_proto,
     requires_from_proto,
     retry_policy_from_proto,
@@ -27,9 +26,10 @@ from asterism.protocol.convert.star import (
     star_inputs_from_proto,
     star_inputs_to_proto,
     star_spec_from_proto,
-    star_spec_to_proto,
     timeouts_from_proto,
     timeouts_to_proto,
+    write_line,
+    write_star_spec,
 )
 from asterism.protocol.v1 import types_pb2 as pb
 
@@ -39,14 +39,23 @@ MAX_EDITS: Final = 20_000
 
 def edit_to_proto(edit: Edit, at: str = "edit") -> pb.Edit:
     """One member of the oneof for each class."""
+    proto = pb.Edit()
+    _write(edit, proto, at)
+    return proto
+
+
+def _write(edit: Edit, proto: pb.Edit, at: str) -> None:
+    """Where the message is to be: made apart, each part of it would be copied into the next."""
     match edit:
+        case AddLine(line):
+            write_line(line, proto.add_line.line, f"{at}.add_line.line")
         case AddStar(spec):
-            return pb.Edit(add_star=pb.Edit.AddStar(spec=star_spec_to_proto(spec, f"{at}.add_star.spec")))
+            write_star_spec(spec, proto.add_star.spec, f"{at}.add_star.spec")
         case RemoveStar(star):
-            return pb.Edit(remove_star=pb.Edit.RemoveStar(star=star))
+            proto.remove_star.star = star
         case UpdateStar(star, priority, requires, timeouts, retry, title):
-            return pb.Edit(
-                update_star=pb.Edit.UpdateStar(
+            proto.update_star.CopyFrom(
+                pb.Edit.UpdateStar(
                     star=star,
                     priority=priority,
                     requires=None if requires is None else pb.Edit.Capabilities(requires=sorted(requires)),
@@ -55,15 +64,14 @@ def edit_to_proto(edit: Edit, at: str = "edit") -> pb.Edit:
                     title=title,
                 )
             )
-        case AddLine(line):
-            return pb.Edit(add_line=pb.Edit.AddLine(line=line_to_proto(line, f"{at}.add_line.line")))
         case RemoveLine(parent, child):
-            return pb.Edit(remove_line=pb.Edit.RemoveLine(parent=parent, child=child))
+            proto.remove_line.parent = parent
+            proto.remove_line.child = child
         case RebindInputs(star, inputs):
             protos = star_inputs_to_proto(inputs, f"{at}.rebind_inputs.inputs")
-            return pb.Edit(rebind_inputs=pb.Edit.RebindInputs(star=star, inputs=protos))
+            proto.rebind_inputs.CopyFrom(pb.Edit.RebindInputs(star=star, inputs=protos))
         case CancelStar(star):
-            return pb.Edit(cancel_star=pb.Edit.CancelStar(star=star))
+            proto.cancel_star.star = star
         case _:
             assert_never(edit)
 
@@ -114,12 +122,24 @@ def edits_to_proto(edits: Sequence[Edit], at: str = "edits") -> list[pb.Edit]:
 def edits_from_proto(protos: Sequence[pb.Edit], at: str = "edits") -> tuple[Edit, ...]:
     """In order, at most MAX_EDITS."""
     checks.few(protos, at, MAX_EDITS)
-    return tuple(edit_from_proto(proto, f"{at}[{index}]") for index, proto in enumerate(protos))
+    edits: list[Edit] = []
+    try:
+        # It keeps those that came before the one that is refused: so many there are, and that is its place.
+        edits.extend(edit_from_proto(proto, "") for proto in protos)
+    except InvalidField as error:
+        raise InvalidField(f"{at}[{len(edits)}]{error.field}", error.reason) from None
+    return tuple(edits)
 
 
 def edit_batch_to_proto(batch: EditBatch, at: str = "batch") -> pb.EditBatch:
     """With the revision it was made against, if any."""
-    return pb.EditBatch(edits=edits_to_proto(batch.edits, f"{at}.edits"), base_revision=batch.base_revision)
+    proto = pb.EditBatch(base_revision=batch.base_revision)
+    for index, edit in enumerate(batch.edits):
+        try:
+            _write(edit, proto.edits.add(), "")
+        except InvalidField as error:
+            raise InvalidField(f"{at}.edits[{index}]{error.field}", error.reason) from None
+    return proto
 
 
 def edit_batch_from_proto(proto: pb.EditBatch, at: str = "batch") -> EditBatch:

@@ -1,7 +1,8 @@
 """A star's specification and the lines between stars, both ways."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final, assert_never
+from functools import lru_cache
+from typing import Final, TypeVar, assert_never
 
 from asterism.orchestrator.core.errors import InvalidField
 from asterism.orchestrator.core.ids import StarId
@@ -26,6 +27,16 @@ MAX_PATH_STEPS: Final = 32
 MAX_PATH_KEY: Final = 1024
 MAX_ATTEMPTS: Final = 100
 MAX_INDEX: Final = 2**32 - 1
+MAX_KNOWN: Final = 256
+"""Timeouts and policies that are remembered: what a fleet's plans use is a handful."""
+
+T = TypeVar("T")
+
+_NOTHING: Final = frozenset[str]()
+_DEFAULT_TIMEOUTS: Final = Timeouts()
+_DEFAULT_RETRY: Final = RetryPolicy()
+_TIMEOUTS: Final[dict[bytes, Timeouts]] = {}
+_RETRIES: Final[dict[bytes, RetryPolicy]] = {}
 
 
 def star_id(value: str, at: str) -> StarId:
@@ -116,8 +127,9 @@ def star_inputs_from_proto(protos: Mapping[str, pb.Input], at: str = "inputs") -
     return {checks.name(name, at): star_input_from_proto(protos[name], f"{at}[{name}]") for name in sorted(protos)}
 
 
+@lru_cache(MAX_KNOWN)
 def timeouts_to_proto(timeouts: Timeouts) -> pb.Timeouts:
-    """None is left out."""
+    """None is left out. Equal timeouts give the same message: it is to be read only."""
     return pb.Timeouts(
         schedule_to_start_s=timeouts.schedule_to_start_s,
         start_to_close_s=timeouts.start_to_close_s,
@@ -126,20 +138,27 @@ def timeouts_to_proto(timeouts: Timeouts) -> pb.Timeouts:
 
 
 def timeouts_from_proto(proto: pb.Timeouts, at: str = "timeouts") -> Timeouts:
-    """What is left out is without end."""
+    """What is left out is without end. Equal messages give the same object: the stars of a plan share it."""
+    text = proto.SerializeToString()
+    known = _TIMEOUTS.get(text)
+    if known is not None:
+        return known
 
     def seconds(name: str, value: float) -> float | None:
         return checks.positive(value, f"{at}.{name}") if proto.HasField(name) else None
 
-    return Timeouts(
+    timeouts = Timeouts(
         seconds("schedule_to_start_s", proto.schedule_to_start_s),
         seconds("start_to_close_s", proto.start_to_close_s),
         seconds("heartbeat_s", proto.heartbeat_s),
     )
+    _remember(_TIMEOUTS, text, timeouts)
+    return timeouts
 
 
+@lru_cache(MAX_KNOWN)
 def retry_policy_to_proto(retry: RetryPolicy) -> pb.RetryPolicy:
-    """Field by field."""
+    """Field by field. Equal policies give the same message: it is to be read only."""
     return pb.RetryPolicy(
         max_attempts=retry.max_attempts,
         backoff_s=retry.backoff_s,
@@ -150,14 +169,26 @@ def retry_policy_to_proto(retry: RetryPolicy) -> pb.RetryPolicy:
 
 
 def retry_policy_from_proto(proto: pb.RetryPolicy, at: str = "retry") -> RetryPolicy:
-    """A week is the longest backoff, and the multiplier cannot make waits shrink."""
-    return RetryPolicy(
+    """A week is the longest backoff, and the multiplier cannot make waits shrink. Equal messages give one object."""
+    text = proto.SerializeToString()
+    known = _RETRIES.get(text)
+    if known is not None:
+        return known
+    retry = RetryPolicy(
         checks.integer(proto.max_attempts, f"{at}.max_attempts", 1, MAX_ATTEMPTS),
         checks.number(proto.backoff_s, f"{at}.backoff_s", 0.0, 604_800.0),
         checks.number(proto.multiplier, f"{at}.multiplier", 1.0, 100.0),
         checks.number(proto.max_backoff_s, f"{at}.max_backoff_s", 0.0, 604_800.0),
         checks.number(proto.jitter, f"{at}.jitter", 0.0, 1.0),
     )
+    _remember(_RETRIES, text, retry)
+    return retry
+
+
+def _remember(known: dict[bytes, T], text: bytes, value: T) -> None:
+    """By its message, as long as there are few."""
+    if len(known) < MAX_KNOWN:
+        known[text] = value
 
 
 def requires_from_proto(values: Sequence[str], at: str = "requires") -> frozenset[str]:
@@ -167,34 +198,44 @@ def requires_from_proto(values: Sequence[str], at: str = "requires") -> frozense
 
 def star_spec_to_proto(spec: StarSpec, at: str = "spec") -> pb.StarSpec:
     """Everything is written, defaults too: the reader's defaults may be others."""
-    return pb.StarSpec(
-        id=spec.id,
-        kind=enums.STAR_KINDS[spec.kind],
-        program=spec.program,
-        inputs=star_inputs_to_proto(spec.inputs, f"{at}.inputs"),
-        requires=sorted(spec.requires),
-        priority=spec.priority,
-        timeouts=timeouts_to_proto(spec.timeouts),
-        retry=retry_policy_to_proto(spec.retry),
-        may_edit=spec.may_edit,
-        title=spec.title,
-    )
+    proto = pb.StarSpec()
+    write_star_spec(spec, proto, at)
+    return proto
+
+
+def write_star_spec(spec: StarSpec, proto: pb.StarSpec, at: str = "spec") -> None:
+    """Into an empty message, where it is to be."""
+    proto.id = spec.id
+    proto.kind = enums.STAR_KINDS[spec.kind]
+    proto.program = spec.program
+    for name, source in spec.inputs.items():
+        proto.inputs[name].CopyFrom(star_input_to_proto(source, f"{at}.inputs[{name}]"))
+    if spec.requires:
+        proto.requires.extend(sorted(spec.requires))
+    proto.priority = spec.priority
+    proto.timeouts.CopyFrom(timeouts_to_proto(spec.timeouts))
+    proto.retry.CopyFrom(retry_policy_to_proto(spec.retry))
+    proto.may_edit = spec.may_edit
+    proto.title = spec.title
 
 
 def star_spec_from_proto(proto: pb.StarSpec, at: str = "spec") -> StarSpec:
     """Timeouts and retry that are left out take the core's defaults."""
-    return StarSpec(
-        star_id(proto.id, f"{at}.id"),
-        checks.known(enums.STAR_KINDS_BACK, proto.kind, f"{at}.kind"),
-        checks.name(proto.program, f"{at}.program"),
-        star_inputs_from_proto(proto.inputs, f"{at}.inputs"),
-        requires_from_proto(proto.requires, f"{at}.requires"),
-        priority_from_proto(proto.priority, f"{at}.priority"),
-        timeouts_from_proto(proto.timeouts, f"{at}.timeouts") if proto.HasField("timeouts") else Timeouts(),
-        retry_policy_from_proto(proto.retry, f"{at}.retry") if proto.HasField("retry") else RetryPolicy(),
-        proto.may_edit,
-        checks.text(proto.title, f"{at}.title", checks.MAX_TITLE),
-    )
+    try:
+        return StarSpec(
+            star_id(proto.id, "id"),
+            checks.known(enums.STAR_KINDS_BACK, proto.kind, "kind"),
+            checks.name(proto.program, "program"),
+            star_inputs_from_proto(proto.inputs) if proto.inputs else {},
+            requires_from_proto(proto.requires) if proto.requires else _NOTHING,
+            priority_from_proto(proto.priority),
+            timeouts_from_proto(proto.timeouts) if proto.HasField("timeouts") else _DEFAULT_TIMEOUTS,
+            retry_policy_from_proto(proto.retry) if proto.HasField("retry") else _DEFAULT_RETRY,
+            proto.may_edit,
+            checks.text(proto.title, "title", checks.MAX_TITLE),
+        )
+    except InvalidField as error:
+        raise checks.placed(at, error) from None
 
 
 def priority_from_proto(value: int, at: str = "priority") -> int:
@@ -222,25 +263,35 @@ def condition_from_proto(proto: pb.Condition, at: str = "condition") -> Conditio
 
 def line_to_proto(line: TaskStarLine, at: str = "line") -> pb.Line:
     """With its condition, if it has one."""
-    return pb.Line(
-        parent=line.parent,
-        child=line.child,
-        kind=enums.LINE_KINDS[line.kind],
-        condition=None if line.condition is None else condition_to_proto(line.condition, f"{at}.condition"),
-    )
+    proto = pb.Line()
+    write_line(line, proto, at)
+    return proto
+
+
+def write_line(line: TaskStarLine, proto: pb.Line, at: str = "line") -> None:
+    """Into an empty message, where it is to be."""
+    proto.parent = line.parent
+    proto.child = line.child
+    proto.kind = enums.LINE_KINDS[line.kind]
+    if line.condition is not None:
+        proto.condition.CopyFrom(condition_to_proto(line.condition, f"{at}.condition"))
 
 
 def line_from_proto(proto: pb.Line, at: str = "line") -> TaskStarLine:
     """Refuses a condition line without a condition, and one on another kind of line."""
-    kind = checks.known(enums.LINE_KINDS_BACK, proto.kind, f"{at}.kind")
-    if proto.HasField("condition") is not (kind is LineKind.CONDITION):
-        raise InvalidField(f"{at}.condition", "must be given exactly when the kind is CONDITION")
-    return TaskStarLine(
-        star_id(proto.parent, f"{at}.parent"),
-        star_id(proto.child, f"{at}.child"),
-        kind,
-        condition_from_proto(proto.condition, f"{at}.condition") if proto.HasField("condition") else None,
-    )
+    try:
+        kind = checks.known(enums.LINE_KINDS_BACK, proto.kind, "kind")
+        has_condition = proto.HasField("condition")
+        if has_condition is not (kind is LineKind.CONDITION):
+            raise InvalidField("condition", "must be given exactly when the kind is CONDITION")
+        return TaskStarLine(
+            star_id(proto.parent, "parent"),
+            star_id(proto.child, "child"),
+            kind,
+            condition_from_proto(proto.condition) if has_condition else None,
+        )
+    except InvalidField as error:
+        raise checks.placed(at, error) from None
 
 
 def star_error_to_proto(error: StarError) -> pb.StarError:

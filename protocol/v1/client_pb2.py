@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from asterism.protocol.v1 import types_pb2 as asterism_dot_protocol_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!asterism/protocol/v1/client.proto\x12\x14\x61sterism.protocol.v1\x1a asterism/protocol/v1/types.proto\"\x81\x01\n\rSubmitRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12.\n\x07request\x18\x02 \x01(\x0b\x32\x1d.asterism.protocol.v1.Request\x12,\n\x06\x62udget\x18\x03 \x01(\x0b\x32\x1c.asterism.protocol.v1.Budget\"7\n\x0eSubmitResponse\x12\x15\n\rconstellation\x18\x01 \x01(\t\x12\x0e\n\x06is_new\x18\x02 \x01(\x08\"0\n\x17GetConstellationRequest\x12\x15\n\rconstellation\x18\x01 \x01(\t\"|\n\x19ListConstellationsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x38\n\x06states\x18\x03 \x03(\x0e\x32(.asterism.protocol.v1.ConstellationState\"\x8e\x02\n\x07Summary\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0c\n\x04\x66orm\x18\x05 \x01(\t\x12\x12\n\ncreated_at\x18\x06 \x01(\x01\x12\x37\n\x05state\x18\x07 \x01(\x0e\x32(.asterism.protocol.v1.ConstellationState\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x15\n\x08\x65nded_at\x18\t \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08revision\x18\n \x01(\x04\x12\r\n\x05stars\x18\x0b \x01(\r\x12\x16\n\x0estars_terminal\x18\x0c \x01(\rB\x0b\n\t_ended_at\"l\n\x1aListConstellationsResponse\x12\x35\n\x0e\x63onstellations\x18\x01 \x03(\x0b\x32\x1d.asterism.protocol.v1.Summary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"K\n\x0cWatchRequest\x12\x15\n\rconstellation\x18\x01 \x01(\t\x12\x11\n\tafter_seq\x18\x02 \x01(\x04\x12\x11\n\twith_text\x18\x03 \x01(\x08\"j\n\x0cStreamedText\x12\x0c\n\x04star\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x0e\n\x06worker\x18\x03 \x01(\t\x12+\n\x06\x63hunks\x18\x04 \x03(\x0b\x32\x1b.asterism.protocol.v1.Chunk\"q\n\rWatchResponse\x12-\n\x07records\x18\x01 \x03(\x0b\x32\x1c.asterism.protocol.v1.Record\x12\x31\n\x05texts\x18\x02 \x03(\x0b\x32\".asterism.protocol.v1.StreamedText\"T\n\x0b\x45\x64itRequest\x12\x15\n\rconstellation\x18\x01 \x01(\t\x12.\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1f.asterism.protocol.v1.EditBatch\" \n\x0c\x45\x64itResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\"6\n\rCancelRequest\x12\x15\n\rconstellation\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x10\n\x0e\x43\x61ncelResponse\"%\n\x0cRetryRequest\x12\x15\n\rconstellation\x18\x01 \x01(\t\"!\n\rRetryResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x32\x8f\x05\n\rClientService\x12S\n\x06Submit\x12#.asterism.protocol.v1.SubmitRequest\x1a$.asterism.protocol.v1.SubmitResponse\x12\x66\n\x10GetConstellation\x12-.asterism.protocol.v1.GetConstellationRequest\x1a#.asterism.protocol.v1.Constellation\x12w\n\x12ListConstellations\x12/.asterism.protocol.v1.ListConstellationsRequest\x1a\x30.asterism.protocol.v1.ListConstellationsResponse\x12R\n\x05Watch\x12\".asterism.protocol.v1.WatchRequest\x1a#.asterism.protocol.v1.WatchResponse0\x01\x12M\n\x04\x45\x64it\x12!.asterism.protocol.v1.EditRequest\x1a\".asterism.protocol.v1.EditResponse\x12S\n\x06\x43\x61ncel\x12#.asterism.protocol.v1.CancelRequest\x1a$.asterism.protocol.v1.CancelResponse\x12P\n\x05Retry\x12\".asterism.protocol.v1.RetryRequest\x1a#.asterism.protocol.v1.RetryResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!asterism/protocol/v1/client.proto\x12\x14\x61sterism.protocol.v1\x1a asterism/protocol/v1/types.proto\"\x81\x01\n\rSubmitRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12.\n\x07request\x18\x02 \x01(\x0b\x32\x1d.asterism.protocol.v1.Request\x12,\n\x06\x62udget\x18\x03 \x01(\x0b\x32\x1c.asterism.protocol.v1.Budget\"7\n\x0eSubmitResponse\x12\x15\n\rconstellation\x18\x01 \x01(\t\x12\x0e\n\x06is_new\x18\x02 \x01(\x08\"0\n\x17GetConstellationRequest\x12\x15\n\rconstellation\x18\x01 \x01(\t\"|\n\x19ListConstellationsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x38\n\x06states\x18\x03 \x03(\x0e\x32(.asterism.protocol.v1.ConstellationState\"\x8e\x02\n\x07Summary\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nrequest_id\x18\x02 \x01(\t\x12\r\n\x05owner\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x0c\n\x04\x66orm\x18\x05 \x01(\t\x12\x12\n\ncreated_at\x18\x06 \x01(\x01\x12\x37\n\x05state\x18\x07 \x01(\x0e\x32(.asterism.protocol.v1.ConstellationState\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x15\n\x08\x65nded_at\x18\t \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x08revision\x18\n \x01(\x04\x12\r\n\x05stars\x18\x0b \x01(\r\x12\x16\n\x0estars_terminal\x18\x0c \x01(\rB\x0b\n\t_ended_at\"l\n\x1aListConstellationsResponse\x12\x35\n\x0e\x63onstellations\x18\x01 \x03(\x0b\x32\x1d.asterism.protocol.v1.Summary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"K\n\x0cWatchRequest\x12\x15\n\rconstellation\x18\x01 \x01(\t\x12\x11\n\tafter_seq\x18\x02 \x01(\x04\x12\x11\n\twith_text\x18\x03 \x01(\x08\"j\n\x0cStreamedText\x12\x0c\n\x04star\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x0e\n\x06worker\x18\x03 \x01(\t\x12+\n\x06\x63hunks\x18\x04 \x03(\x0b\x32\x1b.asterism.protocol.v1.Chunk\"q\n\rWatchResponse\x12-\n\x07records\x18\x01 \x03(\x0b\x32\x1c.asterism.protocol.v1.Record\x12\x31\n\x05texts\x18\x02 \x03(\x0b\x32\".asterism.protocol.v1.StreamedText\"$\n\x0bWaitRequest\x12\x15\n\rconstellation\x18\x01 \x01(\t\"i\n\x0cWaitResponse\x12\x37\n\x05state\x18\x01 \x01(\x0e\x32(.asterism.protocol.v1.ConstellationState\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x10\n\x08\x65nded_at\x18\x03 \x01(\x01\"T\n\x0b\x45\x64itRequest\x12\x15\n\rconstellation\x18\x01 \x01(\t\x12.\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1f.asterism.protocol.v1.EditBatch\" \n\x0c\x45\x64itResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\"6\n\rCancelRequest\x12\x15\n\rconstellation\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\x10\n\x0e\x43\x61ncelResponse\"%\n\x0cRetryRequest\x12\x15\n\rconstellation\x18\x01 \x01(\t\"!\n\rRetryResponse\x12\x10\n\x08revision\x18\x01 \x01(\x04\x32\xde\x05\n\rClientService\x12S\n\x06Submit\x12#.asterism.protocol.v1.SubmitRequest\x1a$.asterism.protocol.v1.SubmitResponse\x12\x66\n\x10GetConstellation\x12-.asterism.protocol.v1.GetConstellationRequest\x1a#.asterism.protocol.v1.Constellation\x12w\n\x12ListConstellations\x12/.asterism.protocol.v1.ListConstellationsRequest\x1a\x30.asterism.protocol.v1.ListConstellationsResponse\x12R\n\x05Watch\x12\".asterism.protocol.v1.WatchRequest\x1a#.asterism.protocol.v1.WatchResponse0\x01\x12M\n\x04Wait\x12!.asterism.protocol.v1.WaitRequest\x1a\".asterism.protocol.v1.WaitResponse\x12M\n\x04\x45\x64it\x12!.asterism.protocol.v1.EditRequest\x1a\".asterism.protocol.v1.EditResponse\x12S\n\x06\x43\x61ncel\x12#.asterism.protocol.v1.CancelRequest\x1a$.asterism.protocol.v1.CancelResponse\x12P\n\x05Retry\x12\".asterism.protocol.v1.RetryRequest\x1a#.asterism.protocol.v1.RetryResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,18 +50,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STREAMEDTEXT']._serialized_end=1024
   _globals['_WATCHRESPONSE']._serialized_start=1026
   _globals['_WATCHRESPONSE']._serialized_end=1139
-  _globals['_EDITREQUEST']._serialized_start=1141
-  _globals['_EDITREQUEST']._serialized_end=1225
-  _globals['_EDITRESPONSE']._serialized_start=1227
-  _globals['_EDITRESPONSE']._serialized_end=1259
-  _globals['_CANCELREQUEST']._serialized_start=1261
-  _globals['_CANCELREQUEST']._serialized_end=1315
-  _globals['_CANCELRESPONSE']._serialized_start=1317
-  _globals['_CANCELRESPONSE']._serialized_end=1333
-  _globals['_RETRYREQUEST']._serialized_start=1335
-  _globals['_RETRYREQUEST']._serialized_end=1372
-  _globals['_RETRYRESPONSE']._serialized_start=1374
-  _globals['_RETRYRESPONSE']._serialized_end=1407
-  _globals['_CLIENTSERVICE']._serialized_start=1410
-  _globals['_CLIENTSERVICE']._serialized_end=2065
+  _globals['_WAITREQUEST']._serialized_start=1141
+  _globals['_WAITREQUEST']._serialized_end=1177
+  _globals['_WAITRESPONSE']._serialized_start=1179
+  _globals['_WAITRESPONSE']._serialized_end=1284
+  _globals['_EDITREQUEST']._serialized_start=1286
+  _globals['_EDITREQUEST']._serialized_end=1370
+  _globals['_EDITRESPONSE']._serialized_start=1372
+  _globals['_EDITRESPONSE']._serialized_end=1404
+  _globals['_CANCELREQUEST']._serialized_start=1406
+  _globals['_CANCELREQUEST']._serialized_end=1460
+  _globals['_CANCELRESPONSE']._serialized_start=1462
+  _globals['_CANCELRESPONSE']._serialized_end=1478
+  _globals['_RETRYREQUEST']._serialized_start=1480
+  _globals['_RETRYREQUEST']._serialized_end=1517
+  _globals['_RETRYRESPONSE']._serialized_start=1519
+  _globals['_RETRYRESPONSE']._serialized_end=1552
+  _globals['_CLIENTSERVICE']._serialized_start=1555
+  _globals['_CLIENTSERVICE']._serialized_end=2289
 # @@protoc_insertion_point(module_scope)

@@ -107,6 +107,22 @@ class WatchResponse(_message.Message):
     texts: _containers.RepeatedCompositeFieldContainer[StreamedText]
     def __init__(self, records: _Optional[_Iterable[_Union[_types_pb2.Record, _Mapping]]] = ..., texts: _Optional[_Iterable[_Union[StreamedText, _Mapping]]] = ...) -> None: ...
 
+class WaitRequest(_message.Message):
+    __slots__ = ("constellation",)
+    CONSTELLATION_FIELD_NUMBER: _ClassVar[int]
+    constellation: str
+    def __init__(self, constellation: _Optional[str] = ...) -> None: ...
+
+class WaitResponse(_message.Message):
+    __slots__ = ("state", "reason", "ended_at")
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ENDED_AT_FIELD_NUMBER: _ClassVar[int]
+    state: _types_pb2.ConstellationState
+    reason: str
+    ended_at: float
+    def __init__(self, state: _Optional[_Union[_types_pb2.ConstellationState, str]] = ..., reason: _Optional[str] = ..., ended_at: _Optional[float] = ...) -> None: ...
+
 class EditRequest(_message.Message):
     __slots__ = ("constellation", "batch")
     CONSTELLATION_FIELD_NUMBER: _ClassVar[int]

@@ -56,6 +56,11 @@ class ClientServiceStub:
                 request_serializer=asterism_dot_protocol_dot_v1_dot_client__pb2.WatchRequest.SerializeToString,
                 response_deserializer=asterism_dot_protocol_dot_v1_dot_client__pb2.WatchResponse.FromString,
                 _registered_method=True)
+        self.Wait = channel.unary_unary(
+                '/asterism.protocol.v1.ClientService/Wait',
+                request_serializer=asterism_dot_protocol_dot_v1_dot_client__pb2.WaitRequest.SerializeToString,
+                response_deserializer=asterism_dot_protocol_dot_v1_dot_client__pb2.WaitResponse.FromString,
+                _registered_method=True)
         self.Edit = channel.unary_unary(
                 '/asterism.protocol.v1.ClientService/Edit',
                 request_serializer=asterism_dot_protocol_dot_v1_dot_client__pb2.EditRequest.SerializeToString,
@@ -104,6 +109,13 @@ class ClientServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Wait(self, request, context):
+        """Answers when the constellation has ended: cheaper than a watch for whoever wants nothing but that.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Edit(self, request, context):
         """All or nothing; ABORTED when base_revision is stale where the batch touches.
         """
@@ -146,6 +158,11 @@ def add_ClientServiceServicer_to_server(servicer, server):
                     servicer.Watch,
                     request_deserializer=asterism_dot_protocol_dot_v1_dot_client__pb2.WatchRequest.FromString,
                     response_serializer=asterism_dot_protocol_dot_v1_dot_client__pb2.WatchResponse.SerializeToString,
+            ),
+            'Wait': grpc.unary_unary_rpc_method_handler(
+                    servicer.Wait,
+                    request_deserializer=asterism_dot_protocol_dot_v1_dot_client__pb2.WaitRequest.FromString,
+                    response_serializer=asterism_dot_protocol_dot_v1_dot_client__pb2.WaitResponse.SerializeToString,
             ),
             'Edit': grpc.unary_unary_rpc_method_handler(
                     servicer.Edit,
@@ -272,6 +289,33 @@ class ClientService:
             '/asterism.protocol.v1.ClientService/Watch',
             asterism_dot_protocol_dot_v1_dot_client__pb2.WatchRequest.SerializeToString,
             asterism_dot_protocol_dot_v1_dot_client__pb2.WatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Wait(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/asterism.protocol.v1.ClientService/Wait',
+            asterism_dot_protocol_dot_v1_dot_client__pb2.WaitRequest.SerializeToString,
+            asterism_dot_protocol_dot_v1_dot_client__pb2.WaitResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,8 @@ class ClientServiceStub:
     """Newest first."""
     Watch: _grpc.UnaryStreamMultiCallable[_client_pb2.WatchRequest, _client_pb2.WatchResponse]
     """The records after after_seq, then those that come, and streamed text in between; ends after the constellation's end."""
+    Wait: _grpc.UnaryUnaryMultiCallable[_client_pb2.WaitRequest, _client_pb2.WaitResponse]
+    """Answers when the constellation has ended: cheaper than a watch for whoever wants nothing but that."""
     Edit: _grpc.UnaryUnaryMultiCallable[_client_pb2.EditRequest, _client_pb2.EditResponse]
     """All or nothing; ABORTED when base_revision is stale where the batch touches."""
     Cancel: _grpc.UnaryUnaryMultiCallable[_client_pb2.CancelRequest, _client_pb2.CancelResponse]
@@ -59,6 +61,8 @@ class ClientServiceAsyncStub(ClientServiceStub):
     """Newest first."""
     Watch: _aio.UnaryStreamMultiCallable[_client_pb2.WatchRequest, _client_pb2.WatchResponse]  # type: ignore[assignment]
     """The records after after_seq, then those that come, and streamed text in between; ends after the constellation's end."""
+    Wait: _aio.UnaryUnaryMultiCallable[_client_pb2.WaitRequest, _client_pb2.WaitResponse]  # type: ignore[assignment]
+    """Answers when the constellation has ended: cheaper than a watch for whoever wants nothing but that."""
     Edit: _aio.UnaryUnaryMultiCallable[_client_pb2.EditRequest, _client_pb2.EditResponse]  # type: ignore[assignment]
     """All or nothing; ABORTED when base_revision is stale where the batch touches."""
     Cancel: _aio.UnaryUnaryMultiCallable[_client_pb2.CancelRequest, _client_pb2.CancelResponse]  # type: ignore[assignment]
@@ -98,6 +102,14 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_client_pb2.WatchResponse], _abc.AsyncIterator[_client_pb2.WatchResponse]]:
         """The records after after_seq, then those that come, and streamed text in between; ends after the constellation's end."""
+
+    @_abc_1.abstractmethod
+    def Wait(
+        self,
+        request: _client_pb2.WaitRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_client_pb2.WaitResponse, _abc.Awaitable[_client_pb2.WaitResponse]]:
+        """Answers when the constellation has ended: cheaper than a watch for whoever wants nothing but that."""
 
     @_abc_1.abstractmethod
     def Edit(

@@ -83,3 +83,21 @@ class LabelWorkerResponse(_message.Message):
     LABELS_FIELD_NUMBER: _ClassVar[int]
     labels: _containers.ScalarMap[str, str]
     def __init__(self, labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class GetCountersRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetCountersResponse(_message.Message):
+    __slots__ = ("appends", "records", "frames_received", "frames_sent", "dropped")
+    APPENDS_FIELD_NUMBER: _ClassVar[int]
+    RECORDS_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_RECEIVED_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_SENT_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    appends: int
+    records: int
+    frames_received: int
+    frames_sent: int
+    dropped: int
+    def __init__(self, appends: _Optional[int] = ..., records: _Optional[int] = ..., frames_received: _Optional[int] = ..., frames_sent: _Optional[int] = ..., dropped: _Optional[int] = ...) -> None: ...

@@ -50,6 +50,11 @@ class FleetServiceStub:
                 request_serializer=asterism_dot_protocol_dot_v1_dot_fleet__pb2.LabelWorkerRequest.SerializeToString,
                 response_deserializer=asterism_dot_protocol_dot_v1_dot_fleet__pb2.LabelWorkerResponse.FromString,
                 _registered_method=True)
+        self.GetCounters = channel.unary_unary(
+                '/asterism.protocol.v1.FleetService/GetCounters',
+                request_serializer=asterism_dot_protocol_dot_v1_dot_fleet__pb2.GetCountersRequest.SerializeToString,
+                response_deserializer=asterism_dot_protocol_dot_v1_dot_fleet__pb2.GetCountersResponse.FromString,
+                _registered_method=True)
 
 
 class FleetServiceServicer:
@@ -75,6 +80,13 @@ class FleetServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetCounters(self, request, context):
+        """What the orchestrator has done since it started: differences of two answers are what is of interest.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FleetServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -92,6 +104,11 @@ def add_FleetServiceServicer_to_server(servicer, server):
                     servicer.LabelWorker,
                     request_deserializer=asterism_dot_protocol_dot_v1_dot_fleet__pb2.LabelWorkerRequest.FromString,
                     response_serializer=asterism_dot_protocol_dot_v1_dot_fleet__pb2.LabelWorkerResponse.SerializeToString,
+            ),
+            'GetCounters': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCounters,
+                    request_deserializer=asterism_dot_protocol_dot_v1_dot_fleet__pb2.GetCountersRequest.FromString,
+                    response_serializer=asterism_dot_protocol_dot_v1_dot_fleet__pb2.GetCountersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -176,6 +193,33 @@ class FleetService:
             '/asterism.protocol.v1.FleetService/LabelWorker',
             asterism_dot_protocol_dot_v1_dot_fleet__pb2.LabelWorkerRequest.SerializeToString,
             asterism_dot_protocol_dot_v1_dot_fleet__pb2.LabelWorkerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCounters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/asterism.protocol.v1.FleetService/GetCounters',
+            asterism_dot_protocol_dot_v1_dot_fleet__pb2.GetCountersRequest.SerializeToString,
+            asterism_dot_protocol_dot_v1_dot_fleet__pb2.GetCountersResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,8 @@ class FleetServiceStub:
     DrainWorker: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.DrainWorkerRequest, _fleet_pb2.DrainWorkerResponse]
     """No new stars from now on; what runs goes on. Reversible."""
     LabelWorker: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.LabelWorkerRequest, _fleet_pb2.LabelWorkerResponse]
+    GetCounters: _grpc.UnaryUnaryMultiCallable[_fleet_pb2.GetCountersRequest, _fleet_pb2.GetCountersResponse]
+    """What the orchestrator has done since it started: differences of two answers are what is of interest."""
 
 @_typing.type_check_only
 class FleetServiceAsyncStub(FleetServiceStub):
@@ -47,6 +49,8 @@ class FleetServiceAsyncStub(FleetServiceStub):
     DrainWorker: _aio.UnaryUnaryMultiCallable[_fleet_pb2.DrainWorkerRequest, _fleet_pb2.DrainWorkerResponse]  # type: ignore[assignment]
     """No new stars from now on; what runs goes on. Reversible."""
     LabelWorker: _aio.UnaryUnaryMultiCallable[_fleet_pb2.LabelWorkerRequest, _fleet_pb2.LabelWorkerResponse]  # type: ignore[assignment]
+    GetCounters: _aio.UnaryUnaryMultiCallable[_fleet_pb2.GetCountersRequest, _fleet_pb2.GetCountersResponse]  # type: ignore[assignment]
+    """What the orchestrator has done since it started: differences of two answers are what is of interest."""
 
 class FleetServiceServicer(metaclass=_abc_1.ABCMeta):
     """For those who keep the machines."""
@@ -72,5 +76,13 @@ class FleetServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _fleet_pb2.LabelWorkerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_fleet_pb2.LabelWorkerResponse, _abc.Awaitable[_fleet_pb2.LabelWorkerResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def GetCounters(
+        self,
+        request: _fleet_pb2.GetCountersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fleet_pb2.GetCountersResponse, _abc.Awaitable[_fleet_pb2.GetCountersResponse]]:
+        """What the orchestrator has done since it started: differences of two answers are what is of interest."""
 
 def add_FleetServiceServicer_to_server(servicer: FleetServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from asterism.agents.asks import (
-    Answer,
     Ask,
     Branch,
     CancelBranches,
     Clock,
+    ClockReading,
     Fork,
     Forked,
     Generate,
@@ -17,7 +17,7 @@ from asterism.agents.asks import (
     Program,
     ProgramContext,
     ProgramResult,
-    Reading,
+    Reply,
     Sampling,
     Say,
     prompt_text,
@@ -49,7 +49,7 @@ class ScriptedWriter:
     asks: list[Ask] = field(default_factory=list)
     groups: list[list[tuple[str, Branch]]] = field(default_factory=list)
 
-    def answer(self, ask: Ask) -> Answer:
+    def answer(self, ask: Ask) -> Reply:
         self.asks.append(ask)
         match ask:
             case Generate():
@@ -69,7 +69,7 @@ class ScriptedWriter:
             case CancelBranches():
                 return tuple(one for group in self._numbers(ask.group) for one in self._cut(group, ask.threads))
             case Clock():
-                return Reading(0.0, None)
+                return ClockReading(0.0, None)
             case Say():
                 return None
             case _:
@@ -85,8 +85,8 @@ class ScriptedWriter:
         return [Generated(thread, "", "cancelled", None, 1, 0, 0, group=group) for thread in stopped]
 
 
-def drive(program: Program, answer: Callable[[Ask], Answer], *, most_asks: int = 1_000) -> ProgramResult:
-    reply: Answer = None
+def drive(program: Program, answer: Callable[[Ask], Reply], *, most_asks: int = 1_000) -> ProgramResult:
+    reply: Reply = None
     for _ in range(most_asks):
         try:
             ask = program.send(reply)

@@ -4,16 +4,16 @@ import random
 from dataclasses import dataclass, field, replace
 
 from asterism.agents.asks import (
-    Answer,
     Ask,
     Branch,
     CancelBranches,
     Clock,
+    ClockReading,
     Fork,
     Forked,
     Generated,
     Join,
-    Reading,
+    Reply,
     prompt_text,
 )
 from asterism.agents.scheme import Scheme
@@ -56,11 +56,11 @@ class Hostile:
     ticks: float = 0.0
     has_lost: bool = False
 
-    def answer(self, ask: Ask) -> Answer:
+    def answer(self, ask: Ask) -> Reply:
         match ask:
             case Clock():
                 self.ticks += self.chance.random()
-                return Reading(self.ticks, self.chance.choice([None, None, 50, 3, 1, 0]))
+                return ClockReading(self.ticks, self.chance.choice([None, None, 50, 3, 1, 0]))
             case Fork():
                 group = len(self.forks)
                 self.forks.append(ask)

@@ -4,15 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from asterism.agents.asks import (
-    Answer,
     Ask,
     CancelBranches,
     Clock,
+    ClockReading,
     Fork,
     Forked,
     Generated,
     Join,
-    Reading,
+    Reply,
     Sampling,
     Say,
     prompt_text,
@@ -77,11 +77,11 @@ class Lockstep:
     given: set[tuple[int, str]] = field(default_factory=set)
     """Those whose end the program was told."""
 
-    def answer(self, ask: Ask) -> Answer:
+    def answer(self, ask: Ask) -> Reply:
         self.asks.append(ask)
         match ask:
             case Clock():
-                return Reading(float(self.ticks), self.slots)
+                return ClockReading(float(self.ticks), self.slots)
             case Fork():
                 return self._fork(ask)
             case Say():

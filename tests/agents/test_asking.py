@@ -5,7 +5,6 @@ import pytest
 
 from asterism.agents import asking
 from asterism.agents.asks import (
-    Answer,
     Ask,
     EditReply,
     Fork,
@@ -13,6 +12,7 @@ from asterism.agents.asks import (
     Generate,
     Generated,
     ProgramFailed,
+    Reply,
     Sampling,
     ToolError,
     ToolResult,
@@ -22,7 +22,7 @@ GENERATED = Generated("main", "text", "end", None, 1, 1, 0)
 EDITED = EditReply(True, (), 3)
 
 
-def askings() -> list[tuple[Generator[Ask, Answer, Any], Answer]]:
+def askings() -> list[tuple[Generator[Ask, Reply, Any], Reply]]:
     """Each kind of asking with an answer that fits it."""
     return [
         (asking.generate(Generate("p", Sampling(1))), GENERATED),

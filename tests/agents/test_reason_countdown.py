@@ -6,31 +6,10 @@ from hypothesis import strategies as st
 
 from asterism.agents import markup
 from asterism.agents.asks import Fork, Generate, Json, ProgramFailed, Sampling, prompt_text
-from asterism.agents.countdown import Board, verify
+from asterism.agents.countdown import verify
 from asterism.agents.reason_countdown import reason_countdown
+from tests.agents.board import BOARD, LIE, LIST, LOSER, NUMBERS, WINNER, good_model, rest_of_list
 from tests.agents.driver import CONTEXT, ScriptedWriter, Writer, drive
-
-NUMBERS = [4, 6, 8, 3]
-BOARD = Board((4, 6, 8, 3), 24)
-LIST = ("8 + 6 = 14", "4 * 3 = 12", "8 - 3 = 5")
-WINNER = "with 12 add 12 from 36 times 2 into 288 : 8 6 + 14 - 2 yes 12 * 2 = 24 </Thread>"
-LOSER = "with 14 add 10 from 38 into 336 : 4 3 + 7 - 1 none </Thread>"
-LIE = "with 14 add 10 from 38 into 336 : 4 3 + 7 yes 14 + 7 = 24 </Thread>"
-OF_WINNER = "4 * 3 = 12 left 6 8 12 -> 24 :"
-
-
-def rest_of_list(prompt: str, *moves: str) -> str:
-    """How a parent goes on that lists `moves`, wherever it was stopped."""
-    said = prompt.count("<Outline>")
-    return " ".join((*(f"<Outline> {move} </Outline>" for move in moves[said:]), "</Outlines>"))
-
-
-def good_model(prompt: str, sampling: Sampling) -> str:
-    if prompt.endswith("<Answer>"):
-        return "2 </Answer> <end>"
-    if "<Thread>" not in prompt:
-        return rest_of_list(prompt, *LIST)
-    return WINNER if prompt.endswith(OF_WINNER) else LOSER
 
 
 def run(write: Writer, **inputs: Json) -> tuple[dict[str, Any], ScriptedWriter]:
@@ -87,13 +66,6 @@ def test_every_word_that_the_program_writes_is_in_the_vocabulary() -> None:
         assert {word for prompt in (*asked, *prompts(writer)) for word in prompt.split()} <= set(markup.VOCABULARY)
 
 
-@pytest.mark.parametrize("tail", ["1 </Answer>", "9 </Answer>", "none", ""])
-def test_verified_claim_stands_whatever_the_join_says(tail: str) -> None:
-    value, _ = run(lambda prompt, s: tail if prompt.endswith("<Answer>") else good_model(prompt, s), threads=3)
-    assert value["solved"]
-    assert value["accounting"]["false_claims"] == (1 if tail[:1].isdigit() else 0)
-
-
 def test_every_thread_is_awaited_when_the_star_asks_for_it() -> None:
     value, _ = run(good_model, threads=3, wait="all")
     assert value["solved"]
@@ -136,23 +108,6 @@ def test_false_claim_is_struck_out_and_the_thread_goes_on() -> None:
     assert value["solved"]
     assert [thread["outcome"] for thread in value["threads"]] == ["refuted", "verified", "refuted"]
     assert value["accounting"]["false_claims"] == 1
-
-
-def test_malformed_and_repeated_outlines_are_counted_and_cost_no_thread() -> None:
-    listed = ("8 + 6 = 15", "4 * 3 = 12", "4 * 3 = 12", "8 - 3 = 5")
-
-    def write(prompt: str, sampling: Sampling) -> str:
-        is_list = "<Thread>" not in prompt
-        return rest_of_list(prompt, *listed) if is_list else LOSER
-
-    value, _ = run(write, threads=2)
-    assert [thread["outline"] for thread in value["threads"]] == ["4 * 3 = 12", "8 - 3 = 5"]
-    assert (value["accounting"]["malformed_entries"], value["accounting"]["repeated_entries"]) == (1, 1)
-
-
-def test_list_without_an_outline_is_written_by_the_program() -> None:
-    value, _ = run(lambda *_: "no no no </Outlines>", threads=3)
-    assert [thread["outline"] for thread in value["threads"]] == ["4 + 3 = 7", "4 - 3 = 1", "4 * 3 = 12"]
 
 
 def test_sequential_search_restarts_with_sampling_until_its_budget_is_spent() -> None:

@@ -7,6 +7,7 @@ import pytest
 from asterism.agents.accounting import Accounting, Budget, Limits
 from asterism.agents.asks import (
     Clock,
+    ClockReading,
     Fork,
     Forked,
     Generated,
@@ -14,7 +15,6 @@ from asterism.agents.asks import (
     Program,
     ProgramFailed,
     ProgramResult,
-    Reading,
     Sampling,
 )
 from asterism.agents.policies import All, Best, FirstVerified, Vote
@@ -293,7 +293,7 @@ def driven(reasoning: Reasoning, answers: dict[type, object]) -> tuple[object, A
     return result.value, spent
 
 
-CLOCK = {Clock: Reading(0.0, 4), Fork: Forked(0, 0)}
+CLOCK = {Clock: ClockReading(0.0, 4), Fork: Forked(0, 0)}
 
 
 def test_star_fails_to_be_tried_again_when_the_engine_fails_every_text() -> None:

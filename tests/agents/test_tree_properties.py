@@ -140,9 +140,10 @@ def check_no_mark_can_be_forged(reasoning: Reasoning, engine: Hostile) -> None:
 
 def check_the_parent_is_never_lost(reasoning: Reasoning, engine: Hostile, reasoned: Reasoned) -> None:
     """What the parent said before its first block stands in every later prompt and in the text at the end."""
+    # In the order in which they were asked for: a list that was cut may end by itself when the tail has ended already.
     texts = [
         (asked.prompt, generated.text)
-        for asked, generated in engine.answers
+        for asked, generated in sorted(engine.answers, key=lambda answer: answer[0].group)
         if asked.branch.thread == "main" and generated.finish_reason != "cancelled"
     ]
     later = [prompt.split() for prompt, _ in texts[1:]] + [["question", *reasoned.text.split()]]

@@ -162,6 +162,6 @@ async def test_picture_taken_before_the_last_slot_came_back_is_not_brought_back(
         machine = orchestrator.loop.machine
         late = copy.deepcopy(machine.constellations[constellation])
         late.id, late.state = ConstellationId("late"), ConstellationState.CANCELLED
-        with pytest.raises(Overloaded):
-            orchestrator.loop.adopt(late)
+        with pytest.raises(Overloaded), orchestrator.loop.adopted(late):
+            pass
         assert len(machine.workers[WorkerId("w1")].running) == 1

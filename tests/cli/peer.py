@@ -106,6 +106,14 @@ class Peer(client_pb2_grpc.ClientServiceServicer, fleet_pb2_grpc.FleetServiceSer
     async def Retry(self, request: client_pb2.RetryRequest, context: Context) -> client_pb2.RetryResponse:
         return client_pb2.RetryResponse(revision=4)
 
+    async def Wait(self, request: client_pb2.WaitRequest, context: Context) -> client_pb2.WaitResponse:
+        return client_pb2.WaitResponse(state=types_pb2.CONSTELLATION_STATE_SUCCEEDED)
+
+    async def GetCounters(
+        self, request: fleet_pb2.GetCountersRequest, context: Context
+    ) -> fleet_pb2.GetCountersResponse:
+        return fleet_pb2.GetCountersResponse()
+
     async def ListWorkers(
         self, request: fleet_pb2.ListWorkersRequest, context: Context
     ) -> fleet_pb2.ListWorkersResponse:

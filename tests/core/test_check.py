@@ -282,6 +282,18 @@ def test_update_is_checked_as_the_star_would_be() -> None:
     assert refused(scene, RebindInputs(X, {f"k{n}": Constant(n) for n in range(5)}))[1] == "65 inputs; at most 64"
 
 
+def test_star_that_waits_for_its_next_attempt_keeps_one() -> None:
+    scene = graph(add("x", retry=RetryPolicy(3, 10.0)))
+    scene.fail("x")
+    said = refused(scene, UpdateStar(X, retry=RetryPolicy(1)))
+    assert said == ("x", "has used 1 attempts already; max_attempts must be more, or cancel it")
+    scene.edit(UpdateStar(X, retry=RetryPolicy(2)))
+    scene.edit(UpdateStar(X, title="one is left"))
+    scene.time(10.0)
+    scene.fail("x")
+    assert scene.star("x").state is StarState.FAILED
+
+
 def test_anything_may_be_asked_for_while_no_worker_has_ever_joined() -> None:
     scene = Scene(0)
     scene.submit()

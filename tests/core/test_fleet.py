@@ -178,6 +178,7 @@ def test_lease_runs_out_when_nothing_is_heard_and_every_word_renews_it() -> None
         lambda: scene.propose("plan", add("z")),
         lambda: scene.succeed("x"),
         lambda: scene.fail("y"),
+        lambda: scene.tell(WorkerLeaving(scene.at, ADA)),
     ]
     for number, say in enumerate(heard):
         scene.time(9.0 * (number + 1))
@@ -185,9 +186,9 @@ def test_lease_runs_out_when_nothing_is_heard_and_every_word_renews_it() -> None
         say()
         assert scene.machine.workers[ADA].last_seen_at == scene.at
         assert scene.machine.workers[ADA].lease_expires_at == scene.at + 10.0
-    scene.time(54.9)
+    scene.time(63.9)
     assert scene.machine.workers[ADA].is_attached
-    outcome = scene.time(55.0)
+    outcome = scene.time(64.0)
     assert isinstance(outcome.records[-1], WorkerLeft)
     assert outcome.records[-1].reason == "its lease ran out"
     assert outcome.effects == [Disconnect(ADA, "one", "its lease ran out")]

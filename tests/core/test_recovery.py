@@ -185,6 +185,23 @@ def test_ended_request_that_is_loaded_again_can_be_edited() -> None:
     assert scene.star("y").state is StarState.RUNNING
 
 
+def test_ended_request_stays_in_memory_while_an_event_that_needs_it_is_on_its_way() -> None:
+    scene = graph()
+    scene.succeed("plan")
+    scene.machine.pin(C)
+    scene.machine.pin(C)
+    for number in range(300):
+        scene.whole_request(f"c{number}")
+    scene.machine.unpin(C)
+    scene.whole_request("c300")
+    assert C in scene.machine.constellations
+    scene.machine.unpin(C)
+    for number in range(301, 600):
+        scene.whole_request(f"c{number}")
+    assert C not in scene.machine.constellations
+    assert len(scene.machine.constellations) == 256
+
+
 def test_ended_request_stays_in_memory_while_a_worker_holds_an_attempt_of_it() -> None:
     scene = graph(slots=2)
     attempt = scene.live("plan")

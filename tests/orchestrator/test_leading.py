@@ -110,3 +110,21 @@ async def test_nothing_leaves_the_loop_once_the_lead_may_be_lost() -> None:
     assert not done
     for task in (asking, taking):
         task.cancel()
+
+
+async def test_an_append_that_fails_after_the_lead_is_lost_says_that_it_is_lost() -> None:
+    # What it appends to is closed under it, as PostgreSQL does to a process that was stopped in a transaction.
+    store, clock = MemoryStore(), ManualClock(1_000.0)
+
+    def check() -> None:
+        raise WrongState("lead", "1", "over", "another has it")
+
+    machine = Machine(await store.load(), at=clock.now(), lease_s=10.0)
+    epoch = await store.acquire_epoch()
+    loop = Loop(machine=machine, store=store, clock=clock, epoch=epoch, check_lead=check)
+    await store.acquire_epoch()  # somebody else's: ours is refused
+    running = asyncio.ensure_future(loop.run())
+    asking = asyncio.ensure_future(loop.ask(submitted(clock.now())))
+    with pytest.raises(WrongState, match="another has it"):
+        await running
+    asking.cancel()

@@ -25,7 +25,7 @@ from asterism.orchestrator.core.records import (
     RequestAccepted,
     WorkerLeft,
 )
-from asterism.orchestrator.loop import Loop
+from asterism.orchestrator.loop import HEARING_S, Loop
 from asterism.orchestrator.outbox import WorkerOutbox
 from asterism.store.memory import MemoryStore
 from tests.orchestrator.fleet import attached, submitted, succeeded
@@ -201,7 +201,7 @@ async def test_newer_stream_of_the_same_process_replaces_the_older_one() -> None
         await at.loop.ask(submitted(START))
         assert [type(effect) for effect in await second.take(9)] == [Assign]
         assert at.loop.streams == (second,)
-        assert at.loop.dropped == 1
+        assert at.loop.counts.dropped == 1
 
 
 async def test_worker_that_does_not_read_is_cut() -> None:
@@ -260,9 +260,33 @@ async def test_ended_constellation_that_memory_forgot_can_be_brought_back() -> N
         assert found is not None
         fresh = Machine(await MemoryStore().load(), at=START, lease_s=LEASE_S)
         loop = Loop(machine=fresh, store=at.store, clock=at.clock, epoch=1)
-        loop.adopt(found)
-        assert fresh.constellations[C1] is found
+        with loop.adopted(found):
+            assert fresh.constellations[C1] is found
         running = await at.store.find_constellation(ConstellationId("c2"))
         assert running is not None
-        with pytest.raises(AsterismError):
-            loop.adopt(running)
+        with pytest.raises(AsterismError), loop.adopted(running):
+            pass
+
+
+async def test_what_was_said_while_this_process_did_not_run_is_heard_before_a_lease_is_over() -> None:
+    async with rig() as at:
+        outbox = await at.attach()
+        at.clock.advance(LEASE_S + 5.0)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        at.loop.tell([WorkerRenewed(at.clock.now(), WorkerId("w1"))], outbox)
+        await asyncio.sleep(0)
+        at.clock.advance(HEARING_S)
+        await at.loop.ask(submitted(at.clock.now()))
+        assert at.loop.machine.workers[WorkerId("w1")].is_attached
+
+
+async def test_lease_is_over_once_nothing_was_heard_after_this_process_ran_again() -> None:
+    async with rig() as at:
+        await at.attach()
+        at.clock.advance(LEASE_S + 5.0)
+        await at.loop.ask(submitted(at.clock.now()))
+        assert at.loop.machine.workers[WorkerId("w1")].is_attached
+        at.clock.advance(HEARING_S)
+        await at.loop.ask(submitted(at.clock.now(), "c2"))
+        assert not at.loop.machine.workers[WorkerId("w1")].is_attached

@@ -22,8 +22,14 @@ from asterism.orchestrator.core.records import (
 )
 from asterism.orchestrator.core.request import Budget, ConstellationState, Request
 from asterism.orchestrator.core.star import StarKind, StarSpec, StarState
-from asterism.protocol.answers import StreamedText, WorkerStatus
-from asterism.protocol.convert import record_to_proto, streamed_text_to_proto, worker_status_to_proto
+from asterism.protocol.answers import Counters, Ending, StreamedText, WorkerStatus
+from asterism.protocol.convert import (
+    counters_to_proto,
+    ending_to_proto,
+    record_to_proto,
+    streamed_text_to_proto,
+    worker_status_to_proto,
+)
 from asterism.protocol.limits import SERVER_OPTIONS
 from asterism.protocol.status import to_rpc_status
 from asterism.protocol.v1 import client_pb2, client_pb2_grpc, fleet_pb2, fleet_pb2_grpc, types_pb2
@@ -32,6 +38,9 @@ CONSTELLATION = ConstellationId("c1")
 STAR = StarId("a")
 TEXT = StreamedText(STAR, 1, WorkerId("w1"), (Chunk("main", "hallo", 1),))
 WORKER = WorkerStatus(WorkerId("w1"), WorkerProfile(2, tools=("add",)), True, False, 1, {"zone": "lab"}, 5.0)
+
+ENDING = Ending(ConstellationState.FAILED, "star a: no (tool_error)", 2.0)
+COUNTERS = Counters(1, 2, 3, 4, 5)
 
 
 def story() -> list[ConstellationRecord]:
@@ -130,6 +139,12 @@ class Peer(client_pb2_grpc.ClientServiceServicer, fleet_pb2_grpc.FleetServiceSer
         if stays_open:
             await asyncio.Event().wait()
 
+    async def Wait(self, request: client_pb2.WaitRequest, context: Any) -> client_pb2.WaitResponse:
+        await self._begin(context)
+        if self._script.break_after and self._script.break_after.pop(0) == 0:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "broken on purpose")
+        return ending_to_proto(ENDING)
+
     async def Edit(self, request: client_pb2.EditRequest, context: Any) -> client_pb2.EditResponse:
         await self._begin(context)
         return client_pb2.EditResponse(revision=len(request.batch.edits) + 1)
@@ -154,6 +169,10 @@ class Peer(client_pb2_grpc.ClientServiceServicer, fleet_pb2_grpc.FleetServiceSer
         await self._begin(context)
         labels = {"zone": "lab", **request.set}
         return fleet_pb2.LabelWorkerResponse(labels={k: v for k, v in labels.items() if k not in request.remove})
+
+    async def GetCounters(self, request: fleet_pb2.GetCountersRequest, context: Any) -> fleet_pb2.GetCountersResponse:
+        await self._begin(context)
+        return counters_to_proto(COUNTERS)
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 import hashlib
 import ssl
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from asterism.orchestrator.core.errors import Misconfigured, Unauthenticated, Un
 from asterism.protocol.channel import is_loopback, open_channel, split_address
 from asterism.protocol.client import AsyncClient
 from asterism.protocol.credentials import new_credential
+from asterism.protocol.limits import CHANNEL_OPTIONS, SERVER_OPTIONS
 from tests.protocol.peer import CONSTELLATION, WORKER, Script, serving
 
 
@@ -108,3 +110,12 @@ def test_what_is_no_address_is_refused(address: str) -> None:
 def test_only_this_machine_is_loopback() -> None:
     assert all(map(is_loopback, ["localhost", "127.0.0.1", "127.9.9.9", "::1"]))
     assert not any(map(is_loopback, ["0.0.0.0", "10.0.0.1", "localhost.example", "::", "127.0.0.1.nip.io"]))
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _ in (*CHANNEL_OPTIONS, *SERVER_OPTIONS)}))
+def test_option_is_one_that_grpc_knows(name: str) -> None:
+    """It ignores others in silence: one that was misspelt let servers cut whoever had pinged for half a minute."""
+    spec = find_spec("grpc._cython.cygrpc")
+    assert spec is not None
+    assert spec.origin is not None
+    assert f"{name}\0".encode() in Path(spec.origin).read_bytes()

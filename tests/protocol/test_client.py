@@ -17,7 +17,7 @@ from asterism.orchestrator.core.request import Budget, Request
 from asterism.protocol import AsyncClient, Client
 from asterism.protocol.answers import StreamedText
 from asterism.protocol.client import Watched
-from tests.protocol.peer import CONSTELLATION, STAR, TEXT, WORKER, Script, serving
+from tests.protocol.peer import CONSTELLATION, COUNTERS, ENDING, STAR, TEXT, WORKER, Script, serving
 
 
 async def watched(client: AsyncClient, after_seq: int = 0, *, with_text: bool = False) -> list[Watched]:
@@ -39,7 +39,16 @@ async def test_calls_are_answered() -> None:
         assert await client.workers() == (WORKER,)
         await client.drain(WORKER.id)
         assert await client.label(WORKER.id, {"a": "b"}, remove=["zone"]) == {"a": "b"}
-        assert script.authorization == [""] * 9
+        assert await client.wait(CONSTELLATION) == ENDING
+        assert await client.counters() == COUNTERS
+        assert script.authorization == [""] * 11
+
+
+async def test_wait_goes_on_after_a_broken_connection() -> None:
+    script = Script(break_after=[0, 0])
+    async with serving(script) as port, AsyncClient(f"127.0.0.1:{port}") as client:
+        assert await client.wait(CONSTELLATION) == ENDING
+    assert len(script.authorization) == 3
 
 
 async def test_requests_without_an_id_get_different_ones() -> None:
@@ -188,7 +197,7 @@ async def test_health_is_asked_without_the_health_package() -> None:
 
 
 async def test_blocking_client_does_the_same_without_a_loop() -> None:
-    script = Script(break_after=[1])
+    script = Script(break_after=[1, 1])
 
     def use(port: int) -> list[Watched]:
         with Client(f"127.0.0.1:{port}") as client:
@@ -201,6 +210,8 @@ async def test_blocking_client_does_the_same_without_a_loop() -> None:
             assert client.workers() == (WORKER,)
             client.drain(WorkerId("w1"), is_draining=False)
             assert client.label(WorkerId("w1"), {"a": "b"}) == {"zone": "lab", "a": "b"}
+            assert client.wait(CONSTELLATION) == ENDING
+            assert client.counters() == COUNTERS
             script.refuse = NotFound("request", "c1")
             with pytest.raises(NotFound):
                 client.get(ConstellationId("c1"))

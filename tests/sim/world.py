@@ -1,374 +1,311 @@
-"""A whole Asterism in one process: real core, loop, store, services and frames, a virtual clock, and streams of bytes
-in memory that a seed cuts, delays and loses."""
+"""Plays one schedule: everybody's machines, what people do, what goes wrong, then calm, then the end of all."""
 
 import asyncio
 import random
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from collections.abc import Coroutine
+from typing import Any, Final
 
-import grpc.aio
+import structlog
 
-from asterism.orchestrator.core.credential import Role
-from asterism.orchestrator.core.edits import AddLine, AddStar, CancelStar, Edit, EditBatch
-from asterism.orchestrator.core.effects import Assign
-from asterism.orchestrator.core.errors import AsterismError
-from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId, WorkerId
-from asterism.orchestrator.core.line import LineKind, TaskStarLine
-from asterism.orchestrator.core.machine import Machine
-from asterism.orchestrator.core.profile import WorkerProfile
-from asterism.orchestrator.core.records import AttemptLeased, Record
-from asterism.orchestrator.core.star import OutputOf, RetryPolicy, StarKind, StarSpec, Timeouts
-from asterism.orchestrator.loop import Loop
-from asterism.orchestrator.services.auth import CALLER, Gate, Identity
-from asterism.orchestrator.services.client import ClientService
-from asterism.orchestrator.services.rates import Places, TokenBuckets
-from asterism.orchestrator.services.worker import WorkerService
-from asterism.protocol.convert import record_from_proto
-from asterism.protocol.v1 import client_pb2, types_pb2, worker_pb2
-from asterism.store.memory import MemoryStore
-from asterism.store.sql import SqlStore
-from asterism.workers.reports import Failed, Proposal, Stopped, Succeeded, describe_error
-from asterism.workers.session import Session
-from asterism.workers.wire import frame_from_proto, frame_to_proto, hello_frame
+from tests.sim.auditor import Auditor
+from tests.sim.disk import BlankStore, Disk
+from tests.sim.invariants import Invariant, Violation
+from tests.sim.limits import tight
+from tests.sim.network import Network
+from tests.sim.orchestrators import SimOrchestrator
+from tests.sim.schedule import SPAN_S, Item, Schedule
+from tests.sim.users import Users
+from tests.sim.virtual import Stuck, run_virtually
+from tests.sim.workers import SimWorker, Temper
 
-LEASE_S = 10.0
-SLOTS = 3
-EOF = grpc.aio.EOF  # type: ignore[attr-defined]  # the stubs lack it
+CALM_S: Final = 240.0
+"""By when, after the last fault, everything has ended: a star may take 3 attempts of 12 s, and follow others."""
+LEAVING_S: Final = 30.0
+"""By when everybody has left who was told to."""
+TICK_S: Final = 0.5
 
 
-class PowerCut(Exception):
-    """The orchestrator is gone in the middle of an append."""
+class World:
+    """One schedule, once."""
 
+    def __init__(
+        self,
+        schedule: Schedule,
+        store: BlankStore,
+        *,
+        loads: float = 0.3,
+        crash: tuple[str, int] | None = None,
+        stop: tuple[str, int, float] | None = None,
+    ) -> None:
+        """`crash`: a machine, and the number of the point at which its first process dies.
 
-class CuttingMemoryStore(MemoryStore):
-    """A store of which the power fails right before or right after an append."""
+        `stop`: an orchestrator's machine, such a point, and for how many seconds its first process is paused there.
+        """
+        store.wipe()
+        seed = str(schedule.seed)
+        self.schedule = schedule
+        self.auditor = Auditor(store, random.Random(f"audit {seed}"), loads)
+        self.network = Network(random.Random(f"network {seed}"), self.auditor)
+        self.disk = Disk(store, random.Random(f"disk {seed}"), self.auditor)
+        addresses = ["one:1", "two:1"] if schedule.is_shared else ["one:1"]
+        self.orchestrators = [
+            SimOrchestrator(
+                address,
+                random.Random(f"{address} {seed}"),
+                self.network,
+                self.disk,
+                self.auditor,
+                is_shared=schedule.is_shared,
+            )
+            for address in addresses
+        ]
+        self.temper = Temper(schedule.failing, schedule.hanging, schedule.plan_size)
+        joined = ",".join(addresses)
+        self.workers = [
+            SimWorker(f"w{number}", seed, self.network, joined, self.temper) for number in range(schedule.workers)
+        ]
+        self.users = Users(self.network, joined, self.auditor)
+        self.machines: dict[str, SimOrchestrator | SimWorker] = {
+            **{one.address: one for one in self.orchestrators},
+            **{worker.name: worker for worker in self.workers},
+        }
+        if crash is not None:
+            self.machines[crash[0]].first_dies_at = crash[1]
+        for one in self.orchestrators:
+            if stop is not None and one.address == stop[0]:
+                one.first_stops_at = stop[1:]
 
-    cut: str | None = None
+    async def play(self) -> None:
+        """Raises the first Violation."""
+        story = asyncio.create_task(self._tell())
+        stopping = asyncio.create_task(self.auditor.stop.wait())
+        await asyncio.wait([story, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if self.auditor.violation is None:
+            await story
+        else:
+            story.cancel()
+            await asyncio.wait([story])
+            story.cancelled() or story.exception()  # it has been noted
+            raise self.auditor.violation
 
-    async def append(self, records: Sequence[Record], epoch: int) -> None:
-        if self.cut == "before":
-            raise PowerCut
-        await super().append(records, epoch)
-        if self.cut == "after":
-            raise PowerCut
+    async def _tell(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            machines = [group.create_task(self._keep(machine)) for machine in self.machines.values()]
+            ticking = group.create_task(self._tick())
+            async with asyncio.TaskGroup() as users:
+                self.users.work_in(users)
+                for item in self.schedule.items:
+                    await asyncio.sleep(max(0.0, item.at - asyncio.get_running_loop().time()))
+                    self._happen(item, users)
+                await asyncio.sleep(max(0.0, SPAN_S - asyncio.get_running_loop().time()))
+                self._heal()
+                await self._until(self._is_over, CALM_S, self._describe)
+            await self.auditor.check_journal()
+            await self._end(machines)
+            ticking.cancel()
+        self._check_leaks()
 
-    async def settle(self) -> None:
-        """Nothing is ever under way."""
+    async def _keep(self, machine: SimOrchestrator | SimWorker) -> None:
+        error = await machine.run()
+        if error is not None and self.auditor.violation is None:
+            cause = _first(error)
+            self.auditor.note(
+                cause if isinstance(cause, Violation) else Violation(Invariant.ALIVE, f"{machine}: {cause!r}")
+            )
+            raise error
 
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self.auditor.look()
 
-class CuttingSqlStore(SqlStore):
-    """The same on disk."""
-
-    cut: str | None = None
-
-    async def append(self, records: Sequence[Record], epoch: int) -> None:
-        if self.cut == "before":
-            raise PowerCut
-        await super().append(records, epoch)
-        if self.cut == "after":
-            raise PowerCut
-
-    async def settle(self) -> None:
-        """Until everything that was to be read before has been: reads happen one after the other."""
-        await self._database.read(lambda _: None)
-
-
-CuttingStore: TypeAlias = CuttingMemoryStore | CuttingSqlStore
-
-
-class SimClock:
-    """Virtual time; knows when the loop has nothing to do."""
-
-    def __init__(self, rng: random.Random) -> None:
-        self.at = 1_000_000.0
-        self.idle = asyncio.Event()
-        self._rng = rng
-        self._sleepers: dict[asyncio.Event, float] = {}
-
-    def now(self) -> float:
-        return self.at
-
-    def chance(self) -> float:
-        return self._rng.random()
-
-    def advance(self, seconds: float) -> None:
-        self.at += seconds
-        for wake, until in self._sleepers.items():
-            if until <= self.at:
-                self.idle.clear()
-                wake.set()
-
-    async def wait(self, wake: asyncio.Event, until: float | None) -> None:
-        if until is not None and until <= self.at:
+    def _happen(self, item: Item, users: asyncio.TaskGroup) -> None:
+        rng = random.Random(f"{self.schedule.seed}/{item.number}")
+        deed = getattr(self, f"_{item.kind}", None)
+        if deed is not None:
+            deed(rng)
             return
-        if until is not None:
-            self._sleepers[wake] = until
-        self.idle.set()
-        try:
-            await wake.wait()
-        finally:
-            self.idle.clear()
-            self._sleepers.pop(wake, None)
+        worker = rng.choice(self.workers).name
+        name = worker if item.kind in ("drain", "label") else f"u{item.number}"
+        work: Coroutine[Any, Any, None] = getattr(self.users, item.kind)(rng, name)
+        users.create_task(work)
+
+    # What goes wrong.
+
+    def _kill_orchestrator(self, rng: random.Random) -> None:
+        one = rng.choice(self.orchestrators)
+        one.down_s = rng.choice([0.1, 1.0, 9.0])
+        one.process.die()
+
+    def _kill_at_point(self, rng: random.Random) -> None:
+        one = rng.choice(self.orchestrators)
+        one.process.dies_at = len(one.process.passed) + rng.randrange(12)
+
+    def _restart_orchestrator(self, rng: random.Random) -> None:
+        rng.choice(self.orchestrators).restart()
+
+    def _kill_worker(self, rng: random.Random) -> None:
+        one = rng.choice(self.workers)
+        one.down_s = rng.choice([0.05, 1.0, 9.0])
+        one.process.die()
+
+    def _kill_worker_at_point(self, rng: random.Random) -> None:
+        one = rng.choice(self.workers)
+        one.process.dies_at = len(one.process.passed) + rng.randrange(10)
+
+    def _restart_worker(self, rng: random.Random) -> None:
+        rng.choice(self.workers).drain()
+
+    def _pause_orchestrator(self, rng: random.Random) -> None:
+        rng.choice(self.orchestrators).process.pause(rng.choice([0.5, 5.0, 9.0]))
+
+    def _pause_at_point(self, rng: random.Random) -> None:
+        for one in self.orchestrators:
+            one.process.stops_at = (len(one.process.passed) + rng.randrange(12), rng.choice([5.0, 9.0]))
+
+    def _pause_worker(self, rng: random.Random) -> None:
+        rng.choice(self.workers).process.pause(rng.choice([0.5, 5.0, 9.0]))
+
+    def _tear(self, rng: random.Random) -> None:
+        machine, address = self._pair(rng)
+        for call in self.network.between(machine, address):
+            call.tear()
+
+    def _partition(self, rng: random.Random) -> None:
+        self.network.partition(*self._pair(rng), rng.choice([1.0, 4.0, 9.0, 20.0]))
+
+    def _slow_network(self, rng: random.Random) -> None:
+        self.network.slow_until = asyncio.get_running_loop().time() + rng.uniform(1.0, 5.0)
+
+    def _stray_frames(self, rng: random.Random) -> None:
+        self.network.strays_until = asyncio.get_running_loop().time() + rng.uniform(1.0, 6.0)
+
+    def _lose_answers(self, rng: random.Random) -> None:
+        self.network.loses_until = asyncio.get_running_loop().time() + rng.uniform(1.0, 6.0)
+
+    def _slow_disk(self, rng: random.Random) -> None:
+        self.disk.slow_until = asyncio.get_running_loop().time() + rng.uniform(1.0, 6.0)
+
+    def _full_disk(self, rng: random.Random) -> None:
+        self.disk.full_until = asyncio.get_running_loop().time() + rng.uniform(0.5, 4.0)
+
+    def _false_alarm(self, rng: random.Random) -> None:
+        self.disk.false_alarms += 1
+
+    def _jump_clock(self, rng: random.Random) -> None:
+        """The wall clock is set; a process looks at it when it starts."""
+        one = rng.choice(self.orchestrators)
+        one.skew_s += rng.choice([-30.0, -2.0, 2.0, 30.0])
+        if rng.random() < 0.7:
+            one.process.die()
+
+    def _cut_off_leader(self, rng: random.Random) -> None:
+        if self.schedule.is_shared:
+            until = asyncio.get_running_loop().time() + rng.uniform(1.0, 9.0)
+            self.disk.cut_off[rng.choice(self.orchestrators).address] = until
+
+    def _pair(self, rng: random.Random) -> tuple[str, str]:
+        machine = rng.choice([*(worker.name for worker in self.workers), "user"])
+        return machine, rng.choice(self.orchestrators).address
+
+    # How it ends.
+
+    def _heal(self) -> None:
+        for machine in self.machines.values():
+            machine.process.resume()
+        for one in self.orchestrators:
+            if one.first_stops_at is None:
+                one.process.stops_at = None
+        self.network.heal()
+        self.disk.heal()
+        for machine in self.machines.values():
+            machine.process.dies_at = machine.first_dies_at if len(machine.lives) == 1 else None
+        self.temper.failing = self.temper.hanging = 0.0
+
+    def _is_over(self) -> bool:
+        ledger = self.auditor.ledger
+        return (
+            len(self.users.submitted) == sum(item.kind == "submit" for item in self.schedule.items)
+            and all(graph.state.is_terminal for graph in ledger.graphs.values())
+            and not any(run.holds_slot for run in ledger.runs.values())
+        )
+
+    def _describe(self) -> str:
+        for one in self.orchestrators:
+            loop = None if one.life is None or one.process.is_dead else one.life.loop
+            if loop is not None:
+                waits = {c: dict(loop.machine.waiting_for(c)) for c in loop.machine.constellations}
+                held = [run for run in self.auditor.ledger.runs.values() if run.holds_slot]
+                return f"{waits}, held {held}"
+        return "no orchestrator leads"
+
+    async def _until(self, is_so: Any, limit_s: float, describe: Any) -> None:
+        ends_at = asyncio.get_running_loop().time() + limit_s
+        while not is_so():
+            if asyncio.get_running_loop().time() > ends_at:
+                self.auditor.fail(Invariant.ENDS, f"not within {limit_s:g} s: {describe()}")
+            await asyncio.sleep(TICK_S)
+
+    async def _end(self, machines: list["asyncio.Task[None]"]) -> None:
+        """Workers leave in order, then the orchestrators."""
+        for worker in self.workers:
+            worker.retire()
+        of_workers = machines[len(self.orchestrators) :]
+        await self._until(lambda: all(task.done() for task in of_workers), LEAVING_S, lambda: "workers do not leave")
+        members = self.auditor.ledger.members
+        await self._until(
+            lambda: all(member.has_left for member in members.values()), LEAVING_S, lambda: f"still there: {members}"
+        )
+        for one in self.orchestrators:
+            one.retire()
+        await self._until(lambda: all(task.done() for task in machines), LEAVING_S, lambda: "it does not leave")
+        await self.auditor.check_recovery(None)
+        await asyncio.sleep(5.0)
+
+    def _check_leaks(self) -> None:
+        if self.network.calls:
+            self.auditor.fail(Invariant.LEAKS, f"open calls: {[call.path for call in self.network.calls]}")
+        mine = 3  # this one, the one that plays, and the one that waits for a violation
+        tasks = [task for task in asyncio.all_tasks() if not task.done()]
+        if len(tasks) > mine:
+            self.auditor.fail(Invariant.LEAKS, f"tasks: {tasks}")
 
 
-class Pipe:
-    """One direction of a stream: bytes in order, until it is closed."""
-
-    def __init__(self) -> None:
-        self._frames: deque[bytes] = deque()
-        self._ready = asyncio.Event()
-        self.is_closed = False
-
-    def put(self, frame: bytes) -> None:
-        if not self.is_closed:
-            self._frames.append(frame)
-            self._ready.set()
-
-    def close(self, *, loses: bool) -> None:
-        if loses:
-            self._frames.clear()
-        self.is_closed = True
-        self._ready.set()
-
-    def find(self) -> bytes | None:
-        return self._frames.popleft() if self._frames else None
-
-    async def get(self) -> bytes | None:
-        while not self._frames and not self.is_closed:
-            self._ready.clear()
-            await self._ready.wait()
-        return self._frames.popleft() if self._frames else None
+def _first(error: BaseException) -> BaseException:
+    return _first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
-@dataclass
-class Stream:
-    """The context of one streaming call, as a servicer sees it."""
+def play(
+    schedule: Schedule,
+    store: BlankStore,
+    *,
+    loads: float = 0.3,
+    crash: tuple[str, int] | None = None,
+    stop: tuple[str, int, float] | None = None,
+) -> World:
+    """Play a schedule to its end; `World` says what the rest is. Raises Violation."""
+    before, logging = random.getstate(), structlog.get_config()
+    random.seed(schedule.seed)  # the client's own backoff draws from there
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    world: list[World] = []
 
-    request_type: type[Any]
-    up: Pipe = field(default_factory=Pipe)
-    down: Pipe = field(default_factory=Pipe)
+    async def main() -> None:
+        world.append(World(schedule, store, loads=loads, crash=crash, stop=stop))
+        await world[0].play()
 
-    async def read(self) -> Any:
-        frame = await self.up.get()
-        return EOF if frame is None else self.request_type.FromString(frame)
-
-    async def write(self, message: Any) -> None:
-        self.down.put(message.SerializeToString())
-
-    def cut(self, *, loses: bool) -> None:
-        self.up.close(loses=loses)
-        self.down.close(loses=loses)
-
-
-class Incarnation:
-    """One life of the orchestrator's process."""
-
-    def __init__(self, store: CuttingStore, clock: SimClock) -> None:
-        self._store = store
-        self._clock = clock
-        self.ready = asyncio.Event()
-        self.loop: Loop | None = None
-        self.workers: WorkerService | None = None
-        self.clients: ClientService | None = None
-        self._group: asyncio.TaskGroup | None = None
-
-    async def live(self) -> None:
-        """From recovery to the end, which is a power cut or a cancellation."""
-        epoch = await self._store.acquire_epoch()
-        machine = Machine(await self._store.load(), at=self._clock.now(), lease_s=LEASE_S)
-        loop = Loop(machine=machine, store=self._store, clock=self._clock, epoch=epoch)
-        gate = Gate(self._store, self._clock, is_required=False)
-        self.workers = WorkerService(loop, self._clock, gate, lease_s=LEASE_S, max_workers=10)
-        buckets = TokenBuckets(self._clock, per_s=1000.0, burst=1000)
-        places = Places("watches", 99)
-        self.clients = ClientService(loop, self._store, self._clock, gate, changes=buckets, watches=places)
-        self.loop = loop
-        try:
-            async with asyncio.TaskGroup() as group:
-                self._group = group
-                self.ready.set()
-                await loop.run()
-        except* PowerCut:
-            pass
-        finally:
-            self._clock.idle.set()
-
-    def call(self, method: Callable[..., Any], stream: Stream, *arguments: Any) -> None:
-        """Serve one streaming call until it ends or the process does."""
-
-        async def serve() -> None:
-            CALLER.set(Identity("local", Role.ADMIN, None))
-            try:
-                await method(*arguments, stream)
-            except AsterismError:
-                pass
-            finally:
-                stream.cut(loses=False)
-
-        assert self._group is not None
-        self._group.create_task(serve())
+    try:
+        with tight(schedule.is_tight):
+            run_virtually(main())
+    except Stuck:
+        raise Violation(Invariant.ENDS, "everybody waits for somebody, or nobody ever waits") from None
+    finally:
+        structlog.configure(**logging)
+        random.setstate(before)
+    return world[0]
 
 
-class SimWorker:
-    """A worker machine: the real session and frames, and stars that end when the seed says so."""
-
-    def __init__(self, name: str, rng: random.Random) -> None:
-        self.id = WorkerId(name)
-        self._rng = rng
-        self.instance = 0
-        self.session = Session(SLOTS)
-        self.running: dict[FencingToken, Assign] = {}
-        self.stream: Stream | None = None
-        self.is_welcome = False
-        self.acknowledged: list[FencingToken] = []
-        self.assigned: list[FencingToken] = []
-        self.asking: set[FencingToken] = set()
-        """Attempts of which a proposal is not answered yet."""
-        self.detached_at: float | None = None
-
-    def dial(self, incarnation: Incarnation) -> None:
-        """Open a stream and greet."""
-        assert incarnation.workers is not None
-        self.stream = Stream(worker_pb2.WorkerFrame)
-        self.is_welcome = False
-        profile = WorkerProfile(SLOTS, tools=("t",), programs=("plan", "p"))
-        self.stream.up.put(hello_frame(self.id, str(self.instance), profile, self.session.held).SerializeToString())
-        incarnation.call(incarnation.workers.Attach, self.stream, None)
-
-    def hang_up(self, at: float, *, loses: bool) -> None:
-        if self.stream is not None:
-            self.stream.cut(loses=loses)
-            self.stream = None
-            self.detached_at = at
-            for proposal in self.session.detach():
-                self._end(proposal.fencing_token, "edits_unanswered")
-
-    def die(self, at: float) -> None:
-        """SIGKILL: what ran and what was kept is gone."""
-        self.hang_up(at, loses=True)
-        self.instance += 1
-        self.session = Session(SLOTS)
-        self.running.clear()
-
-    def lose_leases(self) -> None:
-        for token in list(self.running):
-            del self.running[token]
-            self.session.finish(Stopped(token))
-
-    def read(self, at: float) -> None:
-        """Take in all frames that have come."""
-        stream = self.stream
-        if stream is None:
-            return
-        while (raw := stream.down.find()) is not None:
-            incoming = frame_from_proto(worker_pb2.OrchestratorFrame.FromString(raw), self.id)
-            if incoming.welcome is not None:
-                self.session.attach()
-                self.is_welcome = True
-                self.detached_at = None
-            for assignment in incoming.assignments:
-                assert isinstance(assignment, Assign)
-                self.assigned.append(assignment.fencing_token)
-                if self.session.accept(assignment.fencing_token):
-                    self.running[assignment.fencing_token] = assignment
-            for token in incoming.stops:
-                if self.session.stop(token):
-                    del self.running[token]
-                    self.session.finish(Stopped(token))
-            self.session.acknowledge(incoming.acknowledged)
-            self.acknowledged.extend(incoming.acknowledged)
-            for answer in incoming.answers:
-                self.asking.discard(answer.fencing_token)
-                if self.session.answered(answer.fencing_token, answer.proposal) and not answer.is_accepted:
-                    self._end(answer.fencing_token, "plan_refused")
-        if stream.down.is_closed:
-            self.hang_up(at, loses=False)
-
-    def send(self) -> None:
-        if self.stream is not None and self.is_welcome:
-            self.stream.up.put(frame_to_proto(self.session.take()).SerializeToString())
-
-    def _end(self, token: FencingToken, code: str) -> None:
-        if self.running.pop(token, None) is not None:
-            self.session.finish(Failed(token, describe_error(code, "in the simulation", retryable=True)))
-
-    def work(self, *, is_kind: bool) -> None:
-        """Let one star get on: plans add stars, others succeed with or without edits, or fail."""
-        if not self.running:
-            return
-        assign = self._rng.choice(list(self.running.values()))
-        token = assign.fencing_token
-        if token in self.asking:
-            return
-        if assign.kind is StarKind.PLAN and self._rng.random() < 0.5:
-            self.asking.add(token)
-            self.session.propose(Proposal(token, self._rng.randrange(1, 1 << 30), _plan_edits(self._rng)))
-            return
-        del self.running[token]
-        if not is_kind and self._rng.random() < 0.25:
-            code, retryable = "boom", self._rng.random() < 0.8
-            self.session.finish(Failed(token, describe_error(code, "by the seed", retryable=retryable)))
-            return
-        edits = _deeper(assign, self._rng) if assign.may_edit and self._rng.random() < 0.5 else None
-        self.session.finish(Succeeded(token, f'{{"by":"{self.id}","token":{token}}}', edits))
-
-
-def _spec(name: str, **changes: Any) -> StarSpec:
-    timeouts = Timeouts(start_to_close_s=60.0)
-    return StarSpec(StarId(name), StarKind.TOOL, "t", timeouts=timeouts, retry=RetryPolicy(4, 0.5), **changes)
-
-
-def _plan_edits(rng: random.Random) -> EditBatch:
-    """A few stars of a plan whose names depend on the draw: two batches may clash, and then one is refused whole."""
-    part = rng.randrange(6)
-    first, second, last = (f"s{part}{letter}" for letter in "abc")
-    edits: list[Edit] = [
-        AddStar(_spec(first, may_edit=True)),
-        AddStar(_spec(second, inputs={"x": OutputOf(StarId(first))})),
-        AddStar(_spec(last)),
-        AddLine(TaskStarLine(StarId(first), StarId(second))),
-        AddLine(TaskStarLine(StarId(second), StarId(last), LineKind.COMPLETION)),
-    ]
-    return EditBatch(tuple(edits))
-
-
-def _deeper(assign: Assign, rng: random.Random) -> EditBatch:
-    edits: list[Edit] = [AddStar(_spec(f"{assign.star}-x"))]
-    if rng.random() < 0.3:
-        edits.append(CancelStar(StarId(f"{assign.star}-x")))
-    return EditBatch(tuple(edits))
-
-
-@dataclass
-class Watcher:
-    """Someone who watches a constellation through every cut, and keeps what he saw."""
-
-    constellation: ConstellationId
-    seen: list[Record] = field(default_factory=list)
-    stream: Stream | None = None
-    hangs: bool = False
-
-    def read(self) -> None:
-        if self.stream is None:
-            return
-        while (raw := self.stream.down.find()) is not None:
-            response = client_pb2.WatchResponse.FromString(raw)
-            self.seen.extend(record_from_proto(record) for record in response.records)
-        if self.stream.down.is_closed:
-            self.stream = None
-
-    def dial(self, incarnation: Incarnation) -> None:
-        assert incarnation.clients is not None
-        self.stream = Stream(client_pb2.WatchRequest)
-        after_seq = self.seen[-1].seq if self.seen else 0
-        request = client_pb2.WatchRequest(constellation=self.constellation, after_seq=after_seq, with_text=True)
-        incarnation.call(incarnation.clients.Watch, self.stream, request)
-
-
-def leased_tokens(records: Sequence[Record]) -> set[FencingToken]:
-    return {record.fencing_token for record in records if isinstance(record, AttemptLeased)}
-
-
-REQUEST = types_pb2.Request(form="plan", text='{"stars": [{"id": "a", "kind": "tool", "program": "t"}]}', name="sim")
+def open_store() -> BlankStore:
+    """A store for any number of schedules, one after the other."""
+    store = BlankStore()
+    run_virtually(store.open())
+    return store

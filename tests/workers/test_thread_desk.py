@@ -14,6 +14,7 @@ from asterism.agents.asks import (
     Branch,
     CancelBranches,
     Clock,
+    ClockReading,
     Fork,
     Forked,
     Generate,
@@ -24,7 +25,6 @@ from asterism.agents.asks import (
     Program,
     ProgramContext,
     ProgramResult,
-    Reading,
     Sampling,
     segments_of,
 )
@@ -205,7 +205,7 @@ async def test_clock_shows_free_slots(paced_engine: ScriptedEngine, port: Record
             pass
         after = yield Clock()
         shown = [before, between, after]
-        assert all(isinstance(reading, Reading) for reading in shown)
+        assert all(isinstance(reading, ClockReading) for reading in shown)
         assert before.at_s <= between.at_s <= after.at_s  # type: ignore[attr-defined]
         return ProgramResult([reading.free_slots for reading in shown])  # type: ignore[attr-defined]
 
@@ -217,7 +217,7 @@ async def test_clock_shows_free_slots(paced_engine: ScriptedEngine, port: Record
 async def test_clock_needs_no_model(make_runner: MakeRunner) -> None:
     def program(inputs: Inputs, context: ProgramContext) -> Steps:
         reading = yield Clock()
-        assert isinstance(reading, Reading)
+        assert isinstance(reading, ClockReading)
         return ProgramResult(reading.free_slots)
 
     assert value_of(await make_runner(program).run(an_assignment(model=None))) is None  # type: ignore[arg-type]

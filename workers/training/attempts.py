@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Final, assert_never
 
 from asterism.agents.asks import (
-    Answer,
     Ask,
     CallTool,
     CancelBranches,
@@ -19,6 +18,7 @@ from asterism.agents.asks import (
     Join,
     Json,
     ProgramContext,
+    Reply,
     Say,
     ToolError,
 )
@@ -65,7 +65,7 @@ class BoardRun:
     async def run(self, inputs: dict[str, Json]) -> dict[str, Any]:
         """The program's result value."""
         program = reason_countdown(inputs, _CONTEXT)
-        answer: Answer = None
+        answer: Reply = None
         while True:
             try:
                 ask = program.send(answer)
@@ -74,7 +74,7 @@ class BoardRun:
                 return value
             answer = await self._answer(ask)
 
-    async def _answer(self, ask: Ask) -> Answer:
+    async def _answer(self, ask: Ask) -> Reply:
         match ask:
             case Generate() | Fork() | Join() | CancelBranches() | Clock():
                 return await self._desk.serve(ask)

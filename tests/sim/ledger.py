@@ -1,0 +1,386 @@
+"""An independent reading of the journal: what each committed record says, against what it may say.
+
+It shares no code with `core/apply.py` but the records themselves, and keeps what has ended for ever.
+"""
+
+import json
+from dataclasses import dataclass, field
+from typing import NoReturn, assert_never
+
+from asterism.orchestrator.core.edits import (
+    AddLine,
+    AddStar,
+    CancelStar,
+    Edit,
+    RebindInputs,
+    RemoveLine,
+    RemoveStar,
+    UpdateStar,
+    update_spec,
+)
+from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId, WorkerId
+from asterism.orchestrator.core.line import LineKind, TaskStarLine
+from asterism.orchestrator.core.records import (
+    AttemptEnded,
+    AttemptLeased,
+    ConstellationEnded,
+    EditsApplied,
+    EditsRefused,
+    Record,
+    RequestAccepted,
+    SlotReleased,
+    StarFinished,
+    WorkerDraining,
+    WorkerJoined,
+    WorkerLabelled,
+    WorkerLeft,
+)
+from asterism.orchestrator.core.request import Budget, ConstellationState
+from asterism.orchestrator.core.star import AttemptOutcome, StarSpec, StarState
+from asterism.orchestrator.core.values import Artifact
+from tests.sim.invariants import Invariant, Violation
+
+MAX_LOST = 8
+"""Lost attempts after which a star must fail."""
+
+
+@dataclass
+class Run:
+    """One attempt, by its lease."""
+
+    constellation: ConstellationId
+    star: StarId
+    number: int
+    worker: WorkerId
+    token: FencingToken
+    leased_at: float
+    """By the wall clock of who leased it."""
+    epoch: int
+    spec: StarSpec
+    outcome: AttemptOutcome | None = None
+    holds_slot: bool = True
+
+
+@dataclass
+class Star:
+    """A vertex."""
+
+    spec: StarSpec
+    revision: int
+    end: StarFinished | None = None
+    runs: list[Run] = field(default_factory=list)
+    retry_at: float | None = None
+
+    @property
+    def live(self) -> Run | None:
+        return self.runs[-1] if self.runs and self.runs[-1].outcome is None else None
+
+
+@dataclass
+class Graph:
+    """One request."""
+
+    owner: str
+    request_id: str
+    budget: Budget
+    started_at: float
+    state: ConstellationState = ConstellationState.RUNNING
+    revision: int = 0
+    leases: int = 0
+    stars: dict[StarId, Star] = field(default_factory=dict)
+    lines: dict[tuple[StarId, StarId], TaskStarLine] = field(default_factory=dict)
+    journal: list[Record] = field(default_factory=list)
+    edits: dict[int, EditsApplied] = field(default_factory=dict)
+
+
+@dataclass
+class Member:
+    """A worker of the fleet."""
+
+    slots: int
+    has_left: bool = False
+    is_draining: bool = False
+
+
+class Ledger:
+    """All that was ever committed."""
+
+    def __init__(self) -> None:
+        self.graphs: dict[ConstellationId, Graph] = {}
+        self.members: dict[WorkerId, Member] = {}
+        self.runs: dict[FencingToken, Run] = {}
+        self.records: list[Record] = []
+        self.reported: dict[FencingToken, list[str]] = {}
+        """Results as the worker that the fence is of reported them, as JSON: the auditor writes here."""
+        self.epoch = 0
+        """Of who commits."""
+        self.since = 0.0
+        """Since when it has led, by its own clock."""
+        self.proposed: dict[FencingToken, set[int]] = {}
+        """Sizes of the batches that came under a fence, with results or before them: the auditor writes here too."""
+        self.must_stop: dict[FencingToken, Run] = {}
+        """Attempts that ended while their worker still runs them."""
+
+    def take(self, record: Record) -> None:
+        """Check one record, then believe it."""
+        if record.seq != len(self.records) + 1:
+            self._fail(Invariant.JOURNAL, record, f"record {record.seq} follows {len(self.records)}")
+        self.records.append(record)
+        match record:
+            case WorkerJoined():
+                member = self.members.setdefault(record.worker, Member(record.profile.slots))
+                member.slots, member.has_left = record.profile.slots, False
+            case WorkerLeft():
+                if self.members[record.worker].has_left:
+                    self._fail(Invariant.TIMEOUT, record, "it had left already")
+                self.members[record.worker].has_left = True
+                if any(run.holds_slot for run in self.runs.values() if run.worker == record.worker):
+                    self._fail(Invariant.LEAKS, record, "it left and still holds slots")
+            case WorkerDraining():
+                self.members[record.worker].is_draining = record.is_draining
+            case WorkerLabelled():
+                pass
+            case RequestAccepted():
+                self._accept(record)
+            case _:
+                graph = self.graphs[record.constellation]
+                graph.journal.append(record)
+                self._take(graph, record)
+
+    def _take(
+        self,
+        graph: Graph,
+        record: (
+            EditsApplied
+            | EditsRefused
+            | AttemptLeased
+            | AttemptEnded
+            | StarFinished
+            | SlotReleased
+            | ConstellationEnded
+        ),
+    ) -> None:
+        match record:
+            case EditsApplied():
+                self._edit(graph, record)
+            case EditsRefused():
+                pass
+            case AttemptLeased():
+                self._lease(graph, record)
+            case AttemptEnded():
+                self._end_attempt(graph, record)
+            case StarFinished():
+                self._finish(graph, record)
+            case SlotReleased():
+                run = graph.stars[record.star].runs[record.attempt - 1]
+                if run.outcome is None or not run.holds_slot:
+                    self._fail(Invariant.LIMITS, record, "a slot is given back that was not owed")
+                run.holds_slot = False
+                self.must_stop.pop(run.token, None)
+            case ConstellationEnded():
+                if graph.state.is_terminal:
+                    self._fail(Invariant.TERMINAL, record, f"it is {graph.state.value} already")
+                if any(star.end is None for star in graph.stars.values()):
+                    self._fail(Invariant.ENDS, record, "it ends and some of its stars have not")
+                graph.state = record.state
+                limit_s = graph.budget.seconds
+                is_early = limit_s is not None and record.at < graph.started_at + limit_s
+                if "seconds is used up" in record.reason and is_early:
+                    self._fail(Invariant.TIMEOUT, record, "the budget of seconds was not used up")
+            case _:
+                assert_never(record)
+
+    def _accept(self, record: RequestAccepted) -> None:
+        for other in self.graphs.values():
+            if (other.owner, other.request_id) == (record.owner, record.request_id):
+                self._fail(Invariant.KEPT, record, "the same request was accepted twice")
+        graph = Graph(record.owner, record.request_id, record.budget, record.at)
+        graph.journal.append(record)
+        self.graphs[record.constellation] = graph
+
+    def _edit(self, graph: Graph, record: EditsApplied) -> None:
+        if record.revision != graph.revision + 1:
+            self._fail(Invariant.JOURNAL, record, f"revision {record.revision} follows {graph.revision}")
+        if record.by.startswith("star:"):
+            self._check_proposer(graph, record)
+        graph.revision = record.revision
+        graph.edits[record.revision] = record
+        if graph.state.is_terminal:
+            graph.state, graph.started_at = ConstellationState.RUNNING, record.at
+        for edit in record.edits:
+            for name in self._edit_one(graph, record, edit):
+                graph.stars[name].revision = record.revision
+        if len(graph.stars) > graph.budget.stars:
+            self._fail(Invariant.LIMITS, record, f"{len(graph.stars)} stars")
+        self._check_acyclic(graph, record)
+
+    def _check_proposer(self, graph: Graph, record: EditsApplied) -> None:
+        """A batch of a star: whole, and from its live attempt. A later attempt leaves out what is there already."""
+        name = StarId(record.by.removeprefix("star:"))
+        live = graph.stars[name].live
+        if live is None:
+            self._fail(Invariant.ACCEPTED, record, "no attempt of it is live")
+        is_first = live.number == 1 and "~" not in name
+        if is_first and len(record.edits) not in self.proposed.get(live.token, ()):
+            self._fail(Invariant.STALE, record, "it is not the whole of any batch that its attempt proposed")
+
+    def _edit_one(self, graph: Graph, record: EditsApplied, edit: Edit) -> list[StarId]:
+        """Do one edit; gives the stars that it changed."""
+        match edit:
+            case AddStar(spec):
+                if spec.id in graph.stars:
+                    self._fail(Invariant.KEPT, record, f"{spec.id} is there already")
+                graph.stars[spec.id] = Star(spec, record.revision)
+                return [spec.id]
+            case RemoveStar(star):
+                self._editable(graph, record, star)
+                children = [child for parent, child in graph.lines if parent == star]
+                graph.lines = {ends: line for ends, line in graph.lines.items() if star not in ends}
+                del graph.stars[star]
+                return [child for child in children if graph.stars[child].end is None]
+            case UpdateStar(star):
+                found = self._editable(graph, record, star)
+                found.spec = update_spec(found.spec, edit)
+                return [star]
+            case AddLine(line):
+                self._editable(graph, record, line.child)
+                if line.parent not in graph.stars or (line.parent, line.child) in graph.lines:
+                    self._fail(Invariant.STALE, record, f"no line can lead from {line.parent} to {line.child}")
+                graph.lines[line.parent, line.child] = line
+                return [line.child]
+            case RemoveLine(parent, child):
+                self._editable(graph, record, child)
+                del graph.lines[parent, child]
+                return [child]
+            case RebindInputs(star):
+                self._editable(graph, record, star)
+                return [star]
+            case CancelStar():
+                return []
+            case _:
+                assert_never(edit)
+
+    def _editable(self, graph: Graph, record: EditsApplied, name: StarId) -> Star:
+        star = graph.stars.get(name)
+        if star is None or star.end is not None or star.live is not None:
+            self._fail(Invariant.TERMINAL, record, f"{name} runs, has ended or is not there, and was edited")
+        return star
+
+    def _check_acyclic(self, graph: Graph, record: EditsApplied) -> None:
+        children: dict[StarId, list[StarId]] = {}
+        unmet = dict.fromkeys(graph.stars, 0)
+        for parent, child in graph.lines:
+            children.setdefault(parent, []).append(child)
+            unmet[child] += 1
+        free = [star for star, count in unmet.items() if count == 0]
+        for star in free:
+            for child in children.get(star, ()):
+                unmet[child] -= 1
+                if unmet[child] == 0:
+                    free.append(child)
+        if len(free) != len(unmet):
+            self._fail(Invariant.ACYCLIC, record, "there is a cycle")
+
+    def _lease(self, graph: Graph, record: AttemptLeased) -> None:
+        star, member = graph.stars[record.star], self.members[record.worker]
+        if self.runs and record.fencing_token <= max(self.runs):
+            self._fail(Invariant.FENCES, record, f"after {max(self.runs)}")
+        if star.end is not None or graph.state.is_terminal:
+            self._fail(Invariant.TERMINAL, record, "it has ended")
+        if star.live is not None or record.attempt != len(star.runs) + 1:
+            self._fail(Invariant.ACCEPTED, record, "it has a live attempt, or attempts are not numbered in order")
+        for (_, child), line in graph.lines.items():
+            if child == record.star and not _lets(graph, line):
+                self._fail(Invariant.PARENTS, record, f"{line.parent} does not let it run")
+        held = sum(run.holds_slot for run in self.runs.values() if run.worker == record.worker)
+        failures = sum(run.outcome is not AttemptOutcome.LOST for run in star.runs)
+        graph.leases += 1
+        if held >= member.slots or member.has_left or member.is_draining:
+            self._fail(Invariant.LIMITS, record, f"{held} of {member.slots} slots are taken, or it left or drains")
+        if failures >= star.spec.retry.max_attempts or len(star.runs) - failures > MAX_LOST:
+            self._fail(Invariant.LIMITS, record, "no attempt is left")
+        if graph.leases > graph.budget.attempts:
+            self._fail(Invariant.LIMITS, record, "the budget of attempts is used up")
+        if star.retry_at is not None and record.at < star.retry_at:
+            self._fail(Invariant.TIMEOUT, record, f"its backoff lasts until {star.retry_at}")
+        run = Run(
+            record.constellation,
+            record.star,
+            record.attempt,
+            record.worker,
+            record.fencing_token,
+            record.at,
+            self.epoch,
+            star.spec,
+        )
+        star.runs.append(run)
+        self.runs[record.fencing_token] = run
+
+    def _end_attempt(self, graph: Graph, record: AttemptEnded) -> None:
+        star = graph.stars[record.star]
+        self._end_run(star, record, record.attempt, record.outcome)
+        star.retry_at = record.retry_at
+
+    def _finish(self, graph: Graph, record: StarFinished) -> None:
+        star = graph.stars[record.star]
+        if star.end is not None or graph.state.is_terminal:
+            self._fail(Invariant.TERMINAL, record, "it has ended already")
+        live = star.live
+        if (live is None) != (record.attempt is None):
+            self._fail(Invariant.ACCEPTED, record, "the live attempt does not end with its star")
+        if record.state is StarState.SUCCEEDED:
+            results = [] if live is None else [json.loads(text) for text in self.reported.get(live.token, ())]
+            if record.result not in results or record.outcome is not AttemptOutcome.SUCCEEDED:
+                self._fail(Invariant.ACCEPTED, record, "nobody reported that under the fence of its lease")
+        if record.attempt is not None and record.outcome is not None:
+            self._end_run(star, record, record.attempt, record.outcome)
+        star.end = record
+
+    def _end_run(self, star: Star, record: AttemptEnded | StarFinished, attempt: int, outcome: AttemptOutcome) -> None:
+        live = star.live
+        if live is None or live.number != attempt:
+            self._fail(Invariant.ACCEPTED, record, "it is not the live attempt")
+        live.outcome = outcome
+        live.holds_slot = not record.releases_slot
+        if live.holds_slot:
+            self.must_stop[live.token] = live
+        elif outcome in (AttemptOutcome.CANCELLED, AttemptOutcome.TIMED_OUT) and not _is_of_worker(record):
+            self._fail(Invariant.CANCELLED, record, "its slot is free, and its worker may still run it")
+        if outcome is AttemptOutcome.TIMED_OUT:
+            self._check_timeout(live, record)
+
+    def _check_timeout(self, run: Run, record: AttemptEnded | StarFinished) -> None:
+        """That it is not early. The end of an attempt is stored, a silence begins anew with each life."""
+        timeouts = run.spec.timeouts
+        match "" if record.error is None else record.error.code:
+            case "start_to_close":
+                limit_s, took_s = timeouts.start_to_close_s, record.at - run.leased_at
+            case "heartbeat":
+                heard_at = run.leased_at if run.epoch == self.epoch else self.since
+                limit_s, took_s = timeouts.heartbeat_s, record.at - heard_at
+            case _:
+                limit_s, took_s = None, 0.0
+        if limit_s is None or took_s < limit_s:
+            self._fail(Invariant.TIMEOUT, record, f"the limit of {limit_s} s ended it after {took_s:g} s")
+
+    def _fail(self, invariant: Invariant, record: Record, what: str) -> NoReturn:
+        raise Violation(invariant, f"{what}: {record}")
+
+
+def _is_of_worker(record: AttemptEnded | StarFinished) -> bool:
+    """Whether the worker itself said that the time is over: then it runs no more."""
+    return record.error is not None and record.error.code not in ("start_to_close", "heartbeat", "cancelled")
+
+
+def _lets(graph: Graph, line: TaskStarLine) -> bool:
+    """Whether the line's parent lets its child run."""
+    end = graph.stars[line.parent].end
+    if end is None:
+        return False
+    if line.kind is LineKind.SUCCESS:
+        return end.state is StarState.SUCCEEDED
+    if line.condition is None:
+        return line.kind is LineKind.COMPLETION
+    error = None if end.error is None else {"code": end.error.code, "message": end.error.message}
+    assert not isinstance(end.result, Artifact), "the workers of a schedule report small results"
+    return line.condition.holds({"state": end.state.value, "result": end.result, "error": error})
