@@ -14,6 +14,7 @@ import structlog
 from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 
+from asterism.orchestrator.artifacts import ArtifactFiles
 from asterism.orchestrator.clock import Clock, SystemClock
 from asterism.orchestrator.config import Settings
 from asterism.orchestrator.core.errors import EPOCH, Unreachable, WrongState
@@ -22,13 +23,14 @@ from asterism.orchestrator.leading import Leadership, Standby
 from asterism.orchestrator.listening import SERVICES, Listener, listening
 from asterism.orchestrator.loop import Loop
 from asterism.orchestrator.outbox import first_error
+from asterism.orchestrator.services.artifacts import ArtifactService
 from asterism.orchestrator.services.client import ClientService
 from asterism.orchestrator.services.fleet import FleetService
 from asterism.orchestrator.services.rates import Places, TokenBuckets
 from asterism.orchestrator.services.worker import WorkerService
 from asterism.orchestrator.standby import Refusing
 from asterism.orchestrator.store import OpenStore
-from asterism.protocol.v1 import client_pb2_grpc, fleet_pb2_grpc, worker_pb2_grpc
+from asterism.protocol.v1 import artifact_pb2_grpc, client_pb2_grpc, fleet_pb2_grpc, worker_pb2_grpc
 from asterism.store.location import shown
 from asterism.store.sql import SqlStore
 
@@ -119,6 +121,7 @@ async def _serving(
     check_lead: Callable[[], None] | None = None,
 ) -> AsyncIterator[Running]:
     """Recover, serve while the block runs, then drain."""
+    files = ArtifactFiles(settings.artifact_location)
     snapshot = await store.load()
     machine = Machine(snapshot, at=clock.now(), lease_s=settings.lease_s)
     log.info("recovered", live=len(snapshot.constellations), workers=len(snapshot.workers), epoch=epoch)
@@ -139,7 +142,17 @@ async def _serving(
         changes=TokenBuckets(clock, per_s=settings.changes_per_s, burst=settings.change_burst),
         watches=Places("watches", settings.max_watches),
     )
-    worker_service = WorkerService(loop, clock, gate, lease_s=settings.lease_s, max_workers=settings.max_workers)
+    worker_service = WorkerService(
+        loop,
+        clock,
+        gate,
+        lease_s=settings.lease_s,
+        max_workers=settings.max_workers,
+        max_artifact_bytes=settings.max_artifact_bytes,
+        is_kept=files.is_kept,
+    )
+    artifact_service = ArtifactService(loop, store, files, gate, max_artifact_bytes=settings.max_artifact_bytes)
+    artifact_pb2_grpc.add_ArtifactServiceServicer_to_server(artifact_service, server)
     client_pb2_grpc.add_ClientServiceServicer_to_server(client_service, server)
     worker_pb2_grpc.add_WorkerServiceServicer_to_server(worker_service, server)
     fleet_pb2_grpc.add_FleetServiceServicer_to_server(FleetService(loop, clock), server)
@@ -158,6 +171,8 @@ async def _serving(
     except ExceptionGroup as errors:
         # The loop's task raises nothing, so there is one error: that of the caller's block, which knows no groups.
         raise first_error(errors) from None
+    finally:
+        files.close()
 
 
 def _send_away(loop: Loop, address: str) -> None:

@@ -1,4 +1,4 @@
-"""The commands `serve`, `config` and `token`. Light at import: everything else is imported when one runs."""
+"""The commands `serve`, `config`, `token` and `artifacts`. Light at import: the rest is imported when one runs."""
 
 import json
 from collections.abc import Sequence
@@ -69,6 +69,7 @@ TlsCert: TypeAlias = Annotated[Path | None, typer.Option(help="Certificate chain
 TlsKey: TypeAlias = Annotated[Path | None, typer.Option(help="Private key, PEM.")]
 
 token = typer.Typer(help="Credentials of workers, clients and admins.", no_args_is_help=True)
+artifacts = typer.Typer(help="Results too large for the graph.", no_args_is_help=True)
 
 
 def serve(
@@ -77,6 +78,10 @@ def serve(
     data_dir: DataDir = None,
     database: Database = None,
     store: Store = None,
+    artifacts: Annotated[
+        str | None, typer.Option(help="Folder or fsspec URL for results too large for the graph.")
+    ] = None,
+    max_artifact_bytes: Annotated[int | None, typer.Option(help="Of one result.")] = None,
     synchronous: Annotated[Synchronous | None, typer.Option(help="NORMAL: a power cut may cost moments.")] = None,
     lease_s: Annotated[float | None, typer.Option(help="Silence after which a worker has lost its work.")] = None,
     advertise: Annotated[str | None, typer.Option(help="HOST:PORT at which others find this one.")] = None,
@@ -145,7 +150,15 @@ def _rows(loaded: "Loaded") -> list[tuple[str, str, str]]:
         values["database"] = str(settings.location)
     else:
         values["store"] = shown(settings.store)
+    values["artifacts"] = _without_password(str(settings.artifact_location))
     return [(name, "" if value is None else str(value), loaded.sources[name]) for name, value in values.items()]
+
+
+def _without_password(url: str) -> str:
+    """As it may be shown: fsspec's URLs may hold a user's password."""
+    scheme, separator, rest = url.partition("://")
+    user, at, place = rest.rpartition("@")
+    return f"{scheme}://{user.partition(':')[0]}@{place}" if separator and at else url
 
 
 @token.command("create")
@@ -212,3 +225,30 @@ def revoke(
     from asterism.orchestrator.config import load
 
     tokens.revoke(load({"data_dir": data_dir, "database": database, "store": store}, file=config).settings, name)
+
+
+@artifacts.callback()
+def _artifacts() -> None:
+    """Makes `prune` a name to be given, though it is the only one."""
+
+
+@artifacts.command("prune")
+def prune(
+    hours: Annotated[float, typer.Option("--older-than-hours", min=24, help="Only those put before that.")] = 24,
+    location: Annotated[str | None, typer.Option("--artifacts", help="Folder or URL, as `serve` has it.")] = None,
+    config: ConfigFile = None,
+    data_dir: DataDir = None,
+    database: Database = None,
+    store: Store = None,
+    output: OutputFormat = Output.TEXT,
+) -> None:
+    """Remove artifacts that no request refers to; safe beside a running orchestrator."""
+    from asterism.orchestrator import pruning
+    from asterism.orchestrator.config import load
+
+    flags = {"data_dir": data_dir, "database": database, "store": store, "artifacts": location}
+    count, size = pruning.prune(load(flags, file=config).settings, older_than_s=hours * 3600)
+    if output is Output.JSON:
+        typer.echo(json.dumps({"removed": count, "bytes": size}))
+        return
+    typer.echo(f"removed {count} artifacts, {size} bytes")

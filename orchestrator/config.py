@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from asterism.orchestrator.core.errors import Misconfigured
+from asterism.orchestrator.core.values import MAX_ARTIFACT_BYTES, MAX_INLINE_BYTES
 from asterism.protocol.folders import config_folder, data_folder
 
 FILE_NAME: Final = "orchestrator.toml"
@@ -43,6 +44,11 @@ class Settings(BaseSettings):
     """A SQLite file; by default `asterism.db` in the data folder."""
     store: Annotated[str, AfterValidator(_check_store)] | None = Field(default=None, repr=False)
     """A PostgreSQL database in place of the file, as a URL. It may hold a password, which is never shown."""
+    artifacts: str | None = Field(default=None, repr=False)
+    """Where results lie that are too large for the graph: a folder, by default `artifacts` in the data folder, or a URL
+    that fsspec knows, such as s3://BUCKET/PREFIX. Several orchestrators on one PostgreSQL must share it."""
+    max_artifact_bytes: int = Field(default=MAX_ARTIFACT_BYTES, ge=MAX_INLINE_BYTES, le=2**30)
+    """Of one result."""
     synchronous: Literal["FULL", "NORMAL"] = "FULL"
     """NORMAL survives a crash of the process, but not a power cut. Of the file: PostgreSQL always survives both."""
     lease_s: float = Field(default=10.0, ge=0.5, le=3600)
@@ -96,6 +102,11 @@ class Settings(BaseSettings):
     def location(self) -> str | Path:
         """Where the store is: a URL of PostgreSQL or a SQLite file."""
         return self.store or self.database or self.data_dir / "asterism.db"
+
+    @property
+    def artifact_location(self) -> str | Path:
+        """Where artifacts are kept: a folder or a URL."""
+        return self.artifacts or self.data_dir / "artifacts"
 
     def advertised(self, address: str) -> str:
         """Where others find this one, which listens at `address`: by its name, where that is every address."""

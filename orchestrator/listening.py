@@ -17,7 +17,7 @@ from asterism.orchestrator.identity import ServerCertificate, check_exposure, lo
 from asterism.orchestrator.services.auth import AuthInterceptor, Gate
 from asterism.orchestrator.store import OpenStore
 from asterism.protocol.limits import SERVER_OPTIONS
-from asterism.protocol.v1 import client_pb2, fleet_pb2, worker_pb2
+from asterism.protocol.v1 import artifact_pb2, client_pb2, fleet_pb2, worker_pb2
 
 MAX_CALLS: Final = 8192
 """Calls at one time, of everybody; more are refused by gRPC."""
@@ -25,6 +25,7 @@ SERVICES: Final = (
     client_pb2.DESCRIPTOR.services_by_name["ClientService"].full_name,
     worker_pb2.DESCRIPTOR.services_by_name["WorkerService"].full_name,
     fleet_pb2.DESCRIPTOR.services_by_name["FleetService"].full_name,
+    artifact_pb2.DESCRIPTOR.services_by_name["ArtifactService"].full_name,
 )
 
 

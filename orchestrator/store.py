@@ -5,10 +5,11 @@ from typing import Protocol
 
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.credential import StoredCredential
-from asterism.orchestrator.core.ids import ConstellationId
+from asterism.orchestrator.core.ids import ConstellationId, StarId
 from asterism.orchestrator.core.records import ConstellationRecord, Record
 from asterism.orchestrator.core.request import ConstellationState
 from asterism.orchestrator.core.snapshot import Snapshot, Summary
+from asterism.orchestrator.core.values import Artifact
 
 
 class Store(Protocol):
@@ -56,6 +57,9 @@ class OpenStore(Store, Protocol):
 
     async def acquire_epoch(self) -> int:
         """Become the writer: earlier ones are refused from now on."""
+
+    async def find_artifact(self, constellation: ConstellationId, star: StarId) -> tuple[str, Artifact] | None:
+        """Who owns the request, and the star's result where that is an artifact."""
 
     async def find_credential(self, secret_sha256: bytes) -> StoredCredential | None:
         """The credential with that secret."""

@@ -9,9 +9,10 @@ from types import TracebackType
 from typing import Self, TypeVar
 
 from asterism.orchestrator.core.edits import EditBatch
-from asterism.orchestrator.core.ids import ConstellationId, WorkerId
+from asterism.orchestrator.core.ids import ConstellationId, StarId, WorkerId
 from asterism.orchestrator.core.request import Budget, ConstellationState, Request
 from asterism.orchestrator.core.snapshot import Summary
+from asterism.orchestrator.core.values import Json
 from asterism.protocol.answers import Counters, Ending, Picture, Submitted, WorkerStatus
 from asterism.protocol.client import DEADLINE_S, PATIENCE_S, AsyncClient, Watched
 from asterism.protocol.credentials import Credential
@@ -87,6 +88,16 @@ class Client:
     def wait(self, constellation: ConstellationId) -> Ending:
         """Return when the constellation has ended."""
         return self._wait(self._client.wait(constellation))
+
+    def artifact_parts(self, constellation: ConstellationId, star: StarId) -> Iterator[bytes]:
+        """The JSON text of a star's result that is an artifact, piece by piece; use nothing before the end."""
+        parts = self._client.artifact_parts(constellation, star)
+        while (part := self._wait(anext(parts, None))) is not None:
+            yield part
+
+    def artifact_value(self, constellation: ConstellationId, star: StarId) -> Json:
+        """The value of a star's result that is an artifact."""
+        return self._wait(self._client.artifact_value(constellation, star))
 
     def edit(self, constellation: ConstellationId, batch: EditBatch) -> int:
         """Apply a batch of edits whole and give the new revision."""

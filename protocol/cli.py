@@ -61,7 +61,9 @@ def _program(points: Sequence[EntryPoint]) -> typer.Typer:
     return app
 
 
-_ORDER: Final = ("run", "up", "submit", "watch", "get", "list", "cancel", "retry", "graph", "workers", "serve", "work")
+_ORDER: Final = (
+    *("run", "up", "submit", "watch", "get", "fetch", "list", "cancel", "retry", "graph", "workers", "serve", "work"),
+)
 """How `--help` lists them: what a newcomer needs first. Others follow by name."""
 
 

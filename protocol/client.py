@@ -12,11 +12,12 @@ import grpc
 import grpc.aio
 
 from asterism.orchestrator.core.edits import EditBatch
-from asterism.orchestrator.core.errors import AsterismError, InvalidField, NotLeading, Overloaded, Unreachable
-from asterism.orchestrator.core.ids import ConstellationId, WorkerId
+from asterism.orchestrator.core.errors import AsterismError, DataLoss, InvalidField, NotLeading, Overloaded, Unreachable
+from asterism.orchestrator.core.ids import ConstellationId, StarId, WorkerId
 from asterism.orchestrator.core.records import ConstellationEnded, ConstellationRecord, EditsApplied
 from asterism.orchestrator.core.request import Budget, ConstellationState, Request
 from asterism.orchestrator.core.snapshot import Summary
+from asterism.orchestrator.core.values import Json
 from asterism.protocol.answers import Counters, Ending, Picture, StreamedText, Submitted, WorkerStatus
 from asterism.protocol.channel import open_channel
 from asterism.protocol.convert import (
@@ -27,13 +28,16 @@ from asterism.protocol.convert import (
     counters_from_proto,
     edit_batch_to_proto,
     ending_from_proto,
+    json_from_text,
     record_from_proto,
     request_to_proto,
     streamed_text_from_proto,
     summary_from_proto,
     worker_status_from_proto,
 )
+from asterism.protocol.convert.checks import MAX_GROWTH
 from asterism.protocol.credentials import Credential
+from asterism.protocol.downloads import Download, begin_download
 from asterism.protocol.patience import Patience
 from asterism.protocol.patience import delay_s as pause
 from asterism.protocol.routes import Routes
@@ -198,6 +202,32 @@ class AsyncClient:
             if not isinstance(trouble, Overloaded):
                 self._routes.after(asked, trouble)
             await patience.spend(trouble, began_at)
+
+    async def artifact_parts(self, constellation: ConstellationId, star: StarId) -> AsyncGenerator[bytes, None]:
+        """The JSON text of a star's result that is an artifact, in UTF-8, piece by piece.
+
+        Raises DataLoss before the last piece where they are not what the artifact names: use nothing before the end.
+        """
+        download = await self._ask(lambda channel: self._begin_download(channel, constellation, star))
+        try:
+            async with aclosing(download.parts()) as parts:
+                async for part in parts:
+                    yield part
+        finally:
+            download.cancel()
+
+    async def artifact_value(self, constellation: ConstellationId, star: StarId) -> Json:
+        """The value of a star's result that is an artifact."""
+        text = b"".join([part async for part in self.artifact_parts(constellation, star)])
+        try:
+            return await asyncio.to_thread(lambda: json_from_text(text.decode(), "result", len(text) * MAX_GROWTH))
+        except (UnicodeDecodeError, InvalidField) as error:
+            raise DataLoss("result", star, f"it is not JSON: {error}") from error
+
+    async def _begin_download(
+        self, channel: grpc.aio.Channel, constellation: ConstellationId, star: StarId
+    ) -> Download:
+        return await begin_download(channel, constellation, star, self.address, self._try_s)
 
     async def edit(self, constellation: ConstellationId, batch: EditBatch) -> int:
         """Apply a batch of edits whole and give the new revision; StaleRevision or InvalidEdit say why it was not."""

@@ -6,6 +6,8 @@ MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 """Largest message that an orchestrator takes from anybody, and largest frame it sends: several results."""
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 """Largest answer that a client or worker takes from its orchestrator: a graph of ten thousand stars with results."""
+MAX_PART_BYTES: Final = 256 * 1024
+"""Largest piece of an artifact in one message: as much as a result in the graph may have."""
 MAX_METADATA_BYTES: Final = 16 * 1024
 """Largest headers and trailers: error details travel there."""
 PING_INTERVAL_S: Final = 10

@@ -11,6 +11,7 @@ _ANY_ROLE: Final = frozenset(Role)
 
 _CLIENT_SERVICE: Final = "/asterism.protocol.v1.ClientService"
 _FLEET_SERVICE: Final = "/asterism.protocol.v1.FleetService"
+_ARTIFACT_SERVICE: Final = "/asterism.protocol.v1.ArtifactService"
 _WORKER_SERVICE: Final = "/asterism.protocol.v1.WorkerService"
 
 ROLES: Final = {
@@ -28,6 +29,9 @@ ROLES: Final = {
     f"{_FLEET_SERVICE}/LabelWorker": _ADMINS,
     f"{_FLEET_SERVICE}/GetCounters": _ADMINS,
     f"{_WORKER_SERVICE}/Attach": _WORKERS,
+    f"{_ARTIFACT_SERVICE}/Put": _WORKERS,
+    f"{_ARTIFACT_SERVICE}/GetInput": _WORKERS,
+    f"{_ARTIFACT_SERVICE}/GetResult": _CLIENTS,
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _ANY_ROLE,
     "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo": _ANY_ROLE,
 }

@@ -19,6 +19,7 @@ from google.rpc.status_pb2 import Status
 from asterism.orchestrator.core.errors import (
     AlreadyExists,
     AsterismError,
+    DataLoss,
     Forbidden,
     InvalidEdit,
     InvalidField,
@@ -46,6 +47,7 @@ CODES: Final[Mapping[type[AsterismError], tuple[grpc.StatusCode, tuple[str, ...]
     StaleRevision: (grpc.StatusCode.ABORTED, ("base", "current", "stars")),
     NotFound: (grpc.StatusCode.NOT_FOUND, ("kind", "identifier")),
     AlreadyExists: (grpc.StatusCode.ALREADY_EXISTS, ("kind", "identifier")),
+    DataLoss: (grpc.StatusCode.DATA_LOSS, ("kind", "identifier", "reason")),
     WrongState: (grpc.StatusCode.FAILED_PRECONDITION, ("kind", "identifier", "state", "reason")),
     Overloaded: (grpc.StatusCode.RESOURCE_EXHAUSTED, ("reason", "retry_after_s")),
     Unauthenticated: (grpc.StatusCode.UNAUTHENTICATED, ("message",)),

@@ -35,6 +35,7 @@ from asterism.orchestrator.core.records import (
 )
 from asterism.orchestrator.core.request import Budget, Request
 from asterism.orchestrator.core.star import AttemptOutcome, StarError, StarSpec
+from asterism.orchestrator.core.values import Artifact
 from asterism.store.plain import Coder, coder
 from asterism.store.text import dump, dump_value
 
@@ -99,6 +100,7 @@ class Changes:
         self.ended: dict[tuple[StarKey, int], Row] = {}
         self.released: dict[tuple[StarKey, int], None] = {}
         self.finished: list[Row] = []
+        self.artifacts: list[Row] = []
 
     def take(self, record: Record) -> None:
         """Add what one record changes."""
@@ -173,6 +175,17 @@ class Changes:
         self._of(record).stars_terminal += 1
         if record.attempt is not None and record.outcome is not None:
             self._end(record, record.attempt, record.outcome, record.error, None)
+        result = record.result
+        if isinstance(result, Artifact):
+            self.artifacts.append(
+                {
+                    "constellation": record.constellation,
+                    "star": record.star,
+                    "sha256": result.sha256,
+                    "size": result.size,
+                }
+            )
+            result = None
         self.finished.append(
             {
                 "of_constellation": record.constellation,
@@ -180,7 +193,7 @@ class Changes:
                 "state": record.state.value,
                 "finished_at": record.at,
                 "error": None if record.error is None else ERROR.write(record.error),
-                "result": dump_value(record.result),
+                "result": dump_value(result),
             }
         )
 

@@ -1,17 +1,21 @@
 """Records as rows of the journal: what is searched for stands in columns, the rest in a body of JSON text."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, get_args
 
 from asterism.orchestrator.core.errors import Misconfigured
 from asterism.orchestrator.core.ids import ConstellationId
-from asterism.orchestrator.core.records import Record
-from asterism.store.plain import Convert, fields_reader
+from asterism.orchestrator.core.records import Record, StarFinished
+from asterism.orchestrator.core.values import Artifact
+from asterism.store.plain import Coder, Convert, coder, fields_reader
 from asterism.store.text import Writer, object_writer
 
-VERSION: Final = 1
-"""Of the bodies. A change that `decode` could not read raises it, and teaches `decode` to lift the older ones."""
+VERSION: Final = 2
+"""Of the bodies. A change that `decode` could not read raises it, and teaches `decode` to lift the older ones.
+
+A body is written in the oldest version that can say it: 2 is that of a result which is an artifact.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +33,24 @@ class JournalRow:
 
 
 _COLUMNS: Final = frozenset({"seq", "at", "constellation"})
+_ARTIFACT: Final[Coder[Artifact]] = coder(Artifact)
 _WRITERS: Final[dict[str, Writer]] = {
-    cls.__name__: object_writer(cls, but=_COLUMNS, end=f'"v":{VERSION}') for cls in get_args(Record)
+    cls.__name__: object_writer(cls, but=_COLUMNS, end='"v":1') for cls in get_args(Record)
 }
+_WRITE_FINISHED: Final = object_writer(StarFinished, but=_COLUMNS)
 _READERS: Final[dict[str, Convert]] = {cls.__name__: fields_reader(cls, but=_COLUMNS) for cls in get_args(Record)}
 
 
 def encode(record: Record) -> JournalRow:
     """The row of a record."""
     kind = type(record).__name__
-    return JournalRow(record.seq, getattr(record, "constellation", None), kind, record.at, _WRITERS[kind](record))
+    if isinstance(record, StarFinished) and isinstance(record.result, Artifact):
+        # Beside the result, whose every value is data.
+        text = _WRITE_FINISHED(replace(record, result=None))
+        body = f'{text[:-1]},"artifact":{_ARTIFACT.write(record.result)},"v":2}}'
+    else:
+        body = _WRITERS[kind](record)
+    return JournalRow(record.seq, getattr(record, "constellation", None), kind, record.at, body)
 
 
 def decode(row: JournalRow) -> Record:
@@ -48,6 +60,8 @@ def decode(row: JournalRow) -> Record:
     if version > VERSION or row.kind not in _READERS:
         reason = f"record {row.seq} ({row.kind}, version {version}) was written by a newer asterism; start that one"
         raise Misconfigured("store", reason)
+    if version == 2:
+        plain["result"] = _ARTIFACT.from_plain(plain.pop("artifact"))
     plain["seq"], plain["at"] = row.seq, row.at
     if row.constellation is not None:
         plain["constellation"] = row.constellation

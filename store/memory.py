@@ -8,7 +8,7 @@ from asterism.orchestrator.core.apply import apply
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.credential import StoredCredential
 from asterism.orchestrator.core.errors import EPOCH, AlreadyExists, NotFound, WrongState
-from asterism.orchestrator.core.ids import ConstellationId
+from asterism.orchestrator.core.ids import ConstellationId, StarId
 from asterism.orchestrator.core.records import (
     ConstellationRecord,
     Record,
@@ -20,6 +20,7 @@ from asterism.orchestrator.core.records import (
 from asterism.orchestrator.core.request import ConstellationState
 from asterism.orchestrator.core.snapshot import Snapshot, StoredWorker, Summary
 from asterism.orchestrator.core.state import State
+from asterism.orchestrator.core.values import Artifact
 
 
 class MemoryStore:
@@ -117,6 +118,19 @@ class MemoryStore:
     async def read_whole_journal(self, *, after_seq: int, limit: int) -> list[Record]:
         """At most `limit` records of everything after `after_seq`, in order: for audit and replay."""
         return [record for record in self._journal if record.seq > after_seq][:limit]
+
+    async def find_artifact(self, constellation: ConstellationId, star: StarId) -> tuple[str, Artifact] | None:
+        """Who owns the request, and the star's result where that is an artifact."""
+        found = self._state.constellations.get(constellation)
+        of = None if found is None else found.stars.get(star)
+        if found is None or of is None or not isinstance(of.result, Artifact):
+            return None
+        return found.owner, of.result
+
+    async def list_artifacts(self) -> set[Artifact]:
+        """Every artifact that some star refers to."""
+        stars = (star for constellation in self._state.constellations.values() for star in constellation.stars.values())
+        return {star.result for star in stars if isinstance(star.result, Artifact)}
 
     async def add_credential(self, credential: StoredCredential) -> None:
         """Keep it; AlreadyExists where its name is that of one still valid, or its secret is known."""

@@ -8,7 +8,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Any, Generic, NewType, TypeAlias, TypeVar, Union, get_args, get_origin
 
-from asterism.orchestrator.core.values import Json
+from asterism.orchestrator.core.values import Json, Result
 from asterism.store.text import SCALARS, TAG, Writer, writer
 
 T = TypeVar("T")
@@ -48,7 +48,8 @@ def coder(hint: Any) -> Coder[Any]:
 @cache
 def reader(hint: Any) -> Convert:
     """From what `json` reads to a value of the type hint. May use up what it is given."""
-    if hint == Json or hint in SCALARS:
+    if hint in (Json, Result) or hint in SCALARS:
+        # An artifact in place of a value is not for here: whoever reads a result looks for it first.
         return same
     if isinstance(hint, NewType):
         return reader(hint.__supertype__)

@@ -12,11 +12,13 @@ from asterism.orchestrator.core.records import Record
 from asterism.orchestrator.core.request import ConstellationState
 from asterism.orchestrator.core.snapshot import Snapshot, StoredWorker, Summary
 from asterism.orchestrator.core.star import Attempt, AttemptOutcome, StarState, TaskStar
+from asterism.orchestrator.core.values import Artifact
 from asterism.store.changes import BUDGET, CONDITION, ERROR, PROFILE, REQUEST, SPEC
 from asterism.store.codec import JournalRow, decode
 from asterism.store.plain import read
 from asterism.store.schema import (
     LIVE,
+    artifacts,
     attempts,
     constellations,
     journal,
@@ -49,6 +51,7 @@ def _graph_queries(chosen: sa.ColumnElement[bool] | sa.TextClause) -> tuple[sa.S
         _rows_of(stars, chosen, stars.c.position),
         _rows_of(lines, chosen, lines.c.position),
         _rows_of(attempts, chosen, attempts.c.star, attempts.c.number),
+        _rows_of(artifacts, chosen),
     )
 
 
@@ -74,6 +77,12 @@ LAST_SEQ: Final = sa.select(sa.func.max(journal.c.seq))
 FIND_REQUEST: Final = sa.select(requests.c.constellation).where(
     requests.c.owner == sa.bindparam("owner"), requests.c.request_id == sa.bindparam("request_id")
 )
+FIND_ARTIFACT: Final = (
+    sa.select(requests.c.owner, artifacts.c.sha256, artifacts.c.size)
+    .join(requests, requests.c.constellation == artifacts.c.constellation)
+    .where(artifacts.c.constellation == sa.bindparam("of_constellation"), artifacts.c.star == sa.bindparam("of_star"))
+)
+LIST_ARTIFACTS: Final = sa.select(artifacts.c.sha256, artifacts.c.size)
 READ_WHOLE_JOURNAL: Final = (
     sa.select(journal)
     .where(journal.c.seq > sa.bindparam("after_seq"))
@@ -108,6 +117,19 @@ def read_snapshot(connection: sa.Connection) -> Snapshot:
 def find_constellation(connection: sa.Connection, constellation: ConstellationId) -> TaskConstellation | None:
     """One whole graph."""
     return next(iter(_read_graphs(connection, ONE_GRAPH, {"of_constellation": constellation})), None)
+
+
+def find_artifact(
+    connection: sa.Connection, constellation: ConstellationId, star: StarId
+) -> tuple[str, Artifact] | None:
+    """Who owns the request, and the star's result where that is an artifact."""
+    row = connection.execute(FIND_ARTIFACT, {"of_constellation": constellation, "of_star": star}).one_or_none()
+    return None if row is None else (row.owner, Artifact(row.sha256, row.size))
+
+
+def list_artifacts(connection: sa.Connection) -> set[Artifact]:
+    """Every artifact that some star refers to."""
+    return {Artifact(row.sha256, row.size) for row in connection.execute(LIST_ARTIFACTS)}
 
 
 def find_request(connection: sa.Connection, owner: str, request_id: str) -> ConstellationId | None:
@@ -171,7 +193,7 @@ def read_journal(
 def _read_graphs(
     connection: sa.Connection, queries: tuple[sa.Select[Any], ...], values: dict[str, Any]
 ) -> Iterable[TaskConstellation]:
-    heads, star_rows, line_rows, attempt_rows = (connection.execute(query, values) for query in queries)
+    heads, star_rows, line_rows, attempt_rows, artifact_rows = (connection.execute(query, values) for query in queries)
     found = {row.constellation: _constellation(row) for row in heads}
     placed_at: dict[tuple[str, str], float] = {}
     for row in star_rows:
@@ -181,6 +203,8 @@ def _read_graphs(
         _add_line(found[row.constellation], row)
     for row in attempt_rows:
         _add_attempt(found[row.constellation].stars[StarId(row.star)], row)
+    for row in artifact_rows:
+        found[row.constellation].stars[StarId(row.star)].result = Artifact(row.sha256, row.size)
     for constellation in found.values():
         for star in constellation.stars.values():
             _settle(constellation, star, placed_at[constellation.id, star.spec.id])

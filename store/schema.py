@@ -74,6 +74,19 @@ stars: Final = sa.Table(
     sa.Column("result", Text),
 )
 
+artifacts: Final = sa.Table(
+    "artifacts",
+    METADATA,
+    sa.Column("constellation", Text, primary_key=True),
+    sa.Column("star", Text, primary_key=True),
+    # In hexadecimal digits.
+    sa.Column("sha256", Text, nullable=False),
+    sa.Column("size", Big, nullable=False),
+    sa.ForeignKeyConstraint(["constellation", "star"], ["stars.constellation", "stars.star"]),
+    sqlite_with_rowid=False,
+)
+"""Where the results of some stars lie; in `stars` those are null. Apart, because few stars have one."""
+
 lines: Final = sa.Table(
     "lines",
     METADATA,

@@ -6,11 +6,12 @@ from typing import cast
 
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.credential import StoredCredential
-from asterism.orchestrator.core.ids import ConstellationId
+from asterism.orchestrator.core.ids import ConstellationId, StarId
 from asterism.orchestrator.core.lead import Lead, Led
 from asterism.orchestrator.core.records import ConstellationRecord, Record
 from asterism.orchestrator.core.request import ConstellationState
 from asterism.orchestrator.core.snapshot import Snapshot, Summary
+from asterism.orchestrator.core.values import Artifact
 from asterism.store import credentials, leading, reads, writes
 from asterism.store.database import Synchronous
 from asterism.store.location import database_at
@@ -92,6 +93,14 @@ class SqlStore:
     async def read_whole_journal(self, *, after_seq: int, limit: int) -> list[Record]:
         """At most `limit` records of everything after `after_seq`, in order: for audit and replay."""
         return await self._database.read(lambda connection: reads.read_journal(connection, None, after_seq, limit))
+
+    async def find_artifact(self, constellation: ConstellationId, star: StarId) -> tuple[str, Artifact] | None:
+        """Who owns the request, and the star's result where that is an artifact."""
+        return await self._database.read(lambda connection: reads.find_artifact(connection, constellation, star))
+
+    async def list_artifacts(self) -> set[Artifact]:
+        """Every artifact that some star refers to."""
+        return await self._database.read(reads.list_artifacts)
 
     async def add_credential(self, credential: StoredCredential) -> None:
         """Keep it; AlreadyExists where its name is that of one still valid, or its secret is known."""

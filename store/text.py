@@ -13,7 +13,7 @@ from functools import cache
 from json.encoder import encode_basestring_ascii
 from typing import Any, Final, NewType, TypeAlias, Union, get_args, get_origin
 
-from asterism.orchestrator.core.values import Json
+from asterism.orchestrator.core.values import Json, Result
 
 Writer: TypeAlias = Callable[[Any], str]
 
@@ -87,7 +87,8 @@ class _Source:
 
     def expression(self, hint: Any, of: str, depth: int = 0) -> str:
         """Of the value that the expression `of` gives."""
-        if hint == Json:
+        if hint in (Json, Result):
+            # An artifact in place of a value is not for here: whoever writes a result looks for it first.
             return f"_value({of})"
         if isinstance(hint, NewType):
             return self.expression(hint.__supertype__, of, depth)

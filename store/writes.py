@@ -17,6 +17,7 @@ from asterism.store.codec import encode
 from asterism.store.prepared import Prepared
 from asterism.store.schema import (
     Big,
+    artifacts,
     attempts,
     constellations,
     journal,
@@ -131,6 +132,7 @@ END_ATTEMPT: Final = Prepared(
 )
 RELEASE: Final = Prepared(sa.update(attempts).where(_attempt).values(holds_slot=sa.false()))
 FINISH: Final = _change_star("state", "finished_at", "error", "result")
+ADD_ARTIFACT: Final = _insert(artifacts)
 
 
 def acquire_epoch(connection: sa.Connection) -> int:
@@ -185,6 +187,7 @@ def _write(batch: Batch, changes: Changes) -> None:
     ]
     batch.add(RELEASE, released, must_match=True)
     batch.add(FINISH, changes.finished, must_match=True)
+    batch.add(ADD_ARTIFACT, changes.artifacts)
 
 
 def _change_worker(connection: sa.Connection, worker: WorkerId, row: Row) -> None:

@@ -30,7 +30,7 @@ from asterism.orchestrator.core.star import (
     TaskStar,
     Timeouts,
 )
-from asterism.orchestrator.core.values import Json, Path
+from asterism.orchestrator.core.values import Artifact, Json, Path, Result
 
 LARGEST_EXACT_INT: Final = 2**53
 """JSON readers that hold numbers as doubles keep integers exactly up to here."""
@@ -64,6 +64,16 @@ def _containers(inner: SearchStrategy[Json]) -> SearchStrategy[Json]:
 
 json_values: SearchStrategy[Json] = st.recursive(json_scalars, _containers, max_leaves=6)
 json_mappings: SearchStrategy[Mapping[str, Json]] = st.dictionaries(texts, json_values, max_size=3)
+artifacts: SearchStrategy[Artifact] = st.builds(
+    Artifact, st.text("0123456789abcdef", min_size=64, max_size=64), st.integers(0, 2**40)
+)
+results: SearchStrategy[Result] = st.one_of(
+    json_values,
+    artifacts,
+    artifacts.map(lambda artifact: {"sha256": artifact.sha256, "size": artifact.size}),
+    artifacts.map(str),
+)
+"""What a star may give, with values among it that only look like an artifact."""
 paths: SearchStrategy[Path] = st.lists(texts | st.integers(0, 100), max_size=3).map(tuple)
 
 # --- ids
@@ -224,7 +234,7 @@ def task_stars(draw: st.DrawFn, ids: SearchStrategy[StarId] = star_ids) -> TaskS
     if state in (StarState.READY, StarState.RUNNING):
         star.ready_at = draw(times)
     if state is StarState.SUCCEEDED:
-        star.result = draw(json_values)
+        star.result = draw(results)
     if state.is_terminal:
         star.finished_at = draw(times)
         star.error = None if state is StarState.SUCCEEDED else draw(star_errors)
@@ -303,7 +313,7 @@ star_finished: SearchStrategy[r.StarFinished] = st.builds(
     constellation_ids,
     star_ids,
     terminal_star_states,
-    json_values,
+    results,
     st.none() | star_errors,
     st.none() | attempt_numbers,
     st.none() | ended_outcomes,
@@ -369,7 +379,7 @@ events: SearchStrategy[ev.Event] = st.one_of(
     st.builds(ev.LabelRequested, times, worker_ids, st.dictionaries(names, st.none() | names, max_size=3)),
     st.builds(ev.AttemptProgressed, times, worker_ids, fencing_tokens, st.lists(chunks, max_size=3).map(tuple)),
     st.builds(ev.EditsProposed, times, worker_ids, fencing_tokens, counts, edit_batches),
-    st.builds(ev.AttemptSucceeded, times, worker_ids, fencing_tokens, json_values, st.none() | edit_batches),
+    st.builds(ev.AttemptSucceeded, times, worker_ids, fencing_tokens, results, st.none() | edit_batches),
     st.builds(ev.AttemptFailed, times, worker_ids, fencing_tokens, star_errors, st.booleans(), chances),
     st.builds(ev.TimePassed, times, chances),
 )

@@ -9,7 +9,8 @@ import structlog
 from asterism.orchestrator.core.effects import Assign
 from asterism.orchestrator.core.ids import FencingToken
 from asterism.orchestrator.core.star import StarKind
-from asterism.workers.reports import Failed, Report, Stopped, describe_error
+from asterism.workers.artifacts import fits_inline
+from asterism.workers.reports import Failed, Report, Stopped, Succeeded, describe_error
 from asterism.workers.runner import Runner, Tools, report_tool
 
 _log = structlog.get_logger(__name__)
@@ -46,11 +47,14 @@ class Attempts:
 
     def start(self, assignment: Assign) -> None:
         """Run it. A quick tool star has ended when this returns: a task of its own would cost more than the tool."""
-        if assignment.kind is StarKind.TOOL:
+        if assignment.kind is StarKind.TOOL and not assignment.places:
             outcome = self._tools.call_quick(assignment.program, assignment.inputs)
             if outcome is not None:
-                self._ledger.finish(report_tool(assignment, outcome))
-                return
+                report = report_tool(assignment, outcome)
+                if not isinstance(report, Succeeded) or fits_inline(report.result_json):
+                    self._ledger.finish(report)
+                    return
+                # A large result is to be put aside first, which takes its time: the tool has to run once more.
         attempt = _Attempt(assignment)
         self._live[assignment.fencing_token] = attempt
         attempt.task = self._group.create_task(self._supervise(attempt), name=f"attempt {assignment.fencing_token}")

@@ -26,12 +26,13 @@ from asterism.orchestrator.core.errors import (
 from asterism.orchestrator.core.events import Chunk
 from asterism.orchestrator.core.ids import FencingToken, WorkerId
 from asterism.orchestrator.core.profile import WorkerProfile
+from asterism.orchestrator.core.values import Artifact
 from asterism.protocol.routes import Routes
 from asterism.protocol.status import from_rpc_error
 from asterism.protocol.v1 import worker_pb2, worker_pb2_grpc
-from asterism.workers.reports import Failed, Proposal, Report
-from asterism.workers.runner import AttemptFailed
+from asterism.workers.reports import AttemptFailed, Failed, Proposal, Report
 from asterism.workers.session import Backoff, Session
+from asterism.workers.transfers import Transfers
 from asterism.workers.wire import Incoming, Welcome, frame_from_proto, frame_to_proto, hello_frame
 
 STANDBY_DELAY_S: Final = 0.5
@@ -91,6 +92,7 @@ class Link:
         self._chance = chance
         self._backoff = backoff or Backoff()
         self._session = Session(profile.slots)
+        self._transfers = Transfers(self._backoff, chance)
         self._work: Work | None = None
         self._lease_s = DEFAULT_LEASE_S
         self._failures = 0
@@ -146,6 +148,19 @@ class Link:
         finally:
             del self._answers[fencing_token, number]
 
+    @property
+    def max_artifact_bytes(self) -> int:
+        """Of one result."""
+        return self._transfers.max_artifact_bytes
+
+    async def put_artifact(self, fencing_token: FencingToken, artifact: Artifact, data: bytes) -> None:
+        """Have the result of a running attempt kept; waits while the stream is broken."""
+        await self._transfers.put(fencing_token, artifact, data)
+
+    async def get_artifact(self, fencing_token: FencingToken, artifact: Artifact) -> bytes:
+        """What a running attempt is given; waits while the stream is broken."""
+        return await self._transfers.get(fencing_token, artifact)
+
     def finish(self, report: Report) -> None:
         """Take the one report of an attempt: it goes out until it is acknowledged."""
         self._session.finish(report)
@@ -185,7 +200,7 @@ class Link:
         try:
             call: AttachCall = worker_pb2_grpc.WorkerServiceStub(channel).Attach()  # type: ignore[call-arg]  # frames are written one by one
             try:
-                await self._converse(call)
+                await self._converse(call, channel)
             except grpc.aio.AioRpcError as error:
                 return from_rpc_error(error, self._address)
             except InvalidField as error:
@@ -195,10 +210,11 @@ class Link:
             finally:
                 call.cancel()
         finally:
+            self._transfers.disconnect()
             await channel.close(None)
         return None
 
-    async def _converse(self, call: AttachCall) -> None:
+    async def _converse(self, call: AttachCall, channel: grpc.aio.Channel) -> None:
         """Greet, then read and write until the stream ends."""
         async with asyncio.timeout(WELCOME_TIMEOUT_S):
             await _write(call, hello_frame(self._worker, self._instance, self._profile, self._session.held))
@@ -208,6 +224,7 @@ class Link:
         if incoming.welcome is None:
             raise InvalidField("frame", "the first one has no welcome")
         self._welcomed(incoming.welcome)
+        self._transfers.connect(channel, self._worker, incoming.welcome.max_artifact_bytes)
         self._take(incoming)
         failure: Exception | None = None
         self._is_streaming = True

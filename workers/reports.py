@@ -7,6 +7,7 @@ from asterism.orchestrator.core.edits import EditBatch
 from asterism.orchestrator.core.events import Chunk
 from asterism.orchestrator.core.ids import FencingToken
 from asterism.orchestrator.core.star import StarError
+from asterism.orchestrator.core.values import Artifact
 
 MAX_MESSAGE: Final = 1000
 """Characters of an error's message that travel: it is for people."""
@@ -21,6 +22,8 @@ class Succeeded:
     edits: EditBatch | None = None
     size_bytes: int = 0
     """About how much of a frame it takes, the edits included."""
+    artifact: Artifact | None = None
+    """Where the result lies, in place of `result_json`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,3 +70,11 @@ def describe_error(code: str, message: str, *, retryable: bool = False) -> StarE
     is_word = 1 <= len(code) <= 64 and code.isprintable() and code.isascii()
     text = message[:MAX_MESSAGE].encode(errors="replace").decode()
     return StarError(code if is_word else "program_error", text, retryable)
+
+
+class AttemptFailed(Exception):
+    """The attempt ends with this error."""
+
+    def __init__(self, code: str, message: str, *, retryable: bool) -> None:
+        super().__init__(f"{code}: {message}")
+        self.error = describe_error(code, message, retryable=retryable)

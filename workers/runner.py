@@ -34,12 +34,13 @@ from asterism.orchestrator.core.errors import AsterismError, InvalidField, Overl
 from asterism.orchestrator.core.events import Chunk
 from asterism.orchestrator.core.ids import FencingToken
 from asterism.orchestrator.core.star import StarKind
-from asterism.orchestrator.core.values import MAX_VALUE_BYTES, Json
+from asterism.orchestrator.core.values import Json
 from asterism.planner.edits_json import edits_from_json
 from asterism.protocol.convert import edit_batch_to_proto, json_to_text
+from asterism.workers.artifacts import ArtifactPort, Artifacts
 from asterism.workers.ask_check import check_ask, check_edits
 from asterism.workers.engine.seam import Engine
-from asterism.workers.reports import Failed, Report, Succeeded, describe_error
+from asterism.workers.reports import AttemptFailed, Failed, Report, Succeeded, describe_error
 from asterism.workers.thread_desk import EngineLoad, TextAsk, TextReply, ThreadDesk
 
 ProgramFunction: TypeAlias = Callable[[Mapping[str, Json], ProgramContext], Program]
@@ -58,7 +59,7 @@ class Tools(Protocol):
     async def call(self, name: str, arguments: Mapping[str, Json]) -> ToolResult | ToolError: ...
 
 
-class Port(Protocol):
+class Port(ArtifactPort, Protocol):
     """The way from an attempt to the orchestrator."""
 
     async def stream(self, fencing_token: FencingToken, chunk: Chunk) -> None:
@@ -70,16 +71,8 @@ class Port(Protocol):
         ...
 
 
-class AttemptFailed(Exception):
-    """The attempt ends with this error."""
-
-    def __init__(self, code: str, message: str, *, retryable: bool) -> None:
-        super().__init__(f"{code}: {message}")
-        self.error = describe_error(code, message, retryable=retryable)
-
-
 class Runner:
-    """Runs assignments; holds nothing of any attempt itself."""
+    """Runs assignments; holds nothing of any attempt itself, but for the artifacts that were used last."""
 
     def __init__(
         self,
@@ -95,13 +88,19 @@ class Runner:
         self._loads = {name: EngineLoad(engine) for name, engine in engines.items()}
         self._port = port
         self._steps = steps
+        self._artifacts = Artifacts(port, steps)
 
     async def run(self, assignment: Assign) -> Report:
         """The attempt's end as it is to be reported. Raises what is no fault of the assignment, for a supervisor."""
         try:
+            assignment = await self._artifacts.fill(assignment)
             if assignment.kind is StarKind.TOOL:
-                return report_tool(assignment, await self._tools.call(assignment.program, assignment.inputs))
-            return await self._run_program(assignment)
+                outcome = await self._tools.call(assignment.program, assignment.inputs)
+                loop = asyncio.get_running_loop()
+                return await self._artifacts.keep(
+                    await loop.run_in_executor(self._steps, report_tool, assignment, outcome)
+                )
+            return await self._artifacts.keep(await self._run_program(assignment))
         except AttemptFailed as failed:
             error = failed.error
         except ProgramFailed as failed:
@@ -286,16 +285,11 @@ def report_program(assignment: Assign, result: ProgramResult) -> Report:
 
 
 def encode_result(value: Json) -> str:
-    """A result as JSON text. Raises `AttemptFailed` for what is no JSON value, too deep or too large."""
+    """A result as JSON text, of any size. Raises `AttemptFailed` for what is no JSON value, or too deep."""
     try:
-        text = json_to_text(value, "result", limit=None)
+        return json_to_text(value, "result", limit=None)
     except InvalidField as error:
         raise AttemptFailed("invalid_result", error.message, retryable=False) from error
-    size = len(text.encode())
-    if size > MAX_VALUE_BYTES:
-        message = f"the result has {size} bytes as JSON; at most {MAX_VALUE_BYTES}"
-        raise AttemptFailed("result_too_large", message, retryable=False)
-    return text
 
 
 def read_edits(field: str, edits: Sequence[Mapping[str, Json]]) -> tuple[EditBatch, int]:

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from typing import BinaryIO, Final, NoReturn
 
 LENGTH: Final = struct.Struct(">I")
-MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
-"""Of one call or answer: all the inputs of a star, and more than any result that travels."""
+MAX_MESSAGE_BYTES: Final = 256 * 1024 * 1024
+"""Of one call or answer: all the inputs of a star, or the largest result, whose text may grow threefold in ASCII."""
 
 
 def find_tools(place: str) -> Mapping[str, object]:

@@ -12,6 +12,9 @@ from asterism.workers.tool_process import LENGTH, MAX_MESSAGE_BYTES, encode_mess
 TOOLS_PLACE: Final = "asterism.agents.tools:TOOLS"
 """Where a tool process finds its tools."""
 
+QUICK_BYTES: Final = 64 * 1024
+"""Of JSON text that is read in less than a millisecond."""
+
 QuickTool = Callable[[Mapping[str, Json]], Json]
 """A tool that takes microseconds, and so runs on the event loop, where it is asked for."""
 
@@ -62,7 +65,8 @@ class Toolbox:
         if name not in self._slow:
             return ToolError("unknown_tool", f"no tool {name!r} here; there are {', '.join(self.names)}")
         try:
-            message = encode_message({"name": name, "arguments": arguments})
+            # Arguments may be of many megabytes: not on the event loop.
+            message = await asyncio.to_thread(encode_message, {"name": name, "arguments": arguments})
         except (TypeError, ValueError, RecursionError) as error:
             return ToolError("invalid_arguments", str(error)[:1000])
         async with self._free:
@@ -106,7 +110,8 @@ async def _exchange(process: asyncio.subprocess.Process, message: bytes) -> dict
     size = LENGTH.unpack(await process.stdout.readexactly(LENGTH.size))[0]
     if size > MAX_MESSAGE_BYTES:
         raise ValueError(f"an answer of {size} bytes")
-    answer = json.loads(await process.stdout.readexactly(size))
+    body = await process.stdout.readexactly(size)
+    answer = json.loads(body) if size <= QUICK_BYTES else await asyncio.to_thread(json.loads, body)
     if not isinstance(answer, dict):
         raise ValueError("the answer is no mapping")
     return answer

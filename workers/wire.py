@@ -8,8 +8,10 @@ from asterism.orchestrator.core.effects import AnswerEdits, Assign
 from asterism.orchestrator.core.errors import InvalidField
 from asterism.orchestrator.core.ids import FencingToken, WorkerId
 from asterism.orchestrator.core.profile import WorkerProfile
+from asterism.orchestrator.core.values import MAX_ARTIFACT_BYTES
 from asterism.protocol.convert import (
     answer_edits_from_proto,
+    artifact_to_proto,
     assign_from_proto,
     chunk_to_proto,
     edit_batch_to_proto,
@@ -27,6 +29,7 @@ class Welcome:
     worker: WorkerId
     lease_s: float
     max_frame_bytes: int
+    max_artifact_bytes: int = MAX_ARTIFACT_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,9 @@ def frame_from_proto(proto: worker_pb2.OrchestratorFrame, worker: WorkerId) -> I
     """What a frame says. Raises InvalidField for an answer that cannot be read."""
     welcome = None
     if proto.HasField("welcome"):
-        welcome = Welcome(WorkerId(proto.welcome.worker), proto.welcome.lease_s, proto.welcome.max_frame_bytes)
+        said = proto.welcome
+        longest = said.max_artifact_bytes or MAX_ARTIFACT_BYTES
+        welcome = Welcome(WorkerId(said.worker), said.lease_s, said.max_frame_bytes, longest)
     return Incoming(
         welcome,
         tuple(_read_assignment(assignment, worker) for assignment in proto.assignments),
@@ -95,11 +100,12 @@ def _read_assignment(proto: worker_pb2.Assignment, worker: WorkerId) -> Assign |
 def _report_to_proto(report: Report) -> worker_pb2.Finished:
     match report:
         case Succeeded():
-            return worker_pb2.Finished(
-                fencing_token=report.fencing_token,
-                result_json=report.result_json,
-                edits=None if report.edits is None else edit_batch_to_proto(report.edits),
-            )
+            edits = None if report.edits is None else edit_batch_to_proto(report.edits)
+            token = report.fencing_token
+            if report.artifact is not None:
+                artifact = artifact_to_proto(report.artifact)
+                return worker_pb2.Finished(fencing_token=token, artifact=artifact, edits=edits)
+            return worker_pb2.Finished(fencing_token=token, result_json=report.result_json, edits=edits)
         case Failed():
             return worker_pb2.Finished(fencing_token=report.fencing_token, error=star_error_to_proto(report.error))
         case Stopped():

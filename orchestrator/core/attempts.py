@@ -4,7 +4,7 @@ from asterism.orchestrator.core.check import check_batch
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.edits import AddLine, AddStar, CancelStar, Edit, EditBatch
 from asterism.orchestrator.core.effects import Acknowledge, AnswerEdits, Broadcast, Stop
-from asterism.orchestrator.core.ending import cancel_star, find_skip, finish_star
+from asterism.orchestrator.core.ending import cancel_star, find_skip, finish_star, skip_state
 from asterism.orchestrator.core.errors import AsterismError, InvalidEdit
 from asterism.orchestrator.core.events import AttemptFailed, AttemptProgressed, AttemptSucceeded, EditsProposed
 from asterism.orchestrator.core.ids import FencingToken, WorkerId
@@ -175,6 +175,6 @@ def apply_batch(turn: Turn, constellation: TaskConstellation, batch: EditBatch, 
                 skip = find_skip(constellation, line) if is_there else None
                 if skip is not None:
                     child = constellation.stars[line.child]
-                    finish_star(turn, constellation, child, StarState.CANCELLED, error=skip)
+                    finish_star(turn, constellation, child, skip_state(skip), error=skip)
             case _:
                 pass

@@ -7,7 +7,7 @@ from asterism.orchestrator.core.ids import ConstellationId, StarId
 from asterism.orchestrator.core.line import TaskStarLine
 from asterism.orchestrator.core.request import Budget, ConstellationState, Request
 from asterism.orchestrator.core.star import StarKind, StarState, TaskStar
-from asterism.orchestrator.core.values import Json
+from asterism.orchestrator.core.values import Artifact, Json, Result
 
 
 @dataclass(slots=True)
@@ -45,15 +45,18 @@ class TaskConstellation:
             yield from of_child.values()
 
     def outcome(self, star: StarId) -> Mapping[str, Json]:
-        """What a terminal star's children may look at: `{state, result, error}`."""
+        """What a terminal star's children may look at: `{state, result, error}`.
+
+        An artifact cannot be looked into here: its result is None, and whoever needs it must ask for it apart.
+        """
         of = self.stars[star]
         return {
             "state": of.state.value,
-            "result": of.result,
+            "result": None if isinstance(of.result, Artifact) else of.result,
             "error": None if of.error is None else {"code": of.error.code, "message": of.error.message},
         }
 
-    def answer(self) -> Mapping[str, Json]:
+    def answer(self) -> Mapping[str, Result]:
         """The results of the succeeded stars that nothing depends on, plan stars apart."""
         return {
             star_id: star.result

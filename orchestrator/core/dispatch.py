@@ -1,10 +1,10 @@
 """Placement: which ready star goes to which worker now, and what it is given."""
 
-from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from asterism.orchestrator.core.constellation import TaskConstellation
-from asterism.orchestrator.core.effects import Assign
+from asterism.orchestrator.core.effects import Assign, Place
 from asterism.orchestrator.core.ending import end_constellation, finish_star
 from asterism.orchestrator.core.ids import FencingToken
 from asterism.orchestrator.core.records import AttemptLeased
@@ -12,10 +12,20 @@ from asterism.orchestrator.core.request import ConstellationState
 from asterism.orchestrator.core.star import Constant, OutputOf, ParentOutcomes, StarError, StarState, TaskStar
 from asterism.orchestrator.core.state import ReadyStar, Worker
 from asterism.orchestrator.core.turn import Turn
-from asterism.orchestrator.core.values import MISSING, Json, Missing, find_at, json_bytes
+from asterism.orchestrator.core.values import MISSING, Artifact, Json, Missing, find_at, json_bytes
 
 MAX_INPUTS_BYTES: Final = 2 * 1024 * 1024
-"""All inputs of one assignment, about: half of what a frame may carry."""
+"""All inputs of one assignment, about: half of what a frame may carry. Artifacts do not travel in it."""
+PLACE_BYTES: Final = 128
+"""What a place to be filled takes there, its paths apart."""
+
+
+@dataclass(slots=True)
+class Inputs:
+    """What a star is given: values, and the places in them that the worker fills from artifacts."""
+
+    values: dict[str, Json] = field(default_factory=dict)
+    places: list[Place] = field(default_factory=list)
 
 
 def dispatch(turn: Turn) -> None:
@@ -60,9 +70,7 @@ def _free_slots(worker: Worker) -> int:
     return worker.profile.slots - len(worker.running)
 
 
-def _lease(
-    turn: Turn, constellation: TaskConstellation, star: TaskStar, worker: Worker, inputs: Mapping[str, Json]
-) -> None:
+def _lease(turn: Turn, constellation: TaskConstellation, star: TaskStar, worker: Worker, inputs: Inputs) -> None:
     spec = star.spec
     token = FencingToken(turn.state.last_fencing_token + 1)
     number = len(star.attempts) + 1
@@ -76,12 +84,13 @@ def _lease(
             token,
             spec.kind,
             spec.program,
-            inputs,
+            inputs.values,
             _model(spec.requires) if spec.requires else None,
             constellation.revision,
             spec.may_edit,
             spec.timeouts.start_to_close_s,
             spec.timeouts.heartbeat_s,
+            tuple(inputs.places),
         )
     )
 
@@ -90,26 +99,52 @@ def _model(requires: frozenset[str]) -> str | None:
     return min((name.removeprefix("model:") for name in requires if name.startswith("model:")), default=None)
 
 
-def resolve_inputs(constellation: TaskConstellation, star: TaskStar) -> Mapping[str, Json] | StarError:
-    """Every input as a value. What a result contains is data: it is never looked into for references."""
-    resolved: dict[str, Json] = {}
+def resolve_inputs(constellation: TaskConstellation, star: TaskStar) -> Inputs | StarError:
+    """Every input as a value, or as a place for one. What a result contains is data: it is never looked into for
+    references, and what lies in an artifact is not looked at here at all."""
+    inputs = Inputs()
     size = 0
     for name, source in star.spec.inputs.items():
         match source:
             case Constant(value):
-                resolved[name] = value
+                inputs.values[name] = value
                 continue
             case OutputOf(parent_id, path):
                 parent = constellation.stars[parent_id]
-                found = find_at(parent.result, path) if parent.state is StarState.SUCCEEDED else MISSING
+                found = parent.result if parent.state is StarState.SUCCEEDED else MISSING
+                if isinstance(found, Artifact):
+                    inputs.places.append(Place(name, (), found, path))
+                    size += json_bytes(path)
+                    found = None
+                elif not isinstance(found, Missing):
+                    found = find_at(found, path)
                 if isinstance(found, Missing):
                     where = "".join(f"[{step!r}]" for step in path)
                     return StarError("input_missing", f"input {name}: {parent_id}{where} has no value")
-                resolved[name] = found
+                inputs.values[name] = found
             case ParentOutcomes():
                 parents = constellation.parents.get(star.spec.id, {})
-                resolved[name] = {parent: constellation.outcome(parent) for parent in parents}
-        size += json_bytes(resolved[name])
-        if size > MAX_INPUTS_BYTES:
+                inputs.values[name] = {parent: constellation.outcome(parent) for parent in parents}
+                for parent_id in parents:
+                    result = constellation.stars[parent_id].result
+                    if isinstance(result, Artifact):
+                        inputs.places.append(Place(name, (parent_id, "result"), result, ()))
+        size += json_bytes(inputs.values[name])
+        if size + PLACE_BYTES * len(inputs.places) > MAX_INPUTS_BYTES:
             return StarError("inputs_too_large", f"inputs of more than {MAX_INPUTS_BYTES} bytes; {name} went over")
-    return resolved
+    return inputs
+
+
+def needs_artifact(constellation: TaskConstellation, star: TaskStar, artifact: Artifact) -> bool:
+    """Whether the star is given something of the artifact: whoever runs it may read it."""
+    for source in star.spec.inputs.values():
+        match source:
+            case OutputOf(parent_id) if constellation.stars[parent_id].result == artifact:
+                return True
+            case ParentOutcomes():
+                parents = constellation.parents.get(star.spec.id, {})
+                if any(constellation.stars[parent].result == artifact for parent in parents):
+                    return True
+            case _:
+                pass
+    return False

@@ -8,7 +8,19 @@ from asterism.orchestrator.core.events import Chunk
 from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId, WorkerId
 from asterism.orchestrator.core.records import Record
 from asterism.orchestrator.core.star import StarKind
-from asterism.orchestrator.core.values import Json
+from asterism.orchestrator.core.values import Artifact, Json, Path
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in an assignment's inputs the worker is to put a value that lies in an artifact."""
+
+    input: str
+    at: Path
+    """Where in the input; until then it holds None."""
+    artifact: Artifact
+    path: Path
+    """Where in the artifact's value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +41,8 @@ class Assign:
     may_edit: bool
     start_to_close_s: float | None
     heartbeat_s: float | None
+    places: tuple[Place, ...] = ()
+    """What is to be put into `inputs` before the star runs."""
 
 
 @dataclass(frozen=True, slots=True)

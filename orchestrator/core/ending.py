@@ -12,13 +12,15 @@ from asterism.orchestrator.core.request import ConstellationState
 from asterism.orchestrator.core.retry import successor
 from asterism.orchestrator.core.star import AttemptOutcome, StarError, StarKind, StarState, TaskStar
 from asterism.orchestrator.core.turn import Turn
-from asterism.orchestrator.core.values import Json
+from asterism.orchestrator.core.values import Artifact, Result
 
 SKIPPED: Final = "skipped"
 """Error code of a star that was cancelled because a parent failed: it counts as a failure of the request."""
 UNCHOSEN: Final = "unchosen"
 """Error code of a star that was cancelled because a condition was false or a parent cancelled: the graph went another
 way."""
+UNREADABLE: Final = "condition_unreadable"
+"""Error code of a star that failed because a condition asks for the inside of an artifact, which is not read here."""
 
 
 def finish_star(
@@ -27,7 +29,7 @@ def finish_star(
     star: TaskStar,
     state: StarState,
     *,
-    result: Json = None,
+    result: Result = None,
     error: StarError | None = None,
     outcome: AttemptOutcome | None = None,
     releases_slot: bool = True,
@@ -63,7 +65,7 @@ def finish_star(
         for child_id, line in reversed(constellation.children.get(star.spec.id, {}).items()):
             skip = find_skip(constellation, line)
             if spreads and skip is not None:
-                pending.append((constellation.stars[child_id], StarState.CANCELLED, None, skip, None, True))
+                pending.append((constellation.stars[child_id], skip_state(skip), None, skip, None, True))
 
 
 def find_skip(constellation: TaskConstellation, line: TaskStarLine) -> StarError | None:
@@ -76,9 +78,18 @@ def find_skip(constellation: TaskConstellation, line: TaskStarLine) -> StarError
             return None
         code = SKIPPED if parent.state is StarState.FAILED or _is_skipped(parent) else UNCHOSEN
         return StarError(code, f"its parent {line.parent} {_how(parent)}")
+    if line.condition is not None and line.condition.looks_into_result and isinstance(parent.result, Artifact):
+        size = parent.result.size
+        reason = f"the condition on its parent {line.parent} asks for the inside of a result that is an artifact"
+        return StarError(UNREADABLE, f"{reason} ({size} bytes): give what it asks for in a result of its own")
     if line.condition is not None and line.condition.holds(constellation.outcome(line.parent)):
         return None
     return StarError(UNCHOSEN, f"the condition on its parent {line.parent} is false")
+
+
+def skip_state(skip: StarError) -> StarState:
+    """How a star ends that will never run: what nobody could decide is a failure, and no choice."""
+    return StarState.FAILED if skip.code == UNREADABLE else StarState.CANCELLED
 
 
 def _how(star: TaskStar) -> str:

@@ -6,6 +6,7 @@ AsterismError
 ├── StaleRevision     read the graph again, then edit against its revision
 ├── NotFound          the name is wrong, or not yours to see
 ├── AlreadyExists     take another name, or read what is there
+├── DataLoss          what was stored is damaged; nothing but another copy helps
 ├── WrongState        the thing cannot do that now; its state says why
 ├── Overloaded        wait `retry_after_s`, then send again
 ├── Unauthenticated   present a valid credential
@@ -73,6 +74,16 @@ class AlreadyExists(AsterismError):
         super().__init__(f"{kind} {identifier!r} exists already" + (f": {reason}" if reason else ""))
         self.kind = kind
         self.identifier = identifier
+
+
+class DataLoss(AsterismError):
+    """What was stored cannot be had any more as it was: `reason` says what is there instead."""
+
+    def __init__(self, kind: str, identifier: str, reason: str) -> None:
+        super().__init__(f"{kind} {identifier!r} is damaged: {reason}")
+        self.kind = kind
+        self.identifier = identifier
+        self.reason = reason
 
 
 class WrongState(AsterismError):

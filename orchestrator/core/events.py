@@ -9,7 +9,7 @@ from asterism.orchestrator.core.ids import ConstellationId, FencingToken, Worker
 from asterism.orchestrator.core.profile import WorkerProfile
 from asterism.orchestrator.core.request import Budget, Request
 from asterism.orchestrator.core.star import StarError, StarSpec
-from asterism.orchestrator.core.values import Json
+from asterism.orchestrator.core.values import Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ class AttemptSucceeded:
     at: float
     worker: WorkerId
     fencing_token: FencingToken
-    result: Json
+    result: Result
     batch: EditBatch | None = None
 
 

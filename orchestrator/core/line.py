@@ -40,6 +40,13 @@ class Condition:
     comparison: Comparison
     value: Json = None
 
+    @property
+    def looks_into_result(self) -> bool:
+        """Whether it depends on what the result is, and not only on the state, the error, or that there is a result."""
+        if self.path[:1] not in ((), ("result",)):
+            return False
+        return len(self.path) > 1 or self.comparison not in (Comparison.EXISTS, Comparison.MISSING)
+
     def holds(self, outcome: Mapping[str, Json]) -> bool:
         """Whether it is true of a parent's outcome. A path that leads nowhere satisfies only MISSING and NE."""
         found = find_at(outcome, self.path)

@@ -9,7 +9,7 @@ from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId
 from asterism.orchestrator.core.profile import WorkerProfile
 from asterism.orchestrator.core.request import Budget, ConstellationState, Request
 from asterism.orchestrator.core.star import AttemptOutcome, StarError, StarState
-from asterism.orchestrator.core.values import Json
+from asterism.orchestrator.core.values import Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class StarFinished:
     constellation: ConstellationId
     star: StarId
     state: StarState
-    result: Json
+    result: Result
     error: StarError | None
     attempt: int | None
     """The live attempt that ended with it, if any."""

@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from asterism.orchestrator.core.ids import FencingToken, StarId, WorkerId
-from asterism.orchestrator.core.values import Json, Path
+from asterism.orchestrator.core.values import Json, Path, Result
 
 
 class StarState(StrEnum):
@@ -175,7 +175,7 @@ class TaskStar:
     """End of the running backoff, in seconds since the epoch."""
     ready_at: float | None = None
     finished_at: float | None = None
-    result: Json = None
+    result: Result = None
     error: StarError | None = None
 
     @property

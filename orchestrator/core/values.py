@@ -1,6 +1,8 @@
 """JSON values as plain data: results, inputs and conditions are nothing else, and none is ever expanded."""
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
@@ -11,6 +13,37 @@ Path: TypeAlias = tuple[str | int, ...]
 
 MAX_VALUE_BYTES: Final = 256 * 1024
 """Largest JSON text of one input or result, in bytes: what one frame carries without crowding out heartbeats."""
+MAX_INLINE_BYTES: Final = 64 * 1024
+"""Largest JSON text of a result that a worker leaves in the graph, in bytes; a longer one becomes an artifact."""
+MAX_ARTIFACT_BYTES: Final = 64 * 1024 * 1024
+"""Largest artifact unless an orchestrator says otherwise, and the most that one assignment fetches, in bytes."""
+
+_SHA256: Final = re.compile("[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A result that lies outside the graph: its JSON text in UTF-8, under the hash of its bytes.
+
+    It is a result as a whole and never a part of a JSON value, so that no result can be made to look like one.
+    """
+
+    sha256: str
+    """64 hexadecimal digits in lower case."""
+    size: int
+    """Bytes."""
+
+    def __str__(self) -> str:
+        return f"sha256:{self.sha256}"
+
+
+Result: TypeAlias = "Json | Artifact"
+"""What a star gives: a value in the graph, or where the value lies."""
+
+
+def is_sha256(text: str) -> bool:
+    """Whether it is a hash as an `Artifact` has it."""
+    return _SHA256.fullmatch(text) is not None
 
 
 class Missing:

@@ -1,7 +1,7 @@
 """A worker's one stream: frames in become events, effects become frames out."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import nullcontext
 from itertools import islice
 from typing import Any, Final, TypeAlias, assert_never
@@ -24,12 +24,14 @@ from asterism.orchestrator.core.events import (
 )
 from asterism.orchestrator.core.ids import FencingToken, WorkerId
 from asterism.orchestrator.core.star import StarError
+from asterism.orchestrator.core.values import MAX_ARTIFACT_BYTES, Artifact
 from asterism.orchestrator.loop import Loop
 from asterism.orchestrator.outbox import ForWorker, WorkerOutbox, first_error
 from asterism.orchestrator.services.auth import CALLER, Gate, Identity
 from asterism.orchestrator.services.rates import Places
 from asterism.protocol.convert import (
     answer_edits_to_proto,
+    artifact_from_proto,
     assign_to_proto,
     edits_proposed_from_proto,
     finished_from_proto,
@@ -58,14 +60,31 @@ MAX_FRAME_BYTES: Final = MAX_MESSAGE_BYTES - 1024
 """Of one frame to a worker; the rest is for what surrounds it."""
 
 
+async def _is_never_kept(_: Artifact) -> bool:
+    return False
+
+
 class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
     """Translates; the machine decides."""
 
-    def __init__(self, loop: Loop, clock: Clock, gate: Gate, *, lease_s: float, max_workers: int) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        clock: Clock,
+        gate: Gate,
+        *,
+        lease_s: float,
+        max_workers: int,
+        max_artifact_bytes: int = MAX_ARTIFACT_BYTES,
+        is_kept: Callable[[Artifact], Awaitable[bool]] = _is_never_kept,
+    ) -> None:
+        """`is_kept` says whether an artifact has been put; without a place for them none has."""
         self._loop = loop
         self._clock = clock
         self._gate = gate
         self._lease_s = lease_s
+        self._max_artifact_bytes = max_artifact_bytes
+        self._is_kept = is_kept
         self._places = Places("attached workers", max_workers)
         self._streams = Places("streams", MAX_STREAMS)
 
@@ -84,7 +103,10 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
                 await self._loop.attach(attached, outbox)
                 log.info("worker attached", worker=attached.worker, slots=attached.profile.slots)
                 welcome = worker_pb2.Welcome(
-                    worker=attached.worker, lease_s=self._lease_s, max_frame_bytes=MAX_MESSAGE_BYTES
+                    worker=attached.worker,
+                    lease_s=self._lease_s,
+                    max_frame_bytes=MAX_MESSAGE_BYTES,
+                    max_artifact_bytes=self._max_artifact_bytes,
                 )
                 await context.write(worker_pb2.OrchestratorFrame(welcome=welcome))
                 has_said_goodbye = await self._converse(context, outbox, identity)
@@ -129,7 +151,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             self._loop.counts.frames_received += 1
             await renewal.check()
             _check_frame(frame)
-            events = self._events(frame, outbox)
+            events = self._events(frame, outbox, await self._missing(frame))
             while True:
                 # Before it is converted: a full mailbox holds the worker back, by HTTP/2's own flow control.
                 await self._loop.room()
@@ -141,7 +163,16 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             if frame.goodbye:
                 return True
 
-    def _events(self, frame: worker_pb2.WorkerFrame, outbox: WorkerOutbox) -> Iterator[Event]:
+    async def _missing(self, frame: worker_pb2.WorkerFrame) -> Collection[int]:
+        """Which results of a frame name artifacts that nobody has put; those that cannot be read are not among them."""
+        missing: set[int] = set()
+        for index, finished in enumerate(frame.finished):
+            is_named = finished.HasField("artifact") and len(finished.artifact.sha256) == 32
+            if is_named and not await self._is_kept(artifact_from_proto(finished.artifact)):
+                missing.add(index)
+        return missing
+
+    def _events(self, frame: worker_pb2.WorkerFrame, outbox: WorkerOutbox, missing: Collection[int]) -> Iterator[Event]:
         """What the frame says, each stamped when it is asked for."""
         now, worker = self._clock.now, outbox.worker
         for index, progress in enumerate(frame.progress):
@@ -151,7 +182,12 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             if proposal is not None:
                 yield proposal
         for index, finished in enumerate(frame.finished):
-            yield self._end(finished, now(), worker, f"finished[{index}]")
+            if index in missing:
+                error = StarError("artifact_missing", "its result was not put before it was reported", retryable=True)
+                token = FencingToken(finished.fencing_token)
+                yield AttemptFailed(now(), worker, token, error, chance=self._clock.chance())
+            else:
+                yield self._end(finished, now(), worker, f"finished[{index}]")
         if frame.draining:
             yield WorkerLeaving(now(), worker)
         if not (frame.progress or frame.finished or frame.draining):

@@ -6,6 +6,7 @@ from enum import IntEnum
 from asterism.orchestrator.core.errors import (
     AlreadyExists,
     AsterismError,
+    DataLoss,
     Forbidden,
     InvalidField,
     Misconfigured,
@@ -74,6 +75,8 @@ def advice(error: AsterismError) -> str:
             return "take another name"
         case WrongState():
             return "`asterism get` shows its state"
+        case DataLoss():
+            return "restore it from a copy, or run the star again: what is stored is not what was put there"
         case InvalidField():
             return "mend it and try again"
         case Misconfigured():

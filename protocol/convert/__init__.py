@@ -39,6 +39,8 @@ from asterism.protocol.convert.edits import (
 )
 from asterism.protocol.convert.records import record_from_proto, record_to_proto
 from asterism.protocol.convert.star import (
+    artifact_from_proto,
+    artifact_to_proto,
     condition_from_proto,
     condition_to_proto,
     line_from_proto,
@@ -82,6 +84,8 @@ from asterism.protocol.convert.worker import (
 __all__ = [
     "answer_edits_from_proto",
     "answer_edits_to_proto",
+    "artifact_from_proto",
+    "artifact_to_proto",
     "assign_from_proto",
     "assign_to_proto",
     "attempt_from_proto",

@@ -11,8 +11,10 @@ from asterism.orchestrator.core.snapshot import Summary
 from asterism.orchestrator.core.star import Attempt, TaskStar
 from asterism.protocol.convert import checks, enums
 from asterism.protocol.convert.star import (
+    artifact_from_proto,
     line_from_proto,
     line_to_proto,
+    result_to_proto,
     star_error_from_proto,
     star_error_to_proto,
     star_spec_from_proto,
@@ -109,6 +111,7 @@ def attempt_from_proto(proto: pb.Attempt, at: str = "attempt") -> Attempt:
 
 def task_star_to_proto(star: TaskStar, waiting_for: str = "", at: str = "star") -> pb.Star:
     """With what it waits for, if it waits."""
+    result_json, artifact = result_to_proto(star.result, f"{at}.result_json")
     return pb.Star(
         spec=star_spec_to_proto(star.spec, f"{at}.spec"),
         state=enums.STAR_STATES[star.state],
@@ -117,7 +120,8 @@ def task_star_to_proto(star: TaskStar, waiting_for: str = "", at: str = "star") 
         retry_at=star.retry_at,
         ready_at=star.ready_at,
         finished_at=star.finished_at,
-        result_json=checks.optional_json_to_text(star.result, f"{at}.result_json"),
+        result_json=result_json,
+        artifact=artifact,
         error=None if star.error is None else star_error_to_proto(star.error),
         unmet=star.unmet,
         waiting_for=checks.clipped(waiting_for),
@@ -135,7 +139,9 @@ def task_star_from_proto(proto: pb.Star, at: str = "star") -> TaskStar:
         checks.number(proto.retry_at, f"{at}.retry_at") if proto.HasField("retry_at") else None,
         checks.number(proto.ready_at, f"{at}.ready_at") if proto.HasField("ready_at") else None,
         checks.number(proto.finished_at, f"{at}.finished_at") if proto.HasField("finished_at") else None,
-        checks.optional_json_from_text(proto.result_json, f"{at}.result_json"),
+        artifact_from_proto(proto.artifact, f"{at}.artifact")
+        if proto.HasField("artifact")
+        else checks.optional_json_from_text(proto.result_json, f"{at}.result_json"),
         star_error_from_proto(proto.error, f"{at}.error") if proto.HasField("error") else None,
     )
 

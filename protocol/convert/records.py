@@ -26,7 +26,13 @@ from asterism.protocol.convert.constellation import (
     request_to_proto,
 )
 from asterism.protocol.convert.edits import edits_from_proto, edits_to_proto
-from asterism.protocol.convert.star import star_error_from_proto, star_error_to_proto, star_id
+from asterism.protocol.convert.star import (
+    artifact_from_proto,
+    result_to_proto,
+    star_error_from_proto,
+    star_error_to_proto,
+    star_id,
+)
 from asterism.protocol.v1 import types_pb2 as pb
 
 
@@ -84,10 +90,12 @@ def record_to_proto(record: ConstellationRecord) -> pb.Record:
 
 
 def _star_finished_to_proto(record: StarFinished) -> pb.Record.StarFinished:
+    result_json, artifact = result_to_proto(record.result)
     return pb.Record.StarFinished(
         star=record.star,
         state=enums.STAR_STATES[record.state],
-        result_json=checks.optional_json_to_text(record.result, "result_json"),
+        result_json=result_json,
+        artifact=artifact,
         error=None if record.error is None else star_error_to_proto(record.error),
         attempt=record.attempt,
         outcome=None if record.outcome is None else enums.OUTCOMES[record.outcome],
@@ -157,7 +165,9 @@ def record_from_proto(proto: pb.Record, at: str = "record") -> ConstellationReco
                 of,
                 star_id(finished.star, f"{at}.star"),
                 checks.known(enums.STAR_STATES_BACK, finished.state, f"{at}.state"),
-                checks.optional_json_from_text(finished.result_json, f"{at}.result_json"),
+                artifact_from_proto(finished.artifact, f"{at}.artifact")
+                if finished.HasField("artifact")
+                else checks.optional_json_from_text(finished.result_json, f"{at}.result_json"),
                 star_error_from_proto(finished.error, f"{at}.error") if finished.HasField("error") else None,
                 checks.integer(finished.attempt, f"{at}.attempt", 1) if finished.HasField("attempt") else None,
                 None if is_unrun else checks.known(enums.OUTCOMES_BACK, finished.outcome, f"{at}.outcome"),

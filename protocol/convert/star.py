@@ -17,7 +17,7 @@ from asterism.orchestrator.core.star import (
     StarSpec,
     Timeouts,
 )
-from asterism.orchestrator.core.values import Path
+from asterism.orchestrator.core.values import Artifact, Path, Result
 from asterism.protocol.convert import checks, enums
 from asterism.protocol.v1 import types_pb2 as pb
 
@@ -42,6 +42,25 @@ _RETRIES: Final[dict[bytes, RetryPolicy]] = {}
 def star_id(value: str, at: str) -> StarId:
     """A checked star id."""
     return StarId(checks.name(value, at))
+
+
+def artifact_to_proto(artifact: Artifact) -> pb.Artifact:
+    """The hash as bytes."""
+    return pb.Artifact(sha256=bytes.fromhex(artifact.sha256), size=artifact.size)
+
+
+def artifact_from_proto(proto: pb.Artifact, at: str = "artifact") -> Artifact:
+    """Refuses what is no SHA-256."""
+    if len(proto.sha256) != 32:
+        raise InvalidField(f"{at}.sha256", f"must be 32 bytes, is {len(proto.sha256)}")
+    return Artifact(proto.sha256.hex(), checks.integer(proto.size, f"{at}.size"))
+
+
+def result_to_proto(result: Result, at: str = "result_json") -> tuple[str, pb.Artifact | None]:
+    """The JSON text, empty for None, or the artifact."""
+    if isinstance(result, Artifact):
+        return "", artifact_to_proto(result)
+    return checks.optional_json_to_text(result, at), None
 
 
 def path_to_proto(path: Path, at: str = "path") -> list[pb.PathStep]:

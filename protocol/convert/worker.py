@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from asterism.orchestrator.core.effects import AnswerEdits, Assign, Stop
+from asterism.orchestrator.core.effects import AnswerEdits, Assign, Place, Stop
 from asterism.orchestrator.core.errors import InvalidField
 from asterism.orchestrator.core.events import (
     AttemptFailed,
@@ -16,10 +16,19 @@ from asterism.orchestrator.core.events import (
 )
 from asterism.orchestrator.core.ids import FencingToken, WorkerId
 from asterism.orchestrator.core.profile import Gpu, WorkerProfile
+from asterism.orchestrator.core.values import Artifact, Result
 from asterism.protocol.convert import checks, enums
 from asterism.protocol.convert.constellation import constellation_id
 from asterism.protocol.convert.edits import edit_batch_from_proto, edit_batch_to_proto
-from asterism.protocol.convert.star import star_error_from_proto, star_error_to_proto, star_id
+from asterism.protocol.convert.star import (
+    artifact_from_proto,
+    artifact_to_proto,
+    path_from_proto,
+    path_to_proto,
+    star_error_from_proto,
+    star_error_to_proto,
+    star_id,
+)
 from asterism.protocol.limits import MAX_MESSAGE_BYTES
 from asterism.protocol.v1 import types_pb2 as pb
 from asterism.protocol.v1 import worker_pb2
@@ -139,10 +148,14 @@ def finished_to_proto(report: AttemptSucceeded | AttemptFailed) -> worker_pb2.Fi
     """How an attempt ended; raises InvalidField for a result that is too large or no JSON."""
     match report:
         case AttemptSucceeded():
+            edits = None if report.batch is None else edit_batch_to_proto(report.batch, "edits")
+            if isinstance(report.result, Artifact):
+                artifact = artifact_to_proto(report.result)
+                return worker_pb2.Finished(fencing_token=report.fencing_token, artifact=artifact, edits=edits)
             return worker_pb2.Finished(
                 fencing_token=report.fencing_token,
                 result_json=checks.json_to_text(report.result, "result_json"),
-                edits=None if report.batch is None else edit_batch_to_proto(report.batch, "edits"),
+                edits=edits,
             )
         case AttemptFailed():
             return worker_pb2.Finished(
@@ -158,15 +171,19 @@ def finished_from_proto(
     """How an attempt ended, said by `worker`; `chance` is the jitter of a backoff that may follow."""
     token = _token(proto.fencing_token, f"{at}.fencing_token")
     match proto.WhichOneof("outcome"):
-        case "result_json":
+        case "result_json" | "artifact" as kind:
             batch = edit_batch_from_proto(proto.edits, f"{at}.edits") if proto.HasField("edits") else None
-            result = checks.json_from_text(proto.result_json, f"{at}.result_json")
+            result: Result
+            if kind == "artifact":
+                result = artifact_from_proto(proto.artifact, f"{at}.artifact")
+            else:
+                result = checks.json_from_text(proto.result_json, f"{at}.result_json")
             return AttemptSucceeded(at_time, worker, token, result, batch)
         case "error":
             error = star_error_from_proto(proto.error, f"{at}.error")
             return AttemptFailed(at_time, worker, token, error, proto.is_stopped, chance)
         case _:
-            raise InvalidField(at, "must have a result_json or an error")
+            raise InvalidField(at, "must have a result_json, an artifact or an error")
 
 
 def assign_to_proto(assign: Assign) -> worker_pb2.Assignment:
@@ -187,6 +204,16 @@ def assign_to_proto(assign: Assign) -> worker_pb2.Assignment:
         may_edit=assign.may_edit,
         start_to_close_s=assign.start_to_close_s,
         heartbeat_s=assign.heartbeat_s,
+        places=[_place_to_proto(place, f"places[{index}]") for index, place in enumerate(assign.places)],
+    )
+
+
+def _place_to_proto(place: Place, at: str) -> worker_pb2.Place:
+    return worker_pb2.Place(
+        input=place.input,
+        at=path_to_proto(place.at, f"{at}.at"),
+        artifact=artifact_to_proto(place.artifact),
+        path=path_to_proto(place.path, f"{at}.path"),
     )
 
 
@@ -213,6 +240,16 @@ def assign_from_proto(proto: worker_pb2.Assignment, worker: WorkerId, at: str = 
         if proto.HasField("start_to_close_s")
         else None,
         checks.positive(proto.heartbeat_s, f"{at}.heartbeat_s") if proto.HasField("heartbeat_s") else None,
+        tuple(_place_from_proto(place, f"{at}.places[{index}]") for index, place in enumerate(proto.places)),
+    )
+
+
+def _place_from_proto(proto: worker_pb2.Place, at: str) -> Place:
+    return Place(
+        checks.name(proto.input, f"{at}.input"),
+        path_from_proto(proto.at, f"{at}.at"),
+        artifact_from_proto(proto.artifact, f"{at}.artifact"),
+        path_from_proto(proto.path, f"{at}.path"),
     )
 
 

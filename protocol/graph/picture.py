@@ -9,8 +9,9 @@ from asterism.orchestrator.core.ids import StarId
 from asterism.orchestrator.core.line import TaskStarLine
 from asterism.orchestrator.core.records import AttemptLeased, ConstellationRecord, EditsApplied
 from asterism.orchestrator.core.star import Attempt, StarError, StarKind, TaskStar
-from asterism.orchestrator.core.values import Json
+from asterism.orchestrator.core.values import Artifact, Json, Result
 from asterism.protocol.view.edits_text import describe_edits
+from asterism.protocol.view.result import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +102,9 @@ def draw_picture(
     }
 
 
-def reasoning_threads(result: Json) -> int | None:
+def reasoning_threads(result: Result) -> int | None:
     """How many reasoning threads a star's result reports, or None where it reports none."""
-    if not isinstance(result, Mapping):
+    if isinstance(result, Artifact) or not isinstance(result, Mapping):
         return None
     match result.get("threads"):
         case bool() | None:
@@ -129,7 +130,7 @@ def _star(star: TaskStar, added: Revision | None, waiting_for: str) -> dict[str,
         "added_by": None if added is None else added.by,
         "added_in_revision": None if added is None else added.revision,
         "attempts": [_attempt(attempt) for attempt in star.attempts],
-        "result": star.result,
+        "result": shown(star.result),
         "error": _error(star.error),
         **({"waiting_for": waiting_for} if waiting_for else {}),
         **({"threads": threads} if threads is not None else {}),

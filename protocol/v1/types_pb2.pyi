@@ -125,6 +125,14 @@ class Input(_message.Message):
     parent_outcomes: Input.ParentOutcomes
     def __init__(self, constant_json: _Optional[str] = ..., output_of: _Optional[_Union[Input.OutputOf, _Mapping]] = ..., parent_outcomes: _Optional[_Union[Input.ParentOutcomes, _Mapping]] = ...) -> None: ...
 
+class Artifact(_message.Message):
+    __slots__ = ("sha256", "size")
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    sha256: bytes
+    size: int
+    def __init__(self, sha256: _Optional[bytes] = ..., size: _Optional[int] = ...) -> None: ...
+
 class Timeouts(_message.Message):
     __slots__ = ("schedule_to_start_s", "start_to_close_s", "heartbeat_s")
     SCHEDULE_TO_START_S_FIELD_NUMBER: _ClassVar[int]
@@ -320,7 +328,7 @@ class Attempt(_message.Message):
     def __init__(self, number: _Optional[int] = ..., worker: _Optional[str] = ..., fencing_token: _Optional[int] = ..., leased_at: _Optional[float] = ..., ended_at: _Optional[float] = ..., outcome: _Optional[_Union[AttemptOutcome, str]] = ..., error: _Optional[_Union[StarError, _Mapping]] = ..., holds_slot: _Optional[bool] = ...) -> None: ...
 
 class Star(_message.Message):
-    __slots__ = ("spec", "state", "revision", "attempts", "retry_at", "ready_at", "finished_at", "result_json", "error", "unmet", "waiting_for")
+    __slots__ = ("spec", "state", "revision", "attempts", "retry_at", "ready_at", "finished_at", "result_json", "error", "unmet", "waiting_for", "artifact")
     SPEC_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
@@ -332,6 +340,7 @@ class Star(_message.Message):
     ERROR_FIELD_NUMBER: _ClassVar[int]
     UNMET_FIELD_NUMBER: _ClassVar[int]
     WAITING_FOR_FIELD_NUMBER: _ClassVar[int]
+    ARTIFACT_FIELD_NUMBER: _ClassVar[int]
     spec: StarSpec
     state: StarState
     revision: int
@@ -343,7 +352,8 @@ class Star(_message.Message):
     error: StarError
     unmet: int
     waiting_for: str
-    def __init__(self, spec: _Optional[_Union[StarSpec, _Mapping]] = ..., state: _Optional[_Union[StarState, str]] = ..., revision: _Optional[int] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., retry_at: _Optional[float] = ..., ready_at: _Optional[float] = ..., finished_at: _Optional[float] = ..., result_json: _Optional[str] = ..., error: _Optional[_Union[StarError, _Mapping]] = ..., unmet: _Optional[int] = ..., waiting_for: _Optional[str] = ...) -> None: ...
+    artifact: Artifact
+    def __init__(self, spec: _Optional[_Union[StarSpec, _Mapping]] = ..., state: _Optional[_Union[StarState, str]] = ..., revision: _Optional[int] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., retry_at: _Optional[float] = ..., ready_at: _Optional[float] = ..., finished_at: _Optional[float] = ..., result_json: _Optional[str] = ..., error: _Optional[_Union[StarError, _Mapping]] = ..., unmet: _Optional[int] = ..., waiting_for: _Optional[str] = ..., artifact: _Optional[_Union[Artifact, _Mapping]] = ...) -> None: ...
 
 class Budget(_message.Message):
     __slots__ = ("stars", "attempts", "seconds")
@@ -508,7 +518,7 @@ class Record(_message.Message):
         releases_slot: bool
         def __init__(self, star: _Optional[str] = ..., attempt: _Optional[int] = ..., outcome: _Optional[_Union[AttemptOutcome, str]] = ..., error: _Optional[_Union[StarError, _Mapping]] = ..., retry_at: _Optional[float] = ..., releases_slot: _Optional[bool] = ...) -> None: ...
     class StarFinished(_message.Message):
-        __slots__ = ("star", "state", "result_json", "error", "attempt", "outcome", "releases_slot")
+        __slots__ = ("star", "state", "result_json", "error", "attempt", "outcome", "releases_slot", "artifact")
         STAR_FIELD_NUMBER: _ClassVar[int]
         STATE_FIELD_NUMBER: _ClassVar[int]
         RESULT_JSON_FIELD_NUMBER: _ClassVar[int]
@@ -516,6 +526,7 @@ class Record(_message.Message):
         ATTEMPT_FIELD_NUMBER: _ClassVar[int]
         OUTCOME_FIELD_NUMBER: _ClassVar[int]
         RELEASES_SLOT_FIELD_NUMBER: _ClassVar[int]
+        ARTIFACT_FIELD_NUMBER: _ClassVar[int]
         star: str
         state: StarState
         result_json: str
@@ -523,7 +534,8 @@ class Record(_message.Message):
         attempt: int
         outcome: AttemptOutcome
         releases_slot: bool
-        def __init__(self, star: _Optional[str] = ..., state: _Optional[_Union[StarState, str]] = ..., result_json: _Optional[str] = ..., error: _Optional[_Union[StarError, _Mapping]] = ..., attempt: _Optional[int] = ..., outcome: _Optional[_Union[AttemptOutcome, str]] = ..., releases_slot: _Optional[bool] = ...) -> None: ...
+        artifact: Artifact
+        def __init__(self, star: _Optional[str] = ..., state: _Optional[_Union[StarState, str]] = ..., result_json: _Optional[str] = ..., error: _Optional[_Union[StarError, _Mapping]] = ..., attempt: _Optional[int] = ..., outcome: _Optional[_Union[AttemptOutcome, str]] = ..., releases_slot: _Optional[bool] = ..., artifact: _Optional[_Union[Artifact, _Mapping]] = ...) -> None: ...
     class SlotReleased(_message.Message):
         __slots__ = ("star", "attempt")
         STAR_FIELD_NUMBER: _ClassVar[int]

@@ -38,18 +38,20 @@ class ProposedEdits(_message.Message):
     def __init__(self, fencing_token: _Optional[int] = ..., proposal: _Optional[int] = ..., batch: _Optional[_Union[_types_pb2.EditBatch, _Mapping]] = ...) -> None: ...
 
 class Finished(_message.Message):
-    __slots__ = ("fencing_token", "result_json", "error", "edits", "is_stopped")
+    __slots__ = ("fencing_token", "result_json", "error", "artifact", "edits", "is_stopped")
     FENCING_TOKEN_FIELD_NUMBER: _ClassVar[int]
     RESULT_JSON_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    ARTIFACT_FIELD_NUMBER: _ClassVar[int]
     EDITS_FIELD_NUMBER: _ClassVar[int]
     IS_STOPPED_FIELD_NUMBER: _ClassVar[int]
     fencing_token: int
     result_json: str
     error: _types_pb2.StarError
+    artifact: _types_pb2.Artifact
     edits: _types_pb2.EditBatch
     is_stopped: bool
-    def __init__(self, fencing_token: _Optional[int] = ..., result_json: _Optional[str] = ..., error: _Optional[_Union[_types_pb2.StarError, _Mapping]] = ..., edits: _Optional[_Union[_types_pb2.EditBatch, _Mapping]] = ..., is_stopped: _Optional[bool] = ...) -> None: ...
+    def __init__(self, fencing_token: _Optional[int] = ..., result_json: _Optional[str] = ..., error: _Optional[_Union[_types_pb2.StarError, _Mapping]] = ..., artifact: _Optional[_Union[_types_pb2.Artifact, _Mapping]] = ..., edits: _Optional[_Union[_types_pb2.EditBatch, _Mapping]] = ..., is_stopped: _Optional[bool] = ...) -> None: ...
 
 class WorkerFrame(_message.Message):
     __slots__ = ("hello", "progress", "proposed", "finished", "goodbye", "draining")
@@ -68,17 +70,31 @@ class WorkerFrame(_message.Message):
     def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., progress: _Optional[_Iterable[_Union[Progress, _Mapping]]] = ..., proposed: _Optional[_Iterable[_Union[ProposedEdits, _Mapping]]] = ..., finished: _Optional[_Iterable[_Union[Finished, _Mapping]]] = ..., goodbye: _Optional[bool] = ..., draining: _Optional[bool] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("worker", "lease_s", "max_frame_bytes")
+    __slots__ = ("worker", "lease_s", "max_frame_bytes", "max_artifact_bytes")
     WORKER_FIELD_NUMBER: _ClassVar[int]
     LEASE_S_FIELD_NUMBER: _ClassVar[int]
     MAX_FRAME_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_ARTIFACT_BYTES_FIELD_NUMBER: _ClassVar[int]
     worker: str
     lease_s: float
     max_frame_bytes: int
-    def __init__(self, worker: _Optional[str] = ..., lease_s: _Optional[float] = ..., max_frame_bytes: _Optional[int] = ...) -> None: ...
+    max_artifact_bytes: int
+    def __init__(self, worker: _Optional[str] = ..., lease_s: _Optional[float] = ..., max_frame_bytes: _Optional[int] = ..., max_artifact_bytes: _Optional[int] = ...) -> None: ...
+
+class Place(_message.Message):
+    __slots__ = ("input", "at", "artifact", "path")
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    ARTIFACT_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    input: str
+    at: _containers.RepeatedCompositeFieldContainer[_types_pb2.PathStep]
+    artifact: _types_pb2.Artifact
+    path: _containers.RepeatedCompositeFieldContainer[_types_pb2.PathStep]
+    def __init__(self, input: _Optional[str] = ..., at: _Optional[_Iterable[_Union[_types_pb2.PathStep, _Mapping]]] = ..., artifact: _Optional[_Union[_types_pb2.Artifact, _Mapping]] = ..., path: _Optional[_Iterable[_Union[_types_pb2.PathStep, _Mapping]]] = ...) -> None: ...
 
 class Assignment(_message.Message):
-    __slots__ = ("constellation", "star", "attempt", "fencing_token", "kind", "program", "inputs_json", "model", "revision", "may_edit", "start_to_close_s", "heartbeat_s")
+    __slots__ = ("constellation", "star", "attempt", "fencing_token", "kind", "program", "inputs_json", "model", "revision", "may_edit", "start_to_close_s", "heartbeat_s", "places")
     class InputsJsonEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -98,6 +114,7 @@ class Assignment(_message.Message):
     MAY_EDIT_FIELD_NUMBER: _ClassVar[int]
     START_TO_CLOSE_S_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_S_FIELD_NUMBER: _ClassVar[int]
+    PLACES_FIELD_NUMBER: _ClassVar[int]
     constellation: str
     star: str
     attempt: int
@@ -110,7 +127,8 @@ class Assignment(_message.Message):
     may_edit: bool
     start_to_close_s: float
     heartbeat_s: float
-    def __init__(self, constellation: _Optional[str] = ..., star: _Optional[str] = ..., attempt: _Optional[int] = ..., fencing_token: _Optional[int] = ..., kind: _Optional[_Union[_types_pb2.StarKind, str]] = ..., program: _Optional[str] = ..., inputs_json: _Optional[_Mapping[str, str]] = ..., model: _Optional[str] = ..., revision: _Optional[int] = ..., may_edit: _Optional[bool] = ..., start_to_close_s: _Optional[float] = ..., heartbeat_s: _Optional[float] = ...) -> None: ...
+    places: _containers.RepeatedCompositeFieldContainer[Place]
+    def __init__(self, constellation: _Optional[str] = ..., star: _Optional[str] = ..., attempt: _Optional[int] = ..., fencing_token: _Optional[int] = ..., kind: _Optional[_Union[_types_pb2.StarKind, str]] = ..., program: _Optional[str] = ..., inputs_json: _Optional[_Mapping[str, str]] = ..., model: _Optional[str] = ..., revision: _Optional[int] = ..., may_edit: _Optional[bool] = ..., start_to_close_s: _Optional[float] = ..., heartbeat_s: _Optional[float] = ..., places: _Optional[_Iterable[_Union[Place, _Mapping]]] = ...) -> None: ...
 
 class StopAttempt(_message.Message):
     __slots__ = ("fencing_token", "reason")

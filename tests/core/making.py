@@ -36,7 +36,7 @@ from asterism.orchestrator.core.star import (
     TaskStar,
     Timeouts,
 )
-from asterism.orchestrator.core.values import Json
+from asterism.orchestrator.core.values import Result
 
 LEASE_S = 1000.0
 C = ConstellationId("c")
@@ -114,7 +114,7 @@ class Scene:
         chunks = tuple(Chunk("main", text, 1) for text in texts)
         return self.tell(AttemptProgressed(self.at, live.worker, live.fencing_token, chunks))
 
-    def succeed(self, star: str, result: Json = None, *edits: Edit) -> Outcome:
+    def succeed(self, star: str, result: Result = None, *edits: Edit) -> Outcome:
         live = self.live(star)
         batch = EditBatch(edits) if edits else None
         return self.tell(AttemptSucceeded(self.at, live.worker, live.fencing_token, result, batch))

@@ -5,6 +5,7 @@ import pytest
 from asterism.orchestrator.core.errors import (
     AlreadyExists,
     AsterismError,
+    DataLoss,
     Forbidden,
     InvalidEdit,
     InvalidField,
@@ -34,6 +35,11 @@ from asterism.orchestrator.core.errors import (
             AlreadyExists("worker", "w", "it runs"),
             "worker 'w' exists already: it runs",
             {"kind": "worker", "identifier": "w"},
+        ),
+        (
+            DataLoss("artifact", "a", "it is empty"),
+            "artifact 'a' is damaged: it is empty",
+            {"kind": "artifact", "identifier": "a", "reason": "it is empty"},
         ),
         (
             WrongState("request", "c", "FAILED", "it ended"),

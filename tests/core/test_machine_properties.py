@@ -61,6 +61,7 @@ from asterism.orchestrator.core.star import (
     StarState,
     Timeouts,
 )
+from asterism.orchestrator.core.values import Artifact
 from tests.core.picture import picture, replayed
 
 # It takes 15 s of a core, and a busy machine may give it less than that in a minute.
@@ -113,7 +114,8 @@ edits: st.SearchStrategy[Edit] = st.one_of(
 batches = st.builds(
     EditBatch, st.lists(edits, min_size=1, max_size=5).map(tuple), st.one_of(st.none(), st.integers(0, 6))
 )
-results = st.sampled_from([None, {"a": 1}, {"a": [1, 2]}, "$1 {{x}} ${s1.out}"])
+ARTIFACT = Artifact("ab" * 32, 100_000)
+results = st.sampled_from([None, {"a": 1}, {"a": [1, 2]}, "$1 {{x}} ${s1.out}", ARTIFACT])
 
 
 class MachineStory(RuleBasedStateMachine):

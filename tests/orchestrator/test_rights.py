@@ -14,11 +14,13 @@ from asterism.orchestrator.app import Running
 from asterism.orchestrator.core.credential import Role
 from asterism.protocol.credentials import Credential
 from asterism.protocol.roles import OPEN, ROLES, may_call
-from asterism.protocol.v1 import client_pb2, fleet_pb2, worker_pb2
+from asterism.protocol.v1 import artifact_pb2, client_pb2, fleet_pb2, worker_pb2
 from asterism.store.memory import MemoryStore
 from tests.orchestrator.serving import EOF, Peer, code_of, granted, served
 
-DESCRIPTORS = [module.DESCRIPTOR for module in (client_pb2, fleet_pb2, worker_pb2, health_pb2, reflection_pb2)]
+DESCRIPTORS = [
+    module.DESCRIPTOR for module in (artifact_pb2, client_pb2, fleet_pb2, worker_pb2, health_pb2, reflection_pb2)
+]
 METHODS = [
     (f"/{service.full_name}/{method.name}", method.client_streaming, method.server_streaming)
     for descriptor in DESCRIPTORS

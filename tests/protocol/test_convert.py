@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from asterism.orchestrator.core import edits as e
 from asterism.orchestrator.core.constellation import TaskConstellation
-from asterism.orchestrator.core.effects import AnswerEdits, Assign, Stop
+from asterism.orchestrator.core.effects import AnswerEdits, Assign, Place, Stop
 from asterism.orchestrator.core.errors import InvalidField
 from asterism.orchestrator.core.events import AttemptFailed, AttemptProgressed, AttemptSucceeded, Chunk, EditsProposed
 from asterism.orchestrator.core.ids import FencingToken, WorkerId
@@ -114,6 +114,7 @@ def test_summary_survives_the_wire(summary: Summary) -> None:
         st.booleans(),
         st.none() | s.seconds,
         st.none() | s.seconds,
+        st.lists(st.builds(Place, s.names, s.paths, s.artifacts, s.paths), max_size=2).map(tuple),
     )
 )
 def test_assignment_survives_the_wire(assign: Assign) -> None:
@@ -145,7 +146,7 @@ def test_answer_to_edits_survives_the_wire(answer: AnswerEdits) -> None:
 
 @quick
 @given(
-    st.builds(AttemptSucceeded, s.times, s.worker_ids, s.fencing_tokens, s.json_values, st.none() | s.edit_batches)
+    st.builds(AttemptSucceeded, s.times, s.worker_ids, s.fencing_tokens, s.results, st.none() | s.edit_batches)
     | st.builds(AttemptFailed, s.times, s.worker_ids, s.fencing_tokens, s.star_errors, st.booleans(), s.chances)
 )
 def test_report_survives_the_wire(report: AttemptSucceeded | AttemptFailed) -> None:
@@ -392,6 +393,8 @@ def _scalars(kind: int) -> st.SearchStrategy[object]:
     match kind:
         case FieldDescriptor.TYPE_STRING:
             return TEXTS
+        case FieldDescriptor.TYPE_BYTES:
+            return st.binary(min_size=31, max_size=32)
         case FieldDescriptor.TYPE_DOUBLE:
             return st.floats()
         case FieldDescriptor.TYPE_BOOL:

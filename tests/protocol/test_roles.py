@@ -8,9 +8,9 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from asterism.orchestrator.core.credential import Role
 from asterism.protocol.roles import OPEN, ROLES, may_call
-from asterism.protocol.v1 import client_pb2, fleet_pb2, worker_pb2
+from asterism.protocol.v1 import artifact_pb2, client_pb2, fleet_pb2, worker_pb2
 
-SERVED = [client_pb2.DESCRIPTOR, fleet_pb2.DESCRIPTOR, worker_pb2.DESCRIPTOR]
+SERVED = [artifact_pb2.DESCRIPTOR, client_pb2.DESCRIPTOR, fleet_pb2.DESCRIPTOR, worker_pb2.DESCRIPTOR]
 
 
 def methods(file: Any) -> set[str]:

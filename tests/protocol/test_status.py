@@ -16,6 +16,7 @@ EXAMPLES = [
     errors.StaleRevision(3, 7, ["a", "b"]),
     errors.NotFound("constellation", "c1"),
     errors.AlreadyExists("request", "r1", "another request has this id"),
+    errors.DataLoss("artifact", "sha256:00", "its bytes are others"),
     errors.WrongState("constellation", "c1", "SUCCEEDED", "nothing failed"),
     errors.Overloaded("too many requests", 2.5),
     errors.Unauthenticated("the credential has ended"),

@@ -37,6 +37,7 @@ from asterism.orchestrator.core.records import (
 )
 from asterism.orchestrator.core.request import Budget, ConstellationState
 from asterism.orchestrator.core.star import AttemptOutcome, StarSpec, StarState
+from asterism.orchestrator.core.values import Artifact
 from tests.sim.invariants import Invariant, Violation
 
 MAX_LOST = 8
@@ -381,4 +382,5 @@ def _lets(graph: Graph, line: TaskStarLine) -> bool:
     if line.condition is None:
         return line.kind is LineKind.COMPLETION
     error = None if end.error is None else {"code": end.error.code, "message": end.error.message}
+    assert not isinstance(end.result, Artifact), "the workers of a schedule report small results"
     return line.condition.holds({"state": end.state.value, "result": end.result, "error": error})

@@ -42,11 +42,13 @@ from asterism.orchestrator.core.records import Record
 from asterism.orchestrator.core.request import Budget, Request
 from asterism.orchestrator.core.snapshot import Snapshot
 from asterism.orchestrator.core.star import Constant, RetryPolicy, StarError, StarKind, StarSpec, StarState, Timeouts
+from asterism.orchestrator.core.values import Artifact, Result
 
 LEASE_S = 20.0
 WORKERS = [WorkerId("w1"), WorkerId("w2")]
 STARS = [StarId(name) for name in ("plan", "a", "b", "c", "d", "e")]
 EDITABLE = (StarState.WAITING, StarState.READY)
+ARTIFACT = Artifact("0f" * 32, 70_000)
 CONDITION = Condition(("result", "x"), Comparison.EQ, 1)
 
 
@@ -133,7 +135,8 @@ class History:
         held = self._take_held()
         if held is None:
             return self._attach()
-        return AttemptSucceeded(self.at, held[1], held[0], self.random.choice([{"x": 1}, "$1", None, [0.5, "é\x00"]]))
+        results: list[Result] = [{"x": 1}, "$1", None, [0.5, "é\x00"], ARTIFACT, {"sha256": ARTIFACT.sha256}]
+        return AttemptSucceeded(self.at, held[1], held[0], self.random.choice(results))
 
     def _fail(self) -> Event:
         held = self._take_held()

@@ -26,6 +26,7 @@ from asterism.orchestrator.core.records import (
 from asterism.orchestrator.core.request import Budget, ConstellationState, Request
 from asterism.orchestrator.core.snapshot import Snapshot
 from asterism.orchestrator.core.star import AttemptOutcome, StarError, StarKind, StarSpec, StarState
+from asterism.orchestrator.core.values import Artifact
 from asterism.orchestrator.store import Store
 from asterism.store.memory import MemoryStore
 from asterism.store.sql import SqlStore
@@ -163,6 +164,29 @@ async def test_record_about_something_unknown_is_refused(store: AnyStore) -> Non
         with pytest.raises(WrongState):
             await store.append([bad], epoch)
     assert (await store.load()).last_seq == 1
+
+
+async def test_artifacts_are_found_with_their_owners_and_listed(store: AnyStore) -> None:
+    records = await fill(store, seeded_history(2, 400))
+    stars = [
+        (constellation, star)
+        for constellation in folded(records).constellations.values()
+        for star in constellation.stars.values()
+    ]
+    found = {
+        (constellation.id, star.spec.id): await store.find_artifact(constellation.id, star.spec.id)
+        for constellation, star in stars
+    }
+    expected = {
+        (constellation.id, star.spec.id): (constellation.owner, star.result)
+        if isinstance(star.result, Artifact)
+        else None
+        for constellation, star in stars
+    }
+    assert found == expected
+    assert len({entry for entry in expected.values() if entry is not None}) > 1
+    assert await store.list_artifacts() == {entry[1] for entry in expected.values() if entry is not None}
+    assert await store.find_artifact(NOBODY, StarId("a")) is None
 
 
 async def test_seq_is_used_once(store: AnyStore) -> None:

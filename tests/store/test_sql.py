@@ -242,7 +242,7 @@ def statements() -> Iterator[tuple[str, sa.Executable]]:
             if isinstance(statement, sa.Update | sa.Delete | sa.Select):
                 yield name, statement
     for name, value in vars(reads).items():
-        if isinstance(value, sa.Select) and name not in {"READ_WORKERS"}:
+        if isinstance(value, sa.Select) and name not in {"READ_WORKERS", "LIST_ARTIFACTS"}:
             yield name, value
     for index, query in enumerate((*reads.LIVE_GRAPHS, *reads.ONE_GRAPH)):
         yield f"graph query {index}", query

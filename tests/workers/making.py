@@ -8,12 +8,16 @@ from typing import Any
 from asterism.agents.asks import EditReply, Json
 from asterism.orchestrator.core.edits import EditBatch
 from asterism.orchestrator.core.effects import Assign
+from asterism.orchestrator.core.errors import AsterismError
 from asterism.orchestrator.core.events import Chunk
 from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId, WorkerId
 from asterism.orchestrator.core.star import StarKind
+from asterism.orchestrator.core.values import Artifact
 from asterism.workers.reports import Report
 
 TOKEN = FencingToken(7)
+MAX_BYTES = 1024 * 1024
+"""Of an artifact, as the port says."""
 
 
 def an_assignment(program: str = "test.program", **changes: Any) -> Assign:
@@ -44,6 +48,10 @@ class RecordingPort:
     chunks: list[tuple[FencingToken, Chunk]] = field(default_factory=list)
     batches: list[EditBatch] = field(default_factory=list)
     has_streamed: asyncio.Event = field(default_factory=asyncio.Event)
+    kept: dict[Artifact, bytes] = field(default_factory=dict)
+    asked: list[Artifact] = field(default_factory=list)
+    refusal: AsterismError | None = None
+    """Raised where an artifact is put or got."""
 
     async def stream(self, fencing_token: FencingToken, chunk: Chunk) -> None:
         self.chunks.append((fencing_token, chunk))
@@ -52,6 +60,22 @@ class RecordingPort:
     async def propose(self, fencing_token: FencingToken, batch: EditBatch, size_bytes: int) -> EditReply:
         self.batches.append(batch)
         return self.reply
+
+    @property
+    def max_artifact_bytes(self) -> int:
+        return MAX_BYTES
+
+    async def put_artifact(self, fencing_token: FencingToken, artifact: Artifact, data: bytes) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        self.kept[artifact] = data
+
+    async def get_artifact(self, fencing_token: FencingToken, artifact: Artifact) -> bytes:
+        self.asked.append(artifact)
+        await asyncio.sleep(0)
+        if self.refusal is not None:
+            raise self.refusal
+        return self.kept[artifact]
 
     def text_of(self, thread: str) -> str:
         """All that was streamed under this thread's id."""

@@ -18,8 +18,7 @@ from asterism.orchestrator.core.profile import WorkerProfile
 from asterism.protocol.routes import Routes
 from asterism.protocol.v1 import worker_pb2
 from asterism.workers.link import Link
-from asterism.workers.reports import Stopped, Succeeded
-from asterism.workers.runner import AttemptFailed
+from asterism.workers.reports import AttemptFailed, Stopped, Succeeded
 from asterism.workers.session import MAX_WAITING_CHARACTERS, Backoff
 from tests.workers.making import an_assignment
 from tests.workers.peer import Peer, Stream, serving

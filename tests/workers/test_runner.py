@@ -29,14 +29,13 @@ from asterism.orchestrator.core.edits import AddStar, CancelStar, EditBatch
 from asterism.orchestrator.core.events import Chunk
 from asterism.orchestrator.core.ids import StarId
 from asterism.orchestrator.core.star import StarKind
-from asterism.orchestrator.core.values import MAX_VALUE_BYTES
 from asterism.workers.engine.scripted import ScriptedEngine
 from asterism.workers.reports import Failed, Report, Succeeded
 from asterism.workers.runner import Runner
 from asterism.workers.step_threads import StepThreads
 from asterism.workers.tools import Toolbox
 from tests.workers.conftest import MakeRunner
-from tests.workers.making import TOKEN, RecordingPort, add_star, an_assignment
+from tests.workers.making import MAX_BYTES, TOKEN, RecordingPort, add_star, an_assignment
 
 Inputs = Mapping[str, Json]
 Steps = Generator[object, object, object]
@@ -204,7 +203,7 @@ async def test_edits_of_a_result_travel_with_it(make_runner: MakeRunner) -> None
 @pytest.mark.parametrize(
     ("result", "may_edit", "code"),
     [
-        (ProgramResult("x" * MAX_VALUE_BYTES), False, "result_too_large"),
+        (ProgramResult("x" * MAX_BYTES), False, "result_too_large"),
         (ProgramResult(float("nan")), False, "invalid_result"),
         (ProgramResult(object()), False, "invalid_result"),  # type: ignore[arg-type]
         (ProgramResult(1, ({"cancel_star": {"star": "b"}},)), False, "may_not_edit"),

@@ -15,6 +15,7 @@ from asterism.protocol.commands.options import Output
 from asterism.protocol.graph.picture import draw_picture
 from asterism.protocol.view.answer import answer_text
 from asterism.protocol.view.json_text import json_text
+from asterism.protocol.view.result import shown_answer
 from asterism.protocol.view.style import console
 from asterism.protocol.view.wording import one_line, seconds
 
@@ -36,7 +37,9 @@ async def _get(constellation: str | None, address: str | None, token_file: Path 
         picture = await client.get(await named_or_newest(client, constellation))
         if output is Output.JSON:
             drawn = draw_picture(picture.constellation, await history_of(client, picture), picture.waiting_for)
-            sys.stdout.write(json_text({**drawn, "answer": picture.constellation.answer()}, indent=2) + "\n")
+            sys.stdout.write(
+                json_text({**drawn, "answer": shown_answer(picture.constellation.answer())}, indent=2) + "\n"
+            )
             return ExitCode.SUCCEEDED
     from asterism.protocol.view.tables import stars_table
 

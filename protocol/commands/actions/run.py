@@ -1,7 +1,7 @@
 """Runs a request: submit, follow, print the answer; with an orchestrator of its own where none is named."""
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +13,9 @@ from asterism.orchestrator.core.errors import Misconfigured
 from asterism.orchestrator.core.ids import ConstellationId
 from asterism.orchestrator.core.request import Budget, ConstellationState, Request
 from asterism.orchestrator.core.star import StarState
+from asterism.orchestrator.core.values import Result
 from asterism.protocol.answers import Picture
+from asterism.protocol.commands.actions.answers import readable_answer
 from asterism.protocol.commands.actions.connection import client_of, settings_of
 from asterism.protocol.commands.actions.following import View, follow, view_of
 from asterism.protocol.commands.actions.graph import write
@@ -34,6 +36,7 @@ from asterism.protocol.graph.render import form_of_file, render
 from asterism.protocol.view.answer import answer_text
 from asterism.protocol.view.json_text import json_text
 from asterism.protocol.view.progress import Progress
+from asterism.protocol.view.result import shown_answer
 from asterism.protocol.view.wording import count, one_line, seconds
 
 if TYPE_CHECKING:
@@ -149,7 +152,8 @@ async def _follow(client: "AsyncClient", interrupts: Interrupts, wish: _Wish, fl
             fleet.kill()
         return ExitCode.INTERRUPTED
     picture = await client.get(submitted.constellation)
-    _print(picture, read_history(records), wish)
+    answer = await readable_answer(client, picture.constellation) if wish.output is Output.TEXT else {}
+    _print(picture, answer, read_history(records), wish)
     return ExitCode.INTERRUPTED if interrupts.has_come else ExitCode.of_state(picture.constellation.state)
 
 
@@ -168,14 +172,14 @@ async def _leave_at_second(interrupts: Interrupts) -> None:
     raise _Left
 
 
-def _print(picture: Picture, history: History, wish: _Wish) -> None:
+def _print(picture: Picture, answer: Mapping[str, Result], history: History, wish: _Wish) -> None:
     """The answer on stdout; what else there is to say on stderr."""
     of = picture.constellation
     if wish.output is Output.JSON:
         drawn = draw_picture(of, history, picture.waiting_for)
-        sys.stdout.write(json_text({**drawn, "answer": of.answer()}, indent=2) + "\n")
-    elif of.answer() or of.state is ConstellationState.SUCCEEDED:
-        sys.stdout.write(answer_text(of.answer()) + "\n")
+        sys.stdout.write(json_text({**drawn, "answer": shown_answer(of.answer())}, indent=2) + "\n")
+    elif answer or of.state is ConstellationState.SUCCEEDED:
+        sys.stdout.write(answer_text(answer) + "\n")
     sys.stdout.flush()
     if wish.graph_file is not None:
         write(render(form_of_file(wish.graph_file), picture, history), wish.graph_file)
