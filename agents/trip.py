@@ -9,16 +9,16 @@ from typing import Final
 class Rates:
     """What a worker takes, as measured with the shipped model on one OS thread of a shared 2-core x86 machine.
 
-    Hop: `make bench` (SQLite, every step on disk) gave 1.4 ms from a star to the next, p99 18 ms. The others:
-    `python -m tests.bench.trip` gave 307, 199, 168, 116 and 89 tokens/s to each of 1, 2, 4, 8 and 16 texts, which a
-    step of 2.7 ms and 0.53 ms more for every text comes near (304, 265, 206, 143, 89), and 6,064 tokens/s of prefill.
-    Both while other work loaded the machine. Another engine or device has other rates: a request may say them.
+    Hop: `python -m tests.bench.graphs chain:200` (SQLite, every step on disk) gave 0.98 ms from a star to the next, p99
+    2.0. The others: `python -m tests.bench.trip` gave 3557, 2719, 1440, 1051 and 582 tokens/s to each of 1, 2, 4, 8 and 16
+    texts, which a step of 0.22 ms and 0.095 ms more for every text comes near (3175, 2439, 1667, 1020, 575), and 16,063
+    tokens/s of prefill; on a quiet machine. Another engine or device has other rates: a request may say them.
     """
 
-    hop_s: float = 0.0014
-    step_s: float = 0.0027
-    text_s: float = 0.00053
-    prefill_tokens_per_s: float = 6064.0
+    hop_s: float = 0.001
+    step_s: float = 0.00022
+    text_s: float = 0.000095
+    prefill_tokens_per_s: float = 16_000.0
 
     def decode_s(self, texts: int, tokens: int) -> float:
         """Until `texts` that decode together have `tokens` each."""
