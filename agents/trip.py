@@ -9,10 +9,10 @@ from typing import Final
 class Rates:
     """What a worker takes, as measured with the shipped model on one OS thread of a shared 2-core x86 machine.
 
-    Hop: `python -m tests.bench.graphs chain:200` (SQLite, every step on disk) gave 0.98 ms a hop, p99
-    2.0. The others: `python -m tests.bench.trip` gave 3557, 2719, 1440, 1051 and 582 tokens/s to each of 1, 2, 4, 8 and 16
-    texts, which a step of 0.22 ms and 0.095 ms more for every text comes near (3175, 2439, 1667, 1020, 575), and 16,063
-    tokens/s of prefill; on a quiet machine. Another engine or device has other rates: a request may say them.
+    Hop: `python -m tests.bench.graphs chain:200` (SQLite, every step on disk) gave 0.98 ms, p99 2.0. The others:
+    `python -m tests.bench.trip` gave 3557, 2719, 1440, 1051 and 582 tokens/s to each of 1, 2, 4, 8 and 16 texts, which
+    a step of 0.22 ms and 0.095 ms more for every text comes near (3175, 2439, 1667, 1020, 575), and 16,063 tokens/s
+    of prefill; on a quiet machine. Another engine or device has other rates: a request may say them.
     """
 
     hop_s: float = 0.001
