@@ -46,6 +46,8 @@ class _Batch:
     """All that one drain leads to, in order; nothing of it is visible before the append."""
 
     records: list[Record] = field(default_factory=list)
+    deliveries: dict[WorkerOutbox, list[ForWorker]] = field(default_factory=dict)
+    """To each stream. One that is cut as well delivers nothing, before or after."""
     releases: list[Callable[[], None]] = field(default_factory=list)
     answers: list[Callable[[], None]] = field(default_factory=list)
 
@@ -228,6 +230,8 @@ class Loop:
         # What was stopped between the append and here may wake after another has taken over.
         self.check_lead()
         self._publish(batch.records)
+        for stream, effects in batch.deliveries.items():
+            stream.put_all(effects)
         for release in batch.releases:
             release()
         for answer in batch.answers:
@@ -281,7 +285,7 @@ class Loop:
                 del self._streams[effect.worker]
                 batch.releases.append(_cut(current, error))
         elif current is not None:
-            batch.releases.append(_deliver(current, effect))
+            batch.deliveries.setdefault(current, []).append(effect)
 
     def _publish(self, records: Sequence[Record]) -> None:
         if not self._watchers:
@@ -299,10 +303,6 @@ class Loop:
 
 def _leaving() -> Overloaded:
     return Overloaded("the orchestrator is leaving", 1.0)
-
-
-def _deliver(stream: WorkerOutbox, effect: ForWorker) -> Callable[[], None]:
-    return lambda: stream.put(effect)
 
 
 def _cut(stream: WorkerOutbox, error: AsterismError) -> Callable[[], None]:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from asterism.orchestrator.core.effects import Acknowledge, AnswerEdits, Assign, Broadcast, Stop
@@ -42,12 +42,16 @@ class Outbox(Generic[T]):
 
     def put(self, item: T) -> None:
         """Queue an item; one too many cuts the reader. After the end it does nothing."""
+        self.put_all((item,))
+
+    def put_all(self, items: Sequence[T]) -> None:
+        """Queue items; too many cut the reader. After the end it does nothing."""
         if not self.is_open:
             return
-        if len(self._items) >= self._max_items:
+        if len(self._items) + len(items) > self._max_items:
             self.cut_as_slow()
             return
-        self._items.append(item)
+        self._items.extend(items)
         self._ready.set()
 
     def finish(self) -> None:

@@ -173,8 +173,7 @@ def _edit(state: State, constellation: TaskConstellation, record: EditsApplied) 
         state.watch_budget(constellation)
     touched: dict[StarId, None] = {}
     for edit in record.edits:
-        for star_id in _edit_one(state, constellation, edit):
-            touched[star_id] = None
+        touched.update(dict.fromkeys(_edit_one(state, constellation, edit)))
     for star_id in touched:
         star = constellation.stars.get(star_id)
         # A terminal star may lose a parent that is removed; that is no edit of it, and must not make it READY again.
@@ -199,6 +198,9 @@ def _settle(state: State, constellation: TaskConstellation, star: TaskStar, at: 
 def _edit_one(state: State, constellation: TaskConstellation, edit: Edit) -> Sequence[StarId]:
     """Do one edit; gives the stars whose specification or parents it changed."""
     match edit:
+        case AddLine(line):
+            _add_line(constellation, line)
+            return (line.child,)
         case AddStar(spec):
             constellation.stars[spec.id] = TaskStar(spec, StarState.WAITING, constellation.revision)
             constellation.unfinished += 1
@@ -213,9 +215,6 @@ def _edit_one(state: State, constellation: TaskConstellation, edit: Edit) -> Seq
             del constellation.stars[star_id]
             constellation.unfinished -= 1
             return children
-        case AddLine(line):
-            _add_line(constellation, line)
-            return (line.child,)
         case RemoveLine(parent, child):
             _remove_line(constellation, parent, child)
             return (child,)
@@ -234,10 +233,11 @@ def _edit_one(state: State, constellation: TaskConstellation, edit: Edit) -> Seq
 
 
 def _add_line(constellation: TaskConstellation, line: TaskStarLine) -> None:
-    constellation.parents.setdefault(line.child, {})[line.parent] = line
-    constellation.children.setdefault(line.parent, {})[line.child] = line
-    if not constellation.stars[line.parent].state.is_terminal:
-        constellation.stars[line.child].unmet += 1
+    parent, child = line.parent, line.child
+    constellation.parents.setdefault(child, {})[parent] = line
+    constellation.children.setdefault(parent, {})[child] = line
+    if not constellation.stars[parent].state.is_terminal:
+        constellation.stars[child].unmet += 1
 
 
 def _remove_line(constellation: TaskConstellation, parent: StarId, child: StarId) -> None:

@@ -164,8 +164,8 @@ def apply_batch(turn: Turn, constellation: TaskConstellation, batch: EditBatch, 
     turn.record(EditsApplied(turn.seq, turn.at, constellation.id, constellation.revision + 1, by, batch.edits))
     for edit in batch.edits:
         match edit:
-            case CancelStar(star_id) if star_id in constellation.stars:
-                cancel_star(turn, constellation, constellation.stars[star_id], f"cancelled by {by}")
+            case AddStar():
+                pass
             case AddLine(line):
                 parent = constellation.stars.get(line.parent)
                 if parent is None or not parent.state.is_terminal:
@@ -176,5 +176,7 @@ def apply_batch(turn: Turn, constellation: TaskConstellation, batch: EditBatch, 
                 if skip is not None:
                     child = constellation.stars[line.child]
                     finish_star(turn, constellation, child, skip_state(skip), error=skip)
+            case CancelStar(star_id) if star_id in constellation.stars:
+                cancel_star(turn, constellation, constellation.stars[star_id], f"cancelled by {by}")
             case _:
                 pass

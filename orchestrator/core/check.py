@@ -61,11 +61,7 @@ def check_batch(
         raise InvalidField("edits", "a batch needs at least one edit")
     if len(batch.edits) > MAX_EDITS:
         raise InvalidField("edits", f"{len(batch.edits)} edits in one batch; at most {MAX_EDITS}")
-    draft = _Draft(constellation, known, by)
-    if not is_retry:
-        for edit in batch.edits:
-            if isinstance(edit, AddStar):
-                check_new_name(edit.spec.id)
+    draft = _Draft(constellation, known, by, is_retry=is_retry)
     for edit in batch.edits:
         draft.take(edit)
     if base is not None:
@@ -81,10 +77,13 @@ def check_batch(
 class _Draft:
     """The graph as the batch would leave it: only what differs from the graph as it is."""
 
-    def __init__(self, constellation: TaskConstellation, known: frozenset[str], by: StarId | None) -> None:
+    def __init__(
+        self, constellation: TaskConstellation, known: frozenset[str], by: StarId | None, *, is_retry: bool
+    ) -> None:
         self._graph = constellation
         self._known = known
         self._by = by
+        self._is_retry = is_retry
         self._added: dict[StarId, StarSpec] = {}
         self._removed: dict[StarId, None] = {}
         self._inputs: dict[StarId, Mapping[str, StarInput]] = {}
@@ -100,6 +99,8 @@ class _Draft:
     def take(self, edit: Edit) -> None:
         """Check one edit against the draft so far, and add it."""
         match edit:
+            case AddLine(line):
+                self._add_line(line)
             case AddStar(spec):
                 self._add_star(spec)
             case RemoveStar(star):
@@ -110,8 +111,6 @@ class _Draft:
                 check_spec(spec, self._known)
                 if edit.retry is not None:
                     self._check_attempts_left(star, spec.retry.max_attempts)
-            case AddLine(line):
-                self._add_line(line)
             case RemoveLine(parent, child):
                 self._need_editable(child, "given other parents")
                 self.named[parent] = None
@@ -131,6 +130,8 @@ class _Draft:
                 assert_never(edit)
 
     def _add_star(self, spec: StarSpec) -> None:
+        if not self._is_retry:
+            check_new_name(spec.id)
         # A name is not free again in the batch that removes it: what the draft knows of the old star would stick to it.
         if spec.id in self._graph.stars or spec.id in self._added or spec.id in self._removed:
             raise InvalidEdit(spec.id, "there is a star of this name already")
@@ -161,21 +162,26 @@ class _Draft:
             raise InvalidEdit(star, f"has used {used} attempts already; max_attempts must be more, or cancel it")
 
     def _add_line(self, line: TaskStarLine) -> None:
-        self._need(line.parent)
-        self._need_editable(line.child, "given other parents")
+        parent, child = line.parent, line.child
+        self._need(parent)
+        self._need_editable(child, "given other parents")
         if (line.kind is LineKind.CONDITION) != (line.condition is not None):
-            raise InvalidEdit(line.child, "a line has a condition exactly when its kind is condition")
-        parents = self._parents_of(line.child)
-        if line.parent in parents:
-            raise InvalidEdit(line.child, f"has a line from {line.parent} already")
-        parents.add(line.parent)
-        self._cut.discard((line.parent, line.child))
+            raise InvalidEdit(child, "a line has a condition exactly when its kind is condition")
+        parents = self._parents_of(child)
+        if parent in parents:
+            raise InvalidEdit(child, f"has a line from {parent} already")
+        parents.add(parent)
+        self._cut.discard((parent, child))
         # The line of a cycle that comes last is one whose child has children already.
-        if line.child in self._graph.children or line.child in self._new_children:
-            self._heads[line.child] = True
-        elif line.child not in self._heads:
-            self._heads[line.child] = False
-        self._new_children.setdefault(line.parent, []).append(line.child)
+        if child in self._graph.children or child in self._new_children:
+            self._heads[child] = True
+        elif child not in self._heads:
+            self._heads[child] = False
+        children = self._new_children.get(parent)
+        if children is None:
+            self._new_children[parent] = [child]
+        else:
+            children.append(child)
 
     def check_references(self) -> None:
         """Each input that takes a star's output must take it from a parent."""
@@ -248,9 +254,10 @@ class _Draft:
         return self._spec(star).inputs if found is None else found
 
     def _parents_of(self, star: StarId) -> set[StarId]:
-        if star not in self._parents:
-            self._parents[star] = set(() if star in self._added else self._graph.parents.get(star, ()))
-        return self._parents[star]
+        parents = self._parents.get(star)
+        if parents is None:
+            parents = self._parents[star] = set(() if star in self._added else self._graph.parents.get(star, ()))
+        return parents
 
     def _children_of(self, star: StarId) -> Iterator[StarId]:
         for child in self._graph.children.get(star, ()):

@@ -1,6 +1,7 @@
 """Placement: which ready star goes to which worker now, and what it is given."""
 
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Final
 
 from asterism.orchestrator.core.constellation import TaskConstellation
@@ -10,7 +11,7 @@ from asterism.orchestrator.core.ids import FencingToken
 from asterism.orchestrator.core.records import AttemptLeased
 from asterism.orchestrator.core.request import ConstellationState
 from asterism.orchestrator.core.star import Constant, OutputOf, ParentOutcomes, StarError, StarState, TaskStar
-from asterism.orchestrator.core.state import ReadyStar, Worker
+from asterism.orchestrator.core.state import ReadyStar, State, Worker
 from asterism.orchestrator.core.turn import Turn
 from asterism.orchestrator.core.values import MISSING, Artifact, Json, Missing, find_at, json_bytes
 
@@ -18,6 +19,7 @@ MAX_INPUTS_BYTES: Final = 2 * 1024 * 1024
 """All inputs of one assignment, about: half of what a frame may carry. Artifacts do not travel in it."""
 PLACE_BYTES: Final = 128
 """What a place to be filled takes there, its paths apart."""
+_FREE_SLOTS: Final = attrgetter("free_slots")
 
 
 @dataclass(slots=True)
@@ -28,9 +30,12 @@ class Inputs:
     places: list[Place] = field(default_factory=list)
 
 
+_NO_INPUTS: Final = Inputs()
+
+
 def dispatch(turn: Turn) -> None:
     """Lease ready stars while there is a free slot that fits: highest priority first, then the longest ready."""
-    while (chosen := _next_placement(turn)) is not None:
+    while (chosen := _next_placement(turn.state)) is not None:
         entry, workers = chosen
         constellation = turn.state.constellations[entry.constellation]
         star = constellation.stars[entry.star]
@@ -45,15 +50,13 @@ def dispatch(turn: Turn) -> None:
         _lease(turn, constellation, star, _pick(star, workers), inputs)
 
 
-def _next_placement(turn: Turn) -> tuple[ReadyStar, list[Worker]] | None:
+def _next_placement(state: State) -> tuple[ReadyStar, list[Worker]] | None:
     """The first star in order for which some worker has a free slot, and those workers."""
     best: tuple[ReadyStar, list[Worker]] | None = None
-    for capabilities in turn.state.placeable():
-        entry = turn.state.first_ready(capabilities)
-        if entry is None or (best is not None and best[0] < entry):
-            continue
-        workers = [worker for worker in turn.state.candidates(capabilities) if _free_slots(worker) > 0]
-        if workers:
+    for capabilities in state.placeable():
+        workers = [worker for worker in state.candidates(capabilities) if worker.free_slots > 0]
+        entry = state.first_ready(capabilities) if workers else None
+        if entry is not None and (best is None or entry < best[0]):
             best = entry, workers
     return best
 
@@ -63,11 +66,7 @@ def _pick(star: TaskStar, workers: list[Worker]) -> Worker:
     if star.attempts:
         tried = {attempt.worker for attempt in star.attempts}
         workers = [worker for worker in workers if worker.id not in tried] or workers
-    return workers[0] if len(workers) == 1 else max(workers, key=_free_slots)
-
-
-def _free_slots(worker: Worker) -> int:
-    return worker.profile.slots - len(worker.running)
+    return workers[0] if len(workers) == 1 else max(workers, key=_FREE_SLOTS)
 
 
 def _lease(turn: Turn, constellation: TaskConstellation, star: TaskStar, worker: Worker, inputs: Inputs) -> None:
@@ -102,6 +101,8 @@ def _model(requires: frozenset[str]) -> str | None:
 def resolve_inputs(constellation: TaskConstellation, star: TaskStar) -> Inputs | StarError:
     """Every input as a value, or as a place for one. What a result contains is data: it is never looked into for
     references, and what lies in an artifact is not looked at here at all."""
+    if not star.spec.inputs:
+        return _NO_INPUTS
     inputs = Inputs()
     size = 0
     for name, source in star.spec.inputs.items():

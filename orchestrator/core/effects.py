@@ -6,11 +6,13 @@ from typing import TypeAlias
 
 from asterism.orchestrator.core.events import Chunk
 from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId, WorkerId
+from asterism.orchestrator.core.lean import lean
 from asterism.orchestrator.core.records import Record
 from asterism.orchestrator.core.star import StarKind
 from asterism.orchestrator.core.values import Artifact, Json, Path
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where in an assignment's inputs the worker is to put a value that lies in an artifact."""
@@ -23,6 +25,7 @@ class Place:
     """Where in the artifact's value."""
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class Assign:
     """Send a star to a worker, its inputs resolved."""
@@ -45,6 +48,7 @@ class Assign:
     """What is to be put into `inputs` before the star runs."""
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class Stop:
     """Tell a worker to stop an attempt and to confirm."""
@@ -54,6 +58,7 @@ class Stop:
     reason: str
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class Acknowledge:
     """Tell a worker that what it reported is on disk, or of no use: it may forget it."""
@@ -62,6 +67,7 @@ class Acknowledge:
     fencing_token: FencingToken
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class AnswerEdits:
     """Tell a worker what became of the edits that its attempt proposed."""
@@ -74,6 +80,7 @@ class AnswerEdits:
     revision: int
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class Broadcast:
     """Show streamed text to whoever watches the constellation; it is not stored."""
@@ -85,6 +92,7 @@ class Broadcast:
     chunks: tuple[Chunk, ...]
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class Disconnect:
     """End a worker's stream: its lease ran out, or another instance holds the identity."""
@@ -97,6 +105,7 @@ class Disconnect:
 Effect: TypeAlias = Assign | Stop | Acknowledge | AnswerEdits | Broadcast | Disconnect
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class Reply:
     """The answer to a client's event: which constellation, at which revision."""

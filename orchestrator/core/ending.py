@@ -23,6 +23,9 @@ UNREADABLE: Final = "condition_unreadable"
 """Error code of a star that failed because a condition asks for the inside of an artifact, which is not read here."""
 
 
+_NO_LINES: Final[dict[StarId, TaskStarLine]] = {}
+
+
 def finish_star(
     turn: Turn,
     constellation: TaskConstellation,
@@ -62,9 +65,13 @@ def finish_star(
         )
         if live is not None and not releases_slot:
             turn.effect(Stop(live.worker, live.fencing_token, "" if error is None else error.message))
-        for child_id, line in reversed(constellation.children.get(star.spec.id, {}).items()):
+        if not spreads:
+            continue
+        for child_id, line in reversed(constellation.children.get(star.spec.id, _NO_LINES).items()):
+            if line.kind is LineKind.SUCCESS and state is StarState.SUCCEEDED:
+                continue
             skip = find_skip(constellation, line)
-            if spreads and skip is not None:
+            if skip is not None:
                 pending.append((constellation.stars[child_id], skip_state(skip), None, skip, None, True))
 
 

@@ -6,12 +6,14 @@ from typing import TypeAlias
 
 from asterism.orchestrator.core.edits import EditBatch
 from asterism.orchestrator.core.ids import ConstellationId, FencingToken, WorkerId
+from asterism.orchestrator.core.lean import lean
 from asterism.orchestrator.core.profile import WorkerProfile
 from asterism.orchestrator.core.request import Budget, Request
 from asterism.orchestrator.core.star import StarError, StarSpec
 from asterism.orchestrator.core.values import Result
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class RequestSubmitted:
     """A client submits; `constellation` is the id to use if the request is new, `plan` its first star."""
@@ -25,6 +27,7 @@ class RequestSubmitted:
     plan: StarSpec
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class EditRequested:
     """A person or a program outside edits a graph."""
@@ -35,6 +38,7 @@ class EditRequested:
     batch: EditBatch
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class CancelRequested:
     """A client cancels a request."""
@@ -44,6 +48,7 @@ class CancelRequested:
     reason: str
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class RetryRequested:
     """A client asks that what failed or was cancelled runs again, as new stars."""
@@ -53,6 +58,7 @@ class RetryRequested:
     by: str
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class HeldAttempt:
     """An attempt that an attaching worker still runs, or whose result it still keeps."""
@@ -60,6 +66,7 @@ class HeldAttempt:
     fencing_token: FencingToken
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class WorkerAttached:
     """A worker opened its stream. `instance` names its process: it changes at every start."""
@@ -71,6 +78,7 @@ class WorkerAttached:
     held: tuple[HeldAttempt, ...] = ()
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class WorkerDetached:
     """The stream of that instance ended. `is_goodbye`: it said so itself, having nothing left to run."""
@@ -82,6 +90,7 @@ class WorkerDetached:
     chance: float = 0.0
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class WorkerRenewed:
     """A sign of life: renews all the worker's leases."""
@@ -90,6 +99,7 @@ class WorkerRenewed:
     worker: WorkerId
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class WorkerLeaving:
     """A worker finishes what it runs and takes nothing new; forgotten when it attaches again."""
@@ -98,6 +108,7 @@ class WorkerLeaving:
     worker: WorkerId
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class DrainRequested:
     """An operator: a worker is to get no new stars, or again."""
@@ -107,6 +118,7 @@ class DrainRequested:
     is_draining: bool
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class LabelRequested:
     """An operator sets labels (a value of None takes one away)."""
@@ -116,6 +128,7 @@ class LabelRequested:
     labels: Mapping[str, str | None]
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """A piece of text that a running star streams, under the id of its reasoning thread."""
@@ -125,6 +138,7 @@ class Chunk:
     tokens: int
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class AttemptProgressed:
     """A running attempt streams text; also its heartbeat."""
@@ -135,6 +149,7 @@ class AttemptProgressed:
     chunks: tuple[Chunk, ...]
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class EditsProposed:
     """A running attempt wants to edit its own constellation; `proposal` numbers the answer."""
@@ -146,6 +161,7 @@ class EditsProposed:
     batch: EditBatch
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class AttemptSucceeded:
     """A worker reports a result, and the edits that go with it."""
@@ -157,6 +173,7 @@ class AttemptSucceeded:
     batch: EditBatch | None = None
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class AttemptFailed:
     """A worker reports that an attempt failed, or (`is_stopped`) that it stopped it as told."""
@@ -170,6 +187,7 @@ class AttemptFailed:
     """Uniform in [0, 1): the jitter of a backoff."""
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class TimePassed:
     """A deadline may have come."""

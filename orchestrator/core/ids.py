@@ -1,6 +1,7 @@
 """The identifiers of the core, and the one rule that every name must keep."""
 
 import re
+from functools import lru_cache
 from typing import NewType
 
 ConstellationId = NewType("ConstellationId", str)
@@ -17,6 +18,7 @@ NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.~-]{0,63}"
 _NAME = re.compile(NAME_PATTERN)
 
 
+@lru_cache(16_384)
 def is_name(text: str) -> bool:
     """Whether `text` may name a star, a worker, a program or a tool."""
     return _NAME.fullmatch(text) is not None

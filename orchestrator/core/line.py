@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from asterism.orchestrator.core.ids import StarId
+from asterism.orchestrator.core.lean import lean
 from asterism.orchestrator.core.values import MISSING, Json, Missing, Path, find_at
 
 
@@ -87,6 +88,7 @@ def _is_less(low: "Json | Missing", high: "Json | Missing") -> bool:
             return False
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class TaskStarLine:
     """An edge; at most one joins a parent to a child."""

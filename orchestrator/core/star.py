@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from asterism.orchestrator.core.ids import FencingToken, StarId, WorkerId
+from asterism.orchestrator.core.lean import lean
 from asterism.orchestrator.core.values import Json, Path, Result
 
 
@@ -20,13 +21,11 @@ class StarState(StrEnum):
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
 
-    @property
-    def is_terminal(self) -> bool:
-        """Whether the star has ended: its result and its place in the graph never change again."""
-        return self in _TERMINAL
+    is_terminal: bool
+    """Whether the star has ended: its result and its place in the graph never change again."""
 
-
-_TERMINAL = frozenset({StarState.SUCCEEDED, StarState.FAILED, StarState.CANCELLED})
+    def __init__(self, name: str) -> None:
+        self.is_terminal = name in ("SUCCEEDED", "FAILED", "CANCELLED")
 
 
 class StarKind(StrEnum):
@@ -38,6 +37,7 @@ class StarKind(StrEnum):
     GATHER = "gather"
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class Constant:
     """An input that is a value already. Text that looks like a reference or a template is plain text."""
@@ -45,6 +45,7 @@ class Constant:
     value: Json
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class OutputOf:
     """An input taken from a parent's result, at `path`, once, when the star is dispatched."""
@@ -86,6 +87,7 @@ class RetryPolicy:
     """Share of the wait that is left to chance, 0 to 1."""
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class StarSpec:
     """What a planner asks for; it changes only by an edit, and only while the star neither runs nor is terminal."""
@@ -134,6 +136,7 @@ class AttemptOutcome(StrEnum):
     CANCELLED = "CANCELLED"
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class StarError:
     """Why a star or an attempt ended badly: a code for programs, a message for people."""

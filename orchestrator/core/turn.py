@@ -11,6 +11,8 @@ from asterism.orchestrator.core.state import State
 class Turn:
     """What a step has led to so far."""
 
+    __slots__ = ("at", "chance", "outcome", "state", "touched")
+
     def __init__(self, state: State, at: float, chance: float) -> None:
         self.state = state
         self.at = at

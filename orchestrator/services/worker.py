@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import nullcontext
 from itertools import islice
-from typing import Any, Final, TypeAlias, assert_never
+from typing import Any, Final, assert_never
 
 import grpc
 import grpc.aio
@@ -32,12 +32,12 @@ from asterism.orchestrator.services.rates import Places
 from asterism.protocol.convert import (
     answer_edits_to_proto,
     artifact_from_proto,
-    assign_to_proto,
     edits_proposed_from_proto,
     finished_from_proto,
     hello_from_proto,
     progress_from_proto,
     stop_to_proto,
+    write_assign,
 )
 from asterism.protocol.limits import MAX_MESSAGE_BYTES
 from asterism.protocol.v1 import worker_pb2, worker_pb2_grpc
@@ -221,15 +221,17 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         while effects := await outbox.take(MAX_TAKE):
             frame, size = worker_pb2.OrchestratorFrame(), 0
             for effect in effects:
-                part, part_size = _part_of(effect)
-                if isinstance(effect, Assign) and part_size > MAX_FRAME_BYTES:
-                    await self._fail_oversized(effect, part_size, outbox)
-                    continue
+                part_size = _write_effect(effect, frame)
                 if size + part_size > MAX_FRAME_BYTES:
+                    whole, frame = frame, worker_pb2.OrchestratorFrame()
+                    _move_last(effect, whole, frame)
+                    if isinstance(effect, Assign) and part_size > MAX_FRAME_BYTES:
+                        await self._fail_oversized(effect, part_size, outbox)
+                        frame = whole
+                        continue
                     self._loop.check_lead()
-                    await self._send(context, frame)
-                    frame, size = worker_pb2.OrchestratorFrame(), 0
-                _add(frame, part)
+                    await self._send(context, whole)
+                    size = 0
                 size += part_size
             if size:
                 # What waited while this process was stopped is another leader's business by now.
@@ -265,39 +267,42 @@ def _check_frame(frame: worker_pb2.WorkerFrame) -> None:
         raise InvalidField("frame", f"{items} messages in one frame; at most {MAX_FRAME_ITEMS}")
 
 
-Part: TypeAlias = int | worker_pb2.Assignment | worker_pb2.StopAttempt | worker_pb2.EditsAnswer
-"""What a frame carries of one effect; an acknowledgement is just the fencing token."""
-
 ENTRY_BYTES: Final = 16
 """At most, of a frame for what surrounds a part, and for a fencing token."""
 
 
-def _part_of(effect: ForWorker) -> tuple[Part, int]:
-    """The part, and at most how many bytes of a frame it takes."""
+def _write_effect(effect: ForWorker, frame: worker_pb2.OrchestratorFrame) -> int:
+    """Add it to the frame, where it is not copied again; gives at most how many bytes of the frame it takes."""
     match effect:
         case Acknowledge():
-            return effect.fencing_token, ENTRY_BYTES
+            frame.acknowledged.append(effect.fencing_token)
+            return ENTRY_BYTES
         case Assign():
-            part: Part = assign_to_proto(effect)
+            assignment = frame.assignments.add()
+            write_assign(effect, assignment)
+            return assignment.ByteSize() + ENTRY_BYTES
         case Stop():
-            part = stop_to_proto(effect)
+            stop = stop_to_proto(effect)
+            frame.stops.append(stop)
+            return stop.ByteSize() + ENTRY_BYTES
         case AnswerEdits():
-            part = answer_edits_to_proto(effect)
+            answer = answer_edits_to_proto(effect)
+            frame.edits_answers.append(answer)
+            return answer.ByteSize() + ENTRY_BYTES
         case _:
             assert_never(effect)
-    assert not isinstance(part, int)
-    return part, part.ByteSize() + ENTRY_BYTES
 
 
-def _add(frame: worker_pb2.OrchestratorFrame, part: Part) -> None:
-    match part:
-        case int():
-            frame.acknowledged.append(part)
-        case worker_pb2.Assignment():
-            frame.assignments.append(part)
-        case worker_pb2.StopAttempt():
-            frame.stops.append(part)
-        case worker_pb2.EditsAnswer():
-            frame.edits_answers.append(part)
+def _move_last(effect: ForWorker, full: worker_pb2.OrchestratorFrame, empty: worker_pb2.OrchestratorFrame) -> None:
+    """Take the effect that was written last out of a frame that it made too large, into the next one."""
+    match effect:
+        case Acknowledge():
+            empty.acknowledged.append(full.acknowledged.pop())
+        case Assign():
+            empty.assignments.append(full.assignments.pop())
+        case Stop():
+            empty.stops.append(full.stops.pop())
+        case AnswerEdits():
+            empty.edits_answers.append(full.edits_answers.pop())
         case _:
-            assert_never(part)
+            assert_never(effect)

@@ -79,6 +79,7 @@ from asterism.protocol.convert.worker import (
     stop_to_proto,
     worker_profile_from_proto,
     worker_profile_to_proto,
+    write_assign,
 )
 
 __all__ = [
@@ -154,4 +155,5 @@ __all__ = [
     "worker_profile_to_proto",
     "worker_status_from_proto",
     "worker_status_to_proto",
+    "write_assign",
 ]

@@ -49,7 +49,8 @@ MUTANTS: Final[Sequence[Mutant]] = (
         "effects leave before the commit",
         LOOP,
         "        if batch.records:\n            await self._append(batch.records)\n",
-        "        for release in batch.releases:\n            release()\n        batch.releases.clear()\n"
+        "        for stream, effects in batch.deliveries.items():\n            stream.put_all(effects)\n"
+        "        batch.deliveries.clear()\n"
         "        if batch.records:\n            await self._append(batch.records)\n",
     ),
     Mutant(
