@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias, assert_never
 
+from asterism.orchestrator.core.condition import Condition
 from asterism.orchestrator.core.edits import (
     AddLine,
     AddStar,
@@ -15,7 +16,7 @@ from asterism.orchestrator.core.edits import (
     update_spec,
 )
 from asterism.orchestrator.core.ids import ConstellationId, StarId, WorkerId
-from asterism.orchestrator.core.line import Condition, TaskStarLine
+from asterism.orchestrator.core.line import TaskStarLine
 from asterism.orchestrator.core.profile import WorkerProfile
 from asterism.orchestrator.core.records import (
     AttemptEnded,

@@ -6,15 +6,16 @@ from typing import Final, get_args
 
 from asterism.orchestrator.core.errors import Misconfigured
 from asterism.orchestrator.core.ids import ConstellationId
-from asterism.orchestrator.core.records import Record, StarFinished
+from asterism.orchestrator.core.records import EditsApplied, Record, StarFinished
 from asterism.orchestrator.core.values import Artifact
 from asterism.store.plain import Coder, Convert, coder, fields_reader
 from asterism.store.text import Writer, object_writer
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Of the bodies. A change that `decode` could not read raises it, and teaches `decode` to lift the older ones.
 
-A body is written in the oldest version that can say it: 2 is that of a result which is an artifact.
+A body is written in the oldest version that can say it: 2 is that of a result which is an artifact,
+3 that of edits, whose stars may have a quorum and whose conditions may have many terms.
 """
 
 
@@ -35,7 +36,8 @@ class JournalRow:
 _COLUMNS: Final = frozenset({"seq", "at", "constellation"})
 _ARTIFACT: Final[Coder[Artifact]] = coder(Artifact)
 _WRITERS: Final[dict[str, Writer]] = {
-    cls.__name__: object_writer(cls, but=_COLUMNS, end='"v":1') for cls in get_args(Record)
+    cls.__name__: object_writer(cls, but=_COLUMNS, end='"v":3' if cls is EditsApplied else '"v":1')
+    for cls in get_args(Record)
 }
 _WRITE_FINISHED: Final = object_writer(StarFinished, but=_COLUMNS)
 _READERS: Final[dict[str, Convert]] = {cls.__name__: fields_reader(cls, but=_COLUMNS) for cls in get_args(Record)}

@@ -243,11 +243,7 @@ def _star(row: sa.Row[Any]) -> TaskStar:
 def _add_line(constellation: TaskConstellation, row: sa.Row[Any]) -> None:
     parent, child = StarId(row.parent), StarId(row.child)
     condition = None if row.condition is None else CONDITION.read(row.condition)
-    line = TaskStarLine(parent, child, LineKind(row.kind), condition)
-    constellation.parents.setdefault(child, {})[parent] = line
-    constellation.children.setdefault(parent, {})[child] = line
-    if not constellation.stars[parent].state.is_terminal:
-        constellation.stars[child].unmet += 1
+    constellation.add_line(TaskStarLine(parent, child, LineKind(row.kind), condition))
 
 
 def _add_attempt(star: TaskStar, row: sa.Row[Any]) -> None:

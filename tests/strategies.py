@@ -9,10 +9,11 @@ from hypothesis.strategies import SearchStrategy
 from asterism.orchestrator.core import edits as e
 from asterism.orchestrator.core import events as ev
 from asterism.orchestrator.core import records as r
+from asterism.orchestrator.core.condition import Compare, Comparison, Condition, Connect, Operator
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.credential import Role, StoredCredential
 from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId, WorkerId
-from asterism.orchestrator.core.line import Comparison, Condition, LineKind, TaskStarLine
+from asterism.orchestrator.core.line import LineKind, TaskStarLine
 from asterism.orchestrator.core.profile import Gpu, WorkerProfile
 from asterism.orchestrator.core.request import Budget, ConstellationState, Request
 from asterism.orchestrator.core.star import (
@@ -160,17 +161,29 @@ def star_specs(ids: SearchStrategy[StarId] = star_ids) -> SearchStrategy[StarSpe
         retry=retry_policies,
         may_edit=st.booleans(),
         title=lines_of_text,
+        quorum=st.integers(0, 3),
     )
 
 
-conditions: SearchStrategy[Condition] = st.builds(Condition, paths, st.sampled_from(Comparison), json_values)
+_compares: SearchStrategy[Compare] = st.builds(Compare, paths, st.sampled_from(Comparison), json_values, st.booleans())
+
+
+def _joined(inner: SearchStrategy[Condition]) -> SearchStrategy[Condition]:
+    operators = st.sampled_from([Operator.AND, Operator.OR])
+    two = st.builds(lambda a, b, by: Condition((*a.terms, *b.terms, Connect(by))), inner, inner, operators)
+    return two | inner.map(lambda condition: Condition((*condition.terms, Connect(Operator.NOT))))
+
+
+conditions: SearchStrategy[Condition] = st.recursive(
+    _compares.map(lambda compare: Condition((compare,))), _joined, max_leaves=4
+)
 
 
 def star_lines(
     parents: SearchStrategy[StarId] = star_ids, children: SearchStrategy[StarId] = star_ids
 ) -> SearchStrategy[TaskStarLine]:
     """Lines from any of `parents` to any of `children`; a condition exactly where the kind asks for one."""
-    unconditional = st.sampled_from([LineKind.SUCCESS, LineKind.COMPLETION])
+    unconditional = st.sampled_from([LineKind.SUCCESS, LineKind.COMPLETION, LineKind.QUORUM])
     return st.builds(TaskStarLine, parents, children, unconditional) | st.builds(
         TaskStarLine, parents, children, st.just(LineKind.CONDITION), conditions
     )
@@ -267,9 +280,7 @@ def constellations(draw: st.DrawFn) -> TaskConstellation:
         constellation.attempts += len(star.attempts)
         for parent in draw(st.sets(st.sampled_from(ids[:index]))) if index else ():
             line = draw(star_lines(st.just(parent), st.just(star_id)))
-            constellation.parents.setdefault(star_id, {})[parent] = line
-            constellation.children.setdefault(parent, {})[star_id] = line
-            star.unmet += not constellation.stars[parent].state.is_terminal
+            constellation.add_line(line)
     return constellation
 
 

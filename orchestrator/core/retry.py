@@ -9,6 +9,8 @@ from asterism.orchestrator.core.errors import WrongState
 from asterism.orchestrator.core.ids import StarId
 from asterism.orchestrator.core.star import AttemptOutcome, OutputOf, RetryPolicy, StarInput, StarState, TaskStar
 
+NOT_NEEDED: Final = "not_needed"
+"""Error code of a star that was cancelled because the quorum which waited for it was met by others."""
 MAX_LOST: Final = 8
 """Attempts that a star may lose with their workers before it fails: a star that kills its workers must end."""
 
@@ -48,7 +50,9 @@ def retry_batch(constellation: TaskConstellation) -> EditBatch:
     chosen: dict[StarId, None] = {
         star_id: None
         for star_id, star in constellation.stars.items()
-        if star.state in (StarState.FAILED, StarState.CANCELLED) and not has_successor(constellation, star_id)
+        if star.state in (StarState.FAILED, StarState.CANCELLED)
+        and not (star.error is not None and star.error.code == NOT_NEEDED)
+        and not has_successor(constellation, star_id)
     }
     pending = list(chosen)
     while pending:

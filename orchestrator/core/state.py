@@ -208,6 +208,11 @@ class State:
             self._sweep()
         self._order += 1
         self._queued[constellation, star.spec.id] = self._order
+        start_by = _start_by(star)
+        if start_by is not None:
+            self.push(Deadline(start_by, Timer.SCHEDULE_TO_START, constellation, star.spec.id))
+        if star.spec.is_decided_by_people:
+            return
         entry = ReadyStar(-star.spec.priority, self._order, constellation, star.spec.id)
         capabilities = star.spec.capabilities
         if capabilities not in self.ready:
@@ -215,9 +220,6 @@ class State:
             if self._placeable is not None and self.candidates(capabilities):
                 self._placeable[capabilities] = None
         heapq.heappush(self.ready[capabilities], entry)
-        start_by = _start_by(star)
-        if start_by is not None:
-            self.push(Deadline(start_by, Timer.SCHEDULE_TO_START, constellation, star.spec.id))
 
     def _sweep(self) -> None:
         """Throw away what is void: edits of a star that nobody takes would else pile up entries for ever."""

@@ -123,7 +123,6 @@ def task_star_to_proto(star: TaskStar, waiting_for: str = "", at: str = "star") 
         result_json=result_json,
         artifact=artifact,
         error=None if star.error is None else star_error_to_proto(star.error),
-        unmet=star.unmet,
         waiting_for=checks.clipped(waiting_for),
     )
 
@@ -134,7 +133,7 @@ def task_star_from_proto(proto: pb.Star, at: str = "star") -> TaskStar:
         star_spec_from_proto(proto.spec, f"{at}.spec"),
         checks.known(enums.STAR_STATES_BACK, proto.state, f"{at}.state"),
         checks.integer(proto.revision, f"{at}.revision"),
-        proto.unmet,
+        0,
         [attempt_from_proto(attempt, f"{at}.attempts[{index}]") for index, attempt in enumerate(proto.attempts)],
         checks.number(proto.retry_at, f"{at}.retry_at") if proto.HasField("retry_at") else None,
         checks.number(proto.ready_at, f"{at}.ready_at") if proto.HasField("ready_at") else None,
@@ -206,8 +205,7 @@ def constellation_from_proto(
         line = line_from_proto(line_proto, f"{at}.lines[{index}]")
         if line.parent not in stars or line.child not in stars:
             raise InvalidField(f"{at}.lines[{index}]", f"joins {line.parent} to {line.child}, and not both are there")
-        constellation.parents.setdefault(line.child, {})[line.parent] = line
-        constellation.children.setdefault(line.parent, {})[line.child] = line
+        constellation.add_line(line)
     return constellation, waiting_for
 
 

@@ -24,6 +24,8 @@ class StarKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     STAR_KIND_REASON: _ClassVar[StarKind]
     STAR_KIND_TOOL: _ClassVar[StarKind]
     STAR_KIND_GATHER: _ClassVar[StarKind]
+    STAR_KIND_AGENT: _ClassVar[StarKind]
+    STAR_KIND_APPROVAL: _ClassVar[StarKind]
 
 class ConstellationState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -48,6 +50,7 @@ class LineKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     LINE_KIND_SUCCESS: _ClassVar[LineKind]
     LINE_KIND_COMPLETION: _ClassVar[LineKind]
     LINE_KIND_CONDITION: _ClassVar[LineKind]
+    LINE_KIND_QUORUM: _ClassVar[LineKind]
 
 class Comparison(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -60,6 +63,8 @@ class Comparison(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     COMPARISON_GE: _ClassVar[Comparison]
     COMPARISON_EXISTS: _ClassVar[Comparison]
     COMPARISON_MISSING: _ClassVar[Comparison]
+    COMPARISON_IN: _ClassVar[Comparison]
+    COMPARISON_CONTAINS: _ClassVar[Comparison]
 STAR_STATE_UNSPECIFIED: StarState
 STAR_STATE_WAITING: StarState
 STAR_STATE_READY: StarState
@@ -72,6 +77,8 @@ STAR_KIND_PLAN: StarKind
 STAR_KIND_REASON: StarKind
 STAR_KIND_TOOL: StarKind
 STAR_KIND_GATHER: StarKind
+STAR_KIND_AGENT: StarKind
+STAR_KIND_APPROVAL: StarKind
 CONSTELLATION_STATE_UNSPECIFIED: ConstellationState
 CONSTELLATION_STATE_RUNNING: ConstellationState
 CONSTELLATION_STATE_SUCCEEDED: ConstellationState
@@ -87,6 +94,7 @@ LINE_KIND_UNSPECIFIED: LineKind
 LINE_KIND_SUCCESS: LineKind
 LINE_KIND_COMPLETION: LineKind
 LINE_KIND_CONDITION: LineKind
+LINE_KIND_QUORUM: LineKind
 COMPARISON_UNSPECIFIED: Comparison
 COMPARISON_EQ: Comparison
 COMPARISON_NE: Comparison
@@ -96,6 +104,8 @@ COMPARISON_GT: Comparison
 COMPARISON_GE: Comparison
 COMPARISON_EXISTS: Comparison
 COMPARISON_MISSING: Comparison
+COMPARISON_IN: Comparison
+COMPARISON_CONTAINS: Comparison
 
 class PathStep(_message.Message):
     __slots__ = ("key", "index")
@@ -158,7 +168,7 @@ class RetryPolicy(_message.Message):
     def __init__(self, max_attempts: _Optional[int] = ..., backoff_s: _Optional[float] = ..., multiplier: _Optional[float] = ..., max_backoff_s: _Optional[float] = ..., jitter: _Optional[float] = ...) -> None: ...
 
 class StarSpec(_message.Message):
-    __slots__ = ("id", "kind", "program", "inputs", "requires", "priority", "timeouts", "retry", "may_edit", "title")
+    __slots__ = ("id", "kind", "program", "inputs", "requires", "priority", "timeouts", "retry", "may_edit", "title", "quorum")
     class InputsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -176,6 +186,7 @@ class StarSpec(_message.Message):
     RETRY_FIELD_NUMBER: _ClassVar[int]
     MAY_EDIT_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
+    QUORUM_FIELD_NUMBER: _ClassVar[int]
     id: str
     kind: StarKind
     program: str
@@ -186,17 +197,42 @@ class StarSpec(_message.Message):
     retry: RetryPolicy
     may_edit: bool
     title: str
-    def __init__(self, id: _Optional[str] = ..., kind: _Optional[_Union[StarKind, str]] = ..., program: _Optional[str] = ..., inputs: _Optional[_Mapping[str, Input]] = ..., requires: _Optional[_Iterable[str]] = ..., priority: _Optional[int] = ..., timeouts: _Optional[_Union[Timeouts, _Mapping]] = ..., retry: _Optional[_Union[RetryPolicy, _Mapping]] = ..., may_edit: _Optional[bool] = ..., title: _Optional[str] = ...) -> None: ...
+    quorum: int
+    def __init__(self, id: _Optional[str] = ..., kind: _Optional[_Union[StarKind, str]] = ..., program: _Optional[str] = ..., inputs: _Optional[_Mapping[str, Input]] = ..., requires: _Optional[_Iterable[str]] = ..., priority: _Optional[int] = ..., timeouts: _Optional[_Union[Timeouts, _Mapping]] = ..., retry: _Optional[_Union[RetryPolicy, _Mapping]] = ..., may_edit: _Optional[bool] = ..., title: _Optional[str] = ..., quorum: _Optional[int] = ...) -> None: ...
 
 class Condition(_message.Message):
-    __slots__ = ("path", "comparison", "value_json")
-    PATH_FIELD_NUMBER: _ClassVar[int]
-    COMPARISON_FIELD_NUMBER: _ClassVar[int]
-    VALUE_JSON_FIELD_NUMBER: _ClassVar[int]
-    path: _containers.RepeatedCompositeFieldContainer[PathStep]
-    comparison: Comparison
-    value_json: str
-    def __init__(self, path: _Optional[_Iterable[_Union[PathStep, _Mapping]]] = ..., comparison: _Optional[_Union[Comparison, str]] = ..., value_json: _Optional[str] = ...) -> None: ...
+    __slots__ = ("terms",)
+    class Operator(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        OPERATOR_UNSPECIFIED: _ClassVar[Condition.Operator]
+        OPERATOR_AND: _ClassVar[Condition.Operator]
+        OPERATOR_OR: _ClassVar[Condition.Operator]
+        OPERATOR_NOT: _ClassVar[Condition.Operator]
+    OPERATOR_UNSPECIFIED: Condition.Operator
+    OPERATOR_AND: Condition.Operator
+    OPERATOR_OR: Condition.Operator
+    OPERATOR_NOT: Condition.Operator
+    class Compare(_message.Message):
+        __slots__ = ("path", "comparison", "value_json", "of_length")
+        PATH_FIELD_NUMBER: _ClassVar[int]
+        COMPARISON_FIELD_NUMBER: _ClassVar[int]
+        VALUE_JSON_FIELD_NUMBER: _ClassVar[int]
+        OF_LENGTH_FIELD_NUMBER: _ClassVar[int]
+        path: _containers.RepeatedCompositeFieldContainer[PathStep]
+        comparison: Comparison
+        value_json: str
+        of_length: bool
+        def __init__(self, path: _Optional[_Iterable[_Union[PathStep, _Mapping]]] = ..., comparison: _Optional[_Union[Comparison, str]] = ..., value_json: _Optional[str] = ..., of_length: _Optional[bool] = ...) -> None: ...
+    class Term(_message.Message):
+        __slots__ = ("compare", "operator")
+        COMPARE_FIELD_NUMBER: _ClassVar[int]
+        OPERATOR_FIELD_NUMBER: _ClassVar[int]
+        compare: Condition.Compare
+        operator: Condition.Operator
+        def __init__(self, compare: _Optional[_Union[Condition.Compare, _Mapping]] = ..., operator: _Optional[_Union[Condition.Operator, str]] = ...) -> None: ...
+    TERMS_FIELD_NUMBER: _ClassVar[int]
+    terms: _containers.RepeatedCompositeFieldContainer[Condition.Term]
+    def __init__(self, terms: _Optional[_Iterable[_Union[Condition.Term, _Mapping]]] = ...) -> None: ...
 
 class Line(_message.Message):
     __slots__ = ("parent", "child", "kind", "condition")
@@ -328,7 +364,7 @@ class Attempt(_message.Message):
     def __init__(self, number: _Optional[int] = ..., worker: _Optional[str] = ..., fencing_token: _Optional[int] = ..., leased_at: _Optional[float] = ..., ended_at: _Optional[float] = ..., outcome: _Optional[_Union[AttemptOutcome, str]] = ..., error: _Optional[_Union[StarError, _Mapping]] = ..., holds_slot: _Optional[bool] = ...) -> None: ...
 
 class Star(_message.Message):
-    __slots__ = ("spec", "state", "revision", "attempts", "retry_at", "ready_at", "finished_at", "result_json", "error", "unmet", "waiting_for", "artifact")
+    __slots__ = ("spec", "state", "revision", "attempts", "retry_at", "ready_at", "finished_at", "result_json", "error", "waiting_for", "artifact")
     SPEC_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
@@ -338,7 +374,6 @@ class Star(_message.Message):
     FINISHED_AT_FIELD_NUMBER: _ClassVar[int]
     RESULT_JSON_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
-    UNMET_FIELD_NUMBER: _ClassVar[int]
     WAITING_FOR_FIELD_NUMBER: _ClassVar[int]
     ARTIFACT_FIELD_NUMBER: _ClassVar[int]
     spec: StarSpec
@@ -350,10 +385,9 @@ class Star(_message.Message):
     finished_at: float
     result_json: str
     error: StarError
-    unmet: int
     waiting_for: str
     artifact: Artifact
-    def __init__(self, spec: _Optional[_Union[StarSpec, _Mapping]] = ..., state: _Optional[_Union[StarState, str]] = ..., revision: _Optional[int] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., retry_at: _Optional[float] = ..., ready_at: _Optional[float] = ..., finished_at: _Optional[float] = ..., result_json: _Optional[str] = ..., error: _Optional[_Union[StarError, _Mapping]] = ..., unmet: _Optional[int] = ..., waiting_for: _Optional[str] = ..., artifact: _Optional[_Union[Artifact, _Mapping]] = ...) -> None: ...
+    def __init__(self, spec: _Optional[_Union[StarSpec, _Mapping]] = ..., state: _Optional[_Union[StarState, str]] = ..., revision: _Optional[int] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., retry_at: _Optional[float] = ..., ready_at: _Optional[float] = ..., finished_at: _Optional[float] = ..., result_json: _Optional[str] = ..., error: _Optional[_Union[StarError, _Mapping]] = ..., waiting_for: _Optional[str] = ..., artifact: _Optional[_Union[Artifact, _Mapping]] = ...) -> None: ...
 
 class Budget(_message.Message):
     __slots__ = ("stars", "attempts", "seconds")
