@@ -10,7 +10,7 @@ from asterism.orchestrator.core import edits as e
 from asterism.orchestrator.core import events as ev
 from asterism.orchestrator.core import records as r
 from asterism.orchestrator.core.condition import Compare, Comparison, Condition, Connect, Operator
-from asterism.orchestrator.core.constellation import TaskConstellation
+from asterism.orchestrator.core.constellation import Pause, TaskConstellation
 from asterism.orchestrator.core.credential import Role, StoredCredential
 from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId, WorkerId
 from asterism.orchestrator.core.line import LineKind, TaskStarLine
@@ -254,6 +254,9 @@ def task_stars(draw: st.DrawFn, ids: SearchStrategy[StarId] = star_ids) -> TaskS
     return star
 
 
+pauses: SearchStrategy[Pause] = st.builds(Pause, lines_of_text, lines_of_text, times)
+
+
 @st.composite
 def constellations(draw: st.DrawFn) -> TaskConstellation:
     """A graph whose counters and indexes agree with its stars and lines; its history need not be possible."""
@@ -270,6 +273,8 @@ def constellations(draw: st.DrawFn) -> TaskConstellation:
         state=state,
         reason=draw(texts),
         ended_at=draw(times) if state.is_terminal else None,
+        pause=draw(st.none() | pauses),
+        resumed_at=draw(st.none() | times),
         seq=draw(sequence_numbers),
     )
     ids = draw(st.lists(star_ids, max_size=4, unique=True))
@@ -290,7 +295,7 @@ request_accepted: SearchStrategy[r.RequestAccepted] = st.builds(
     r.RequestAccepted, sequence_numbers, times, constellation_ids, names, names, requests, budgets
 )
 edits_applied: SearchStrategy[r.EditsApplied] = st.builds(
-    r.EditsApplied, sequence_numbers, times, constellation_ids, counts, lines_of_text, _edit_tuples
+    r.EditsApplied, sequence_numbers, times, constellation_ids, counts, lines_of_text, _edit_tuples, lines_of_text
 )
 edits_refused: SearchStrategy[r.EditsRefused] = st.builds(
     r.EditsRefused, sequence_numbers, times, constellation_ids, lines_of_text, st.lists(texts, max_size=3).map(tuple)
@@ -333,6 +338,9 @@ star_finished: SearchStrategy[r.StarFinished] = st.builds(
 slot_released: SearchStrategy[r.SlotReleased] = st.builds(
     r.SlotReleased, sequence_numbers, times, constellation_ids, star_ids, attempt_numbers
 )
+constellation_paused: SearchStrategy[r.ConstellationPaused] = st.builds(
+    r.ConstellationPaused, sequence_numbers, times, constellation_ids, lines_of_text, lines_of_text, st.booleans()
+)
 constellation_ended: SearchStrategy[r.ConstellationEnded] = st.builds(
     r.ConstellationEnded, sequence_numbers, times, constellation_ids, st.sampled_from(ConstellationState), texts
 )
@@ -354,6 +362,7 @@ records_by_type: Final[dict[type[r.Record], SearchStrategy[r.Record]]] = {
     r.AttemptEnded: attempt_ended,
     r.StarFinished: star_finished,
     r.SlotReleased: slot_released,
+    r.ConstellationPaused: constellation_paused,
     r.ConstellationEnded: constellation_ended,
     r.WorkerJoined: worker_joined,
     r.WorkerLeft: worker_left,
@@ -368,6 +377,7 @@ constellation_records: SearchStrategy[r.ConstellationRecord] = st.one_of(
     attempt_ended,
     star_finished,
     slot_released,
+    constellation_paused,
     constellation_ended,
 )
 worker_records: SearchStrategy[r.WorkerRecord] = st.one_of(worker_joined, worker_left, worker_draining, worker_labelled)

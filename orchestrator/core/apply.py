@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final, assert_never
 
-from asterism.orchestrator.core.constellation import TaskConstellation
+from asterism.orchestrator.core.constellation import Pause, TaskConstellation
 from asterism.orchestrator.core.edits import (
     AddLine,
     AddStar,
@@ -22,6 +22,7 @@ from asterism.orchestrator.core.records import (
     AttemptEnded,
     AttemptLeased,
     ConstellationEnded,
+    ConstellationPaused,
     ConstellationRecord,
     EditsApplied,
     EditsRefused,
@@ -62,7 +63,10 @@ def apply(state: State, record: Record) -> None:
             constellation.state = record.state
             constellation.reason = record.reason
             constellation.ended_at = record.at
+            _let_go_on(state, constellation, None)
             state.ended[constellation.id] = None
+        case ConstellationPaused():
+            _pause(state, _of(state, record), record)
         case EditsRefused():
             _of(state, record)
         case WorkerJoined():
@@ -102,6 +106,26 @@ def _accept(state: State, record: RequestAccepted) -> None:
         seq=record.seq,
     )
     state.adopt(constellation, at=record.at)
+
+
+def _pause(state: State, constellation: TaskConstellation, record: ConstellationPaused) -> None:
+    if not record.is_paused:
+        _let_go_on(state, constellation, record.at)
+        for star in constellation.stars.values():
+            if star.live_attempt is None and not star.state.is_terminal and star.unmet == 0:
+                state.enqueue(constellation.id, star)
+        return
+    constellation.pause = Pause(record.by, record.reason, record.at)
+    constellation.resumed_at = None
+    state.paused[constellation.id] = None
+    for star_id in constellation.stars:
+        state.dequeue(constellation.id, star_id)
+
+
+def _let_go_on(state: State, constellation: TaskConstellation, at: float | None) -> None:
+    constellation.pause = None
+    constellation.resumed_at = at
+    state.paused.pop(constellation.id, None)
 
 
 def _lease(state: State, constellation: TaskConstellation, record: AttemptLeased) -> None:

@@ -158,10 +158,10 @@ def without_repeats(constellation: TaskConstellation, batch: EditBatch) -> EditB
     return EditBatch(tuple(kept), batch.base_revision)
 
 
-def apply_batch(turn: Turn, constellation: TaskConstellation, batch: EditBatch, by: str) -> None:
+def apply_batch(turn: Turn, constellation: TaskConstellation, batch: EditBatch, by: str, reason: str = "") -> None:
     """Apply a batch that has been checked, then what follows from it: cancelled stars, and stars left without hope."""
     turn.touch(constellation)
-    turn.record(EditsApplied(turn.seq, turn.at, constellation.id, constellation.revision + 1, by, batch.edits))
+    turn.record(EditsApplied(turn.seq, turn.at, constellation.id, constellation.revision + 1, by, batch.edits, reason))
     for edit in batch.edits:
         match edit:
             case CancelStar(star_id) if star_id in constellation.stars:

@@ -10,6 +10,15 @@ from asterism.orchestrator.core.star import StarKind, StarState, TaskStar
 from asterism.orchestrator.core.values import Artifact, Json, Result
 
 
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Who holds a constellation back, since when, and why."""
+
+    by: str
+    reason: str
+    at: float
+
+
 @dataclass(slots=True)
 class TaskConstellation:
     """The DAG of one request. Only `core/apply.py` writes it."""
@@ -38,6 +47,10 @@ class TaskConstellation:
     """Leased in all, for the budget."""
     seq: int = 0
     """The last record that changed it."""
+    pause: Pause | None = None
+    """While it is set no star of it is dispatched; what runs goes on."""
+    resumed_at: float | None = None
+    """When a pause last ended: a wait for a slot that began before begins anew."""
 
     def lines(self) -> Iterator[TaskStarLine]:
         """Every line, grouped by child."""

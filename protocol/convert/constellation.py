@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from asterism.orchestrator.core.constellation import TaskConstellation
+from asterism.orchestrator.core.constellation import Pause, TaskConstellation
 from asterism.orchestrator.core.errors import InvalidField
 from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId, WorkerId
 from asterism.orchestrator.core.request import MAX_REQUEST_BYTES, Budget, ConstellationState, Request
@@ -149,6 +149,7 @@ def constellation_to_proto(
     constellation: TaskConstellation, waiting_for: Mapping[StarId, str], seq: int
 ) -> pb.Constellation:
     """The whole picture as of journal record `seq`; `waiting_for` says what each star that waits is waiting for."""
+    pause = constellation.pause
     return pb.Constellation(
         id=constellation.id,
         request_id=constellation.request_id,
@@ -168,6 +169,8 @@ def constellation_to_proto(
         lines=[line_to_proto(line, "lines") for line in constellation.lines()],
         seq=seq,
         attempts=constellation.attempts,
+        pause=None if pause is None else pb.Pause(by=pause.by, reason=checks.clipped(pause.reason), at=pause.at),
+        resumed_at=constellation.resumed_at,
     )
 
 
@@ -200,6 +203,8 @@ def constellation_from_proto(
         unfinished=sum(not star.state.is_terminal for star in stars.values()),
         attempts=proto.attempts,
         seq=checks.integer(proto.seq, f"{at}.seq"),
+        pause=_pause_from_proto(proto.pause, f"{at}.pause") if proto.HasField("pause") else None,
+        resumed_at=checks.number(proto.resumed_at, f"{at}.resumed_at") if proto.HasField("resumed_at") else None,
     )
     for index, line_proto in enumerate(proto.lines):
         line = line_from_proto(line_proto, f"{at}.lines[{index}]")
@@ -207,6 +212,11 @@ def constellation_from_proto(
             raise InvalidField(f"{at}.lines[{index}]", f"joins {line.parent} to {line.child}, and not both are there")
         constellation.add_line(line)
     return constellation, waiting_for
+
+
+def _pause_from_proto(proto: pb.Pause, at: str) -> Pause:
+    by = checks.text(proto.by, f"{at}.by", checks.MAX_REASON)
+    return Pause(by, checks.text(proto.reason, f"{at}.reason", checks.MAX_REASON), checks.number(proto.at, f"{at}.at"))
 
 
 def summary_to_proto(summary: Summary) -> client_pb2.Summary:

@@ -412,7 +412,7 @@ class Request(_message.Message):
     def __init__(self, form: _Optional[str] = ..., text: _Optional[str] = ..., name: _Optional[str] = ..., options_json: _Optional[str] = ...) -> None: ...
 
 class Constellation(_message.Message):
-    __slots__ = ("id", "request_id", "owner", "request", "budget", "created_at", "revision", "state", "reason", "ended_at", "stars", "lines", "seq", "attempts", "started_at")
+    __slots__ = ("id", "request_id", "owner", "request", "budget", "created_at", "revision", "state", "reason", "ended_at", "stars", "lines", "seq", "attempts", "started_at", "pause", "resumed_at")
     ID_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
@@ -428,6 +428,8 @@ class Constellation(_message.Message):
     SEQ_FIELD_NUMBER: _ClassVar[int]
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
     STARTED_AT_FIELD_NUMBER: _ClassVar[int]
+    PAUSE_FIELD_NUMBER: _ClassVar[int]
+    RESUMED_AT_FIELD_NUMBER: _ClassVar[int]
     id: str
     request_id: str
     owner: str
@@ -443,7 +445,19 @@ class Constellation(_message.Message):
     seq: int
     attempts: int
     started_at: float
-    def __init__(self, id: _Optional[str] = ..., request_id: _Optional[str] = ..., owner: _Optional[str] = ..., request: _Optional[_Union[Request, _Mapping]] = ..., budget: _Optional[_Union[Budget, _Mapping]] = ..., created_at: _Optional[float] = ..., revision: _Optional[int] = ..., state: _Optional[_Union[ConstellationState, str]] = ..., reason: _Optional[str] = ..., ended_at: _Optional[float] = ..., stars: _Optional[_Iterable[_Union[Star, _Mapping]]] = ..., lines: _Optional[_Iterable[_Union[Line, _Mapping]]] = ..., seq: _Optional[int] = ..., attempts: _Optional[int] = ..., started_at: _Optional[float] = ...) -> None: ...
+    pause: Pause
+    resumed_at: float
+    def __init__(self, id: _Optional[str] = ..., request_id: _Optional[str] = ..., owner: _Optional[str] = ..., request: _Optional[_Union[Request, _Mapping]] = ..., budget: _Optional[_Union[Budget, _Mapping]] = ..., created_at: _Optional[float] = ..., revision: _Optional[int] = ..., state: _Optional[_Union[ConstellationState, str]] = ..., reason: _Optional[str] = ..., ended_at: _Optional[float] = ..., stars: _Optional[_Iterable[_Union[Star, _Mapping]]] = ..., lines: _Optional[_Iterable[_Union[Line, _Mapping]]] = ..., seq: _Optional[int] = ..., attempts: _Optional[int] = ..., started_at: _Optional[float] = ..., pause: _Optional[_Union[Pause, _Mapping]] = ..., resumed_at: _Optional[float] = ...) -> None: ...
+
+class Pause(_message.Message):
+    __slots__ = ("by", "reason", "at")
+    BY_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    by: str
+    reason: str
+    at: float
+    def __init__(self, by: _Optional[str] = ..., reason: _Optional[str] = ..., at: _Optional[float] = ...) -> None: ...
 
 class Gpu(_message.Message):
     __slots__ = ("name", "memory_bytes")
@@ -497,7 +511,7 @@ class Chunk(_message.Message):
     def __init__(self, thread: _Optional[str] = ..., text: _Optional[str] = ..., tokens: _Optional[int] = ...) -> None: ...
 
 class Record(_message.Message):
-    __slots__ = ("seq", "at", "constellation", "request_accepted", "edits_applied", "edits_refused", "attempt_leased", "attempt_ended", "star_finished", "slot_released", "constellation_ended")
+    __slots__ = ("seq", "at", "constellation", "request_accepted", "edits_applied", "edits_refused", "attempt_leased", "attempt_ended", "star_finished", "slot_released", "constellation_ended", "constellation_paused")
     class RequestAccepted(_message.Message):
         __slots__ = ("request_id", "owner", "request", "budget")
         REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
@@ -510,14 +524,16 @@ class Record(_message.Message):
         budget: Budget
         def __init__(self, request_id: _Optional[str] = ..., owner: _Optional[str] = ..., request: _Optional[_Union[Request, _Mapping]] = ..., budget: _Optional[_Union[Budget, _Mapping]] = ...) -> None: ...
     class EditsApplied(_message.Message):
-        __slots__ = ("revision", "by", "edits")
+        __slots__ = ("revision", "by", "edits", "reason")
         REVISION_FIELD_NUMBER: _ClassVar[int]
         BY_FIELD_NUMBER: _ClassVar[int]
         EDITS_FIELD_NUMBER: _ClassVar[int]
+        REASON_FIELD_NUMBER: _ClassVar[int]
         revision: int
         by: str
         edits: _containers.RepeatedCompositeFieldContainer[Edit]
-        def __init__(self, revision: _Optional[int] = ..., by: _Optional[str] = ..., edits: _Optional[_Iterable[_Union[Edit, _Mapping]]] = ...) -> None: ...
+        reason: str
+        def __init__(self, revision: _Optional[int] = ..., by: _Optional[str] = ..., edits: _Optional[_Iterable[_Union[Edit, _Mapping]]] = ..., reason: _Optional[str] = ...) -> None: ...
     class EditsRefused(_message.Message):
         __slots__ = ("by", "reasons")
         BY_FIELD_NUMBER: _ClassVar[int]
@@ -577,6 +593,15 @@ class Record(_message.Message):
         star: str
         attempt: int
         def __init__(self, star: _Optional[str] = ..., attempt: _Optional[int] = ...) -> None: ...
+    class ConstellationPaused(_message.Message):
+        __slots__ = ("by", "reason", "is_paused")
+        BY_FIELD_NUMBER: _ClassVar[int]
+        REASON_FIELD_NUMBER: _ClassVar[int]
+        IS_PAUSED_FIELD_NUMBER: _ClassVar[int]
+        by: str
+        reason: str
+        is_paused: bool
+        def __init__(self, by: _Optional[str] = ..., reason: _Optional[str] = ..., is_paused: _Optional[bool] = ...) -> None: ...
     class ConstellationEnded(_message.Message):
         __slots__ = ("state", "reason")
         STATE_FIELD_NUMBER: _ClassVar[int]
@@ -595,6 +620,7 @@ class Record(_message.Message):
     STAR_FINISHED_FIELD_NUMBER: _ClassVar[int]
     SLOT_RELEASED_FIELD_NUMBER: _ClassVar[int]
     CONSTELLATION_ENDED_FIELD_NUMBER: _ClassVar[int]
+    CONSTELLATION_PAUSED_FIELD_NUMBER: _ClassVar[int]
     seq: int
     at: float
     constellation: str
@@ -606,4 +632,5 @@ class Record(_message.Message):
     star_finished: Record.StarFinished
     slot_released: Record.SlotReleased
     constellation_ended: Record.ConstellationEnded
-    def __init__(self, seq: _Optional[int] = ..., at: _Optional[float] = ..., constellation: _Optional[str] = ..., request_accepted: _Optional[_Union[Record.RequestAccepted, _Mapping]] = ..., edits_applied: _Optional[_Union[Record.EditsApplied, _Mapping]] = ..., edits_refused: _Optional[_Union[Record.EditsRefused, _Mapping]] = ..., attempt_leased: _Optional[_Union[Record.AttemptLeased, _Mapping]] = ..., attempt_ended: _Optional[_Union[Record.AttemptEnded, _Mapping]] = ..., star_finished: _Optional[_Union[Record.StarFinished, _Mapping]] = ..., slot_released: _Optional[_Union[Record.SlotReleased, _Mapping]] = ..., constellation_ended: _Optional[_Union[Record.ConstellationEnded, _Mapping]] = ...) -> None: ...
+    constellation_paused: Record.ConstellationPaused
+    def __init__(self, seq: _Optional[int] = ..., at: _Optional[float] = ..., constellation: _Optional[str] = ..., request_accepted: _Optional[_Union[Record.RequestAccepted, _Mapping]] = ..., edits_applied: _Optional[_Union[Record.EditsApplied, _Mapping]] = ..., edits_refused: _Optional[_Union[Record.EditsRefused, _Mapping]] = ..., attempt_leased: _Optional[_Union[Record.AttemptLeased, _Mapping]] = ..., attempt_ended: _Optional[_Union[Record.AttemptEnded, _Mapping]] = ..., star_finished: _Optional[_Union[Record.StarFinished, _Mapping]] = ..., slot_released: _Optional[_Union[Record.SlotReleased, _Mapping]] = ..., constellation_ended: _Optional[_Union[Record.ConstellationEnded, _Mapping]] = ..., constellation_paused: _Optional[_Union[Record.ConstellationPaused, _Mapping]] = ...) -> None: ...

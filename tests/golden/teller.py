@@ -53,6 +53,7 @@ from asterism.orchestrator.core.records import (
     AttemptEnded,
     AttemptLeased,
     ConstellationEnded,
+    ConstellationPaused,
     EditsApplied,
     EditsRefused,
     Record,
@@ -261,6 +262,8 @@ def show_record(record: Record) -> str:
             return f"{record.star} {record.state}{result}{error}{slot}"
         case SlotReleased():
             return f"{record.star} attempt {record.attempt} gives its slot back"
+        case ConstellationPaused():
+            return f"{record.constellation} {'paused' if record.is_paused else 'goes on'} by {record.by}"
         case ConstellationEnded():
             return f"{record.constellation} {record.state} {record.reason}".rstrip()
         case WorkerJoined():
