@@ -171,6 +171,8 @@ def star_to_json(spec: StarSpec) -> Mapping[str, Json]:
         fields["may_edit"] = True
     if spec.title:
         fields["title"] = spec.title
+    if spec.is_idempotent is not None:
+        fields["is_idempotent"] = spec.is_idempotent
     if spec.quorum:
         fields["quorum"] = spec.quorum
     return fields

@@ -128,6 +128,9 @@ class StarFields(Fields):
     may_edit: bool = False
     title: Title = ""
     quorum: Annotated[int, Field(ge=0, le=MAX_QUORUM)] = 0
+    is_idempotent: Annotated[
+        bool | None, Field(description="Whether it may run again after it may have begun; null: as its tool says.")
+    ] = None
 
     def to_core(self, star: StarId, *, at: Path) -> StarSpec:
         """The core's own value; `at` is where the star stands, for what may be wrong with its inputs."""
@@ -143,6 +146,7 @@ class StarFields(Fields):
             may_edit=self.may_edit,
             title=self.title,
             quorum=self.quorum,
+            is_idempotent=self.is_idempotent,
         )
 
 

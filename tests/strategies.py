@@ -14,7 +14,7 @@ from asterism.orchestrator.core.constellation import Pause, TaskConstellation
 from asterism.orchestrator.core.credential import Role, StoredCredential
 from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId, WorkerId
 from asterism.orchestrator.core.line import LineKind, TaskStarLine
-from asterism.orchestrator.core.profile import Gpu, WorkerProfile
+from asterism.orchestrator.core.profile import Description, Effect, Gpu, WorkerProfile
 from asterism.orchestrator.core.request import Budget, ConstellationState, Request
 from asterism.orchestrator.core.star import (
     Attempt,
@@ -95,6 +95,18 @@ requests: SearchStrategy[Request] = st.builds(Request, form=names, text=texts, n
 gpus: SearchStrategy[Gpu] = st.builds(Gpu, name=lines_of_text, memory_bytes=counts)
 labels: SearchStrategy[dict[str, str]] = st.dictionaries(names, names, max_size=3)
 _name_tuples: SearchStrategy[tuple[str, ...]] = st.lists(names, max_size=3, unique=True).map(tuple)
+_effects: SearchStrategy[Description] = st.builds(
+    Description,
+    names.map("tool:{}".format),
+    st.sampled_from(Effect),
+    names,
+    lines_of_text,
+    json_mappings,
+)
+_cached: SearchStrategy[Description] = st.builds(
+    Description, names.map("tool:{}".format), st.just(Effect.PURE), cache_s=seconds
+)
+descriptions: SearchStrategy[Description] = _effects | _cached
 profiles: SearchStrategy[WorkerProfile] = st.builds(
     WorkerProfile,
     slots=st.integers(1, 4096),
@@ -108,6 +120,7 @@ profiles: SearchStrategy[WorkerProfile] = st.builds(
     programs=_name_tuples,
     labels=labels,
     version=lines_of_text,
+    descriptions=st.lists(descriptions, max_size=2).map(tuple),
 )
 secret_hashes: SearchStrategy[bytes] = st.binary(min_size=32, max_size=32)
 credentials: SearchStrategy[StoredCredential] = st.builds(
@@ -162,6 +175,7 @@ def star_specs(ids: SearchStrategy[StarId] = star_ids) -> SearchStrategy[StarSpe
         may_edit=st.booleans(),
         title=lines_of_text,
         quorum=st.integers(0, 3),
+        is_idempotent=st.none() | st.booleans(),
     )
 
 

@@ -7,6 +7,7 @@ from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.edits import AddLine, AddStar, CancelStar, Edit, EditBatch
 from asterism.orchestrator.core.errors import WrongState
 from asterism.orchestrator.core.ids import StarId
+from asterism.orchestrator.core.profile import Description, Effect
 from asterism.orchestrator.core.star import AttemptOutcome, OutputOf, RetryPolicy, StarInput, StarState, TaskStar
 
 NOT_NEEDED: Final = "not_needed"
@@ -21,6 +22,12 @@ def backoff_s(policy: RetryPolicy, failures: int, chance: float) -> float:
     exponent = min(failures - 1, 64)
     longest = min(policy.backoff_s * policy.multiplier**exponent, policy.max_backoff_s)
     return longest * (1.0 - policy.jitter * chance)
+
+
+def may_run_again(star: TaskStar, description: Description) -> bool:
+    """Whether an attempt of which nobody knows how far it came may be followed by another."""
+    said = star.spec.is_idempotent
+    return description.effect is not Effect.NONE if said is None else said
 
 
 def retry_at(star: TaskStar, outcome: AttemptOutcome, retryable: bool, *, at: float, chance: float) -> float | None:

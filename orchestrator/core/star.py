@@ -108,6 +108,8 @@ class StarSpec:
     """Whether the star's attempt may propose edits of its own constellation."""
     title: str = ""
     """For people only."""
+    is_idempotent: bool | None = None
+    """Whether it may run again after it may have begun; None: as its tool or program says."""
     quorum: int = 0
     """How many of the parents by QUORUM lines must succeed; 0 where there are no such lines."""
 

@@ -2,6 +2,7 @@
 
 from asterism.orchestrator.core.condition import Comparison, Operator
 from asterism.orchestrator.core.line import LineKind
+from asterism.orchestrator.core.profile import Effect
 from asterism.orchestrator.core.request import ConstellationState
 from asterism.orchestrator.core.star import AttemptOutcome, StarKind, StarState
 from asterism.protocol.v1 import types_pb2 as pb
@@ -42,6 +43,13 @@ OUTCOMES = {
     AttemptOutcome.CANCELLED: pb.ATTEMPT_OUTCOME_CANCELLED,
 }
 OUTCOMES_BACK = {value: key for key, value in OUTCOMES.items()}
+
+EFFECTS = {
+    Effect.PURE: pb.EFFECT_PURE,
+    Effect.IDEMPOTENT: pb.EFFECT_IDEMPOTENT,
+    Effect.NONE: pb.EFFECT_NONE,
+}
+EFFECTS_BACK = {value: key for key, value in EFFECTS.items()}
 
 LINE_KINDS = {
     LineKind.SUCCESS: pb.LINE_KIND_SUCCESS,

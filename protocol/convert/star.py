@@ -219,6 +219,8 @@ def write_star_spec(spec: StarSpec, proto: pb.StarSpec, at: str = "spec") -> Non
     proto.may_edit = spec.may_edit
     proto.title = spec.title
     proto.quorum = spec.quorum
+    if spec.is_idempotent is not None:
+        proto.is_idempotent = spec.is_idempotent
 
 
 def star_spec_from_proto(proto: pb.StarSpec, at: str = "spec") -> StarSpec:
@@ -235,6 +237,7 @@ def star_spec_from_proto(proto: pb.StarSpec, at: str = "spec") -> StarSpec:
             retry_policy_from_proto(proto.retry) if proto.HasField("retry") else _DEFAULT_RETRY,
             proto.may_edit,
             checks.text(proto.title, "title", checks.MAX_TITLE),
+            proto.is_idempotent if proto.HasField("is_idempotent") else None,
             proto.quorum,
         )
     except InvalidField as error:

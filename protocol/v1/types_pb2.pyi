@@ -65,6 +65,13 @@ class Comparison(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     COMPARISON_MISSING: _ClassVar[Comparison]
     COMPARISON_IN: _ClassVar[Comparison]
     COMPARISON_CONTAINS: _ClassVar[Comparison]
+
+class Effect(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    EFFECT_UNSPECIFIED: _ClassVar[Effect]
+    EFFECT_PURE: _ClassVar[Effect]
+    EFFECT_IDEMPOTENT: _ClassVar[Effect]
+    EFFECT_NONE: _ClassVar[Effect]
 STAR_STATE_UNSPECIFIED: StarState
 STAR_STATE_WAITING: StarState
 STAR_STATE_READY: StarState
@@ -106,6 +113,10 @@ COMPARISON_EXISTS: Comparison
 COMPARISON_MISSING: Comparison
 COMPARISON_IN: Comparison
 COMPARISON_CONTAINS: Comparison
+EFFECT_UNSPECIFIED: Effect
+EFFECT_PURE: Effect
+EFFECT_IDEMPOTENT: Effect
+EFFECT_NONE: Effect
 
 class PathStep(_message.Message):
     __slots__ = ("key", "index")
@@ -168,7 +179,7 @@ class RetryPolicy(_message.Message):
     def __init__(self, max_attempts: _Optional[int] = ..., backoff_s: _Optional[float] = ..., multiplier: _Optional[float] = ..., max_backoff_s: _Optional[float] = ..., jitter: _Optional[float] = ...) -> None: ...
 
 class StarSpec(_message.Message):
-    __slots__ = ("id", "kind", "program", "inputs", "requires", "priority", "timeouts", "retry", "may_edit", "title", "quorum")
+    __slots__ = ("id", "kind", "program", "inputs", "requires", "priority", "timeouts", "retry", "may_edit", "title", "quorum", "is_idempotent")
     class InputsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -187,6 +198,7 @@ class StarSpec(_message.Message):
     MAY_EDIT_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
     QUORUM_FIELD_NUMBER: _ClassVar[int]
+    IS_IDEMPOTENT_FIELD_NUMBER: _ClassVar[int]
     id: str
     kind: StarKind
     program: str
@@ -198,7 +210,8 @@ class StarSpec(_message.Message):
     may_edit: bool
     title: str
     quorum: int
-    def __init__(self, id: _Optional[str] = ..., kind: _Optional[_Union[StarKind, str]] = ..., program: _Optional[str] = ..., inputs: _Optional[_Mapping[str, Input]] = ..., requires: _Optional[_Iterable[str]] = ..., priority: _Optional[int] = ..., timeouts: _Optional[_Union[Timeouts, _Mapping]] = ..., retry: _Optional[_Union[RetryPolicy, _Mapping]] = ..., may_edit: _Optional[bool] = ..., title: _Optional[str] = ..., quorum: _Optional[int] = ...) -> None: ...
+    is_idempotent: bool
+    def __init__(self, id: _Optional[str] = ..., kind: _Optional[_Union[StarKind, str]] = ..., program: _Optional[str] = ..., inputs: _Optional[_Mapping[str, Input]] = ..., requires: _Optional[_Iterable[str]] = ..., priority: _Optional[int] = ..., timeouts: _Optional[_Union[Timeouts, _Mapping]] = ..., retry: _Optional[_Union[RetryPolicy, _Mapping]] = ..., may_edit: _Optional[bool] = ..., title: _Optional[str] = ..., quorum: _Optional[int] = ..., is_idempotent: _Optional[bool] = ...) -> None: ...
 
 class Condition(_message.Message):
     __slots__ = ("terms",)
@@ -468,7 +481,7 @@ class Gpu(_message.Message):
     def __init__(self, name: _Optional[str] = ..., memory_bytes: _Optional[int] = ...) -> None: ...
 
 class WorkerProfile(_message.Message):
-    __slots__ = ("slots", "os", "architecture", "cores", "memory_bytes", "gpus", "models", "tools", "programs", "labels", "version")
+    __slots__ = ("slots", "os", "architecture", "cores", "memory_bytes", "gpus", "models", "tools", "programs", "labels", "version", "descriptions")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -487,6 +500,7 @@ class WorkerProfile(_message.Message):
     PROGRAMS_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTIONS_FIELD_NUMBER: _ClassVar[int]
     slots: int
     os: str
     architecture: str
@@ -498,7 +512,24 @@ class WorkerProfile(_message.Message):
     programs: _containers.RepeatedScalarFieldContainer[str]
     labels: _containers.ScalarMap[str, str]
     version: str
-    def __init__(self, slots: _Optional[int] = ..., os: _Optional[str] = ..., architecture: _Optional[str] = ..., cores: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., gpus: _Optional[_Iterable[_Union[Gpu, _Mapping]]] = ..., models: _Optional[_Iterable[str]] = ..., tools: _Optional[_Iterable[str]] = ..., programs: _Optional[_Iterable[str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., version: _Optional[str] = ...) -> None: ...
+    descriptions: _containers.RepeatedCompositeFieldContainer[Description]
+    def __init__(self, slots: _Optional[int] = ..., os: _Optional[str] = ..., architecture: _Optional[str] = ..., cores: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., gpus: _Optional[_Iterable[_Union[Gpu, _Mapping]]] = ..., models: _Optional[_Iterable[str]] = ..., tools: _Optional[_Iterable[str]] = ..., programs: _Optional[_Iterable[str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., version: _Optional[str] = ..., descriptions: _Optional[_Iterable[_Union[Description, _Mapping]]] = ...) -> None: ...
+
+class Description(_message.Message):
+    __slots__ = ("capability", "effect", "version", "summary", "schema_json", "cache_s")
+    CAPABILITY_FIELD_NUMBER: _ClassVar[int]
+    EFFECT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_JSON_FIELD_NUMBER: _ClassVar[int]
+    CACHE_S_FIELD_NUMBER: _ClassVar[int]
+    capability: str
+    effect: Effect
+    version: str
+    summary: str
+    schema_json: str
+    cache_s: float
+    def __init__(self, capability: _Optional[str] = ..., effect: _Optional[_Union[Effect, str]] = ..., version: _Optional[str] = ..., summary: _Optional[str] = ..., schema_json: _Optional[str] = ..., cache_s: _Optional[float] = ...) -> None: ...
 
 class Chunk(_message.Message):
     __slots__ = ("thread", "text", "tokens")
