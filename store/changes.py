@@ -10,6 +10,7 @@ from asterism.orchestrator.core.records import (
     AttemptEnded,
     AttemptLeased,
     ConstellationEnded,
+    ConstellationPaused,
     ConstellationRecord,
     EditsApplied,
     EditsRefused,
@@ -76,7 +77,7 @@ class Changes:
             case ConstellationEnded():
                 self._of(record)
                 self._end(record.constellation, record.state, record.reason, record.at)
-            case EditsRefused():
+            case EditsRefused() | ConstellationPaused():
                 self._of(record)
             case WorkerJoined():
                 profile = PROFILE.write(record.profile)

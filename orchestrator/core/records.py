@@ -41,6 +41,8 @@ class EditsApplied:
     by: str
     """`star:ID`, `client:NAME` or `policy`."""
     edits: tuple[Edit, ...]
+    reason: str = ""
+    """Of a person."""
 
 
 @lean
@@ -117,6 +119,19 @@ class SlotReleased:
 
 @lean
 @dataclass(frozen=True, slots=True)
+class ConstellationPaused:
+    """No star is dispatched any more (or again)."""
+
+    seq: int
+    at: float
+    constellation: ConstellationId
+    by: str
+    reason: str
+    is_paused: bool
+
+
+@lean
+@dataclass(frozen=True, slots=True)
 class ConstellationEnded:
     """Every star is terminal, or the request was cancelled or ran out of its budget."""
 
@@ -181,6 +196,7 @@ ConstellationRecord: TypeAlias = (
     | AttemptEnded
     | StarFinished
     | SlotReleased
+    | ConstellationPaused
     | ConstellationEnded
 )
 WorkerRecord: TypeAlias = WorkerJoined | WorkerLeft | WorkerDraining | WorkerLabelled
