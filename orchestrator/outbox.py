@@ -8,7 +8,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 from asterism.orchestrator.core.effects import Acknowledge, AnswerEdits, Assign, Broadcast, Stop
 from asterism.orchestrator.core.errors import AsterismError, Overloaded
 from asterism.orchestrator.core.ids import ConstellationId, WorkerId
-from asterism.orchestrator.core.records import ConstellationEnded, ConstellationRecord
+from asterism.orchestrator.core.records import ConstellationRecord
 
 T = TypeVar("T")
 
@@ -118,14 +118,11 @@ class WatcherOutbox(Outbox[ForWatcher]):
         constellation: ConstellationId,
         *,
         with_text: bool,
-        only_endings: bool = False,
         max_items: int = MAX_ITEMS,
     ) -> None:
-        """`only_endings`: of all records just those with which it ends."""
         super().__init__("the watcher", "resume with after_seq", max_items)
         self.constellation = constellation
         self.with_text = with_text
-        self.only_endings = only_endings
         self._text_chars = 0
 
     def put(self, item: ForWatcher) -> None:
@@ -137,8 +134,6 @@ class WatcherOutbox(Outbox[ForWatcher]):
             if self._text_chars > MAX_TEXT_CHARS:
                 self.cut_as_slow()
                 return
-        elif self.only_endings and not isinstance(item, ConstellationEnded):
-            return
         super().put(item)
 
     def _taken(self, items: list[ForWatcher]) -> None:

@@ -5,7 +5,7 @@ from typing import Final
 from asterism.orchestrator.core.check import check_batch
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.edits import AddLine, AddStar, CancelStar, Edit, EditBatch
-from asterism.orchestrator.core.effects import Acknowledge, AnswerEdits, Broadcast, Stop
+from asterism.orchestrator.core.effects import AnswerEdits, Broadcast, Stop
 from asterism.orchestrator.core.ending import cancel_star, find_skip, finish_star, skip_state
 from asterism.orchestrator.core.errors import AsterismError, InvalidEdit
 from asterism.orchestrator.core.events import AttemptFailed, AttemptProgressed, AttemptSucceeded, EditsProposed
@@ -57,7 +57,7 @@ def on_proposed(turn: Turn, event: EditsProposed) -> None:
 
 def on_succeeded(turn: Turn, event: AttemptSucceeded) -> None:
     """Take a result, together with the edits that come with it: both, or the star has failed."""
-    turn.effect(Acknowledge(event.worker, event.fencing_token))
+    turn.reported.append(event.fencing_token)
     found = find_live(turn, event.worker, event.fencing_token)
     if found is None:
         _confirm_stopped(turn, event.worker, event.fencing_token)
@@ -74,7 +74,7 @@ def on_succeeded(turn: Turn, event: AttemptSucceeded) -> None:
 
 def on_failed(turn: Turn, event: AttemptFailed) -> None:
     """Retry an attempt that failed, where its policy allows, else fail the star."""
-    turn.effect(Acknowledge(event.worker, event.fencing_token))
+    turn.reported.append(event.fencing_token)
     found = find_live(turn, event.worker, event.fencing_token)
     if found is None:
         _confirm_stopped(turn, event.worker, event.fencing_token)

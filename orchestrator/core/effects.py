@@ -64,7 +64,8 @@ class Acknowledge:
     """Tell a worker that what it reported is on disk, or of no use: it may forget it."""
 
     worker: WorkerId
-    fencing_token: FencingToken
+    fencing_tokens: tuple[FencingToken, ...]
+    """Of all reports of one step."""
 
 
 @lean

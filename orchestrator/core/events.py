@@ -214,6 +214,22 @@ class AttemptFailed:
     """Uniform in [0, 1): the jitter of a backoff."""
 
 
+WorkerEvent: TypeAlias = (
+    WorkerRenewed | WorkerLeaving | AttemptProgressed | EditsProposed | AttemptSucceeded | AttemptFailed
+)
+
+
+@lean
+@dataclass(frozen=True, slots=True)
+class WorkerSaid:
+    """What a frame of a worker says, in its order: one step, after which ready stars are placed once for all of it."""
+
+    at: float
+    """Of the last event."""
+    worker: WorkerId
+    events: tuple[WorkerEvent, ...]
+
+
 @lean
 @dataclass(frozen=True, slots=True)
 class TimePassed:
@@ -240,5 +256,6 @@ Event: TypeAlias = (
     | EditsProposed
     | AttemptSucceeded
     | AttemptFailed
+    | WorkerSaid
     | TimePassed
 )

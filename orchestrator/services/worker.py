@@ -17,10 +17,11 @@ from asterism.orchestrator.core.events import (
     AttemptFailed,
     AttemptSucceeded,
     EditsProposed,
-    Event,
     WorkerDetached,
+    WorkerEvent,
     WorkerLeaving,
     WorkerRenewed,
+    WorkerSaid,
 )
 from asterism.orchestrator.core.ids import FencingToken, WorkerId
 from asterism.orchestrator.core.star import StarError
@@ -155,8 +156,9 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             while True:
                 # Before it is converted: a full mailbox holds the worker back, by HTTP/2's own flow control.
                 await self._loop.room()
-                part = list(islice(events, MAX_PART))
-                self._loop.tell(part, outbox)
+                part = tuple(islice(events, MAX_PART))
+                if part:
+                    self._loop.tell(WorkerSaid(part[-1].at, outbox.worker, part), outbox)
                 if len(part) < MAX_PART:
                     break
                 await asyncio.sleep(0)  # A frame of thousands of messages must not hold up everybody else.
@@ -172,7 +174,9 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
                 missing.add(index)
         return missing
 
-    def _events(self, frame: worker_pb2.WorkerFrame, outbox: WorkerOutbox, missing: Collection[int]) -> Iterator[Event]:
+    def _events(
+        self, frame: worker_pb2.WorkerFrame, outbox: WorkerOutbox, missing: Collection[int]
+    ) -> Iterator[WorkerEvent]:
         """What the frame says, each stamped when it is asked for."""
         now, worker = self._clock.now, outbox.worker
         for index, progress in enumerate(frame.progress):
@@ -248,13 +252,13 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         error = StarError("inputs_too_large", f"its inputs are {size} bytes; a frame carries {MAX_FRAME_BYTES}")
         await self._loop.room()
         at, chance = self._clock.now(), self._clock.chance()
-        self._loop.tell([AttemptFailed(at, assign.worker, assign.fencing_token, error, chance=chance)], outbox)
+        self._loop.tell(AttemptFailed(at, assign.worker, assign.fencing_token, error, chance=chance), outbox)
 
     def _detach(self, outbox: WorkerOutbox, *, is_goodbye: bool) -> None:
         log.info("worker detached", worker=outbox.worker, goodbye=is_goodbye)
         at, chance = self._clock.now(), self._clock.chance()
         try:
-            self._loop.tell([WorkerDetached(at, outbox.worker, outbox.instance, is_goodbye, chance)], outbox)
+            self._loop.tell(WorkerDetached(at, outbox.worker, outbox.instance, is_goodbye, chance), outbox)
         except Overloaded:
             log.debug("the loop has stopped; after the next start the lease runs on", worker=outbox.worker)
 
@@ -275,8 +279,8 @@ def _write_effect(effect: ForWorker, frame: worker_pb2.OrchestratorFrame) -> int
     """Add it to the frame, where it is not copied again; gives at most how many bytes of the frame it takes."""
     match effect:
         case Acknowledge():
-            frame.acknowledged.append(effect.fencing_token)
-            return ENTRY_BYTES
+            frame.acknowledged.extend(effect.fencing_tokens)
+            return len(effect.fencing_tokens) * ENTRY_BYTES
         case Assign():
             assignment = frame.assignments.add()
             write_assign(effect, assignment)
@@ -297,7 +301,9 @@ def _move_last(effect: ForWorker, full: worker_pb2.OrchestratorFrame, empty: wor
     """Take the effect that was written last out of a frame that it made too large, into the next one."""
     match effect:
         case Acknowledge():
-            empty.acknowledged.append(full.acknowledged.pop())
+            count = len(effect.fencing_tokens)
+            empty.acknowledged.extend(full.acknowledged[-count:])
+            del full.acknowledged[-count:]
         case Assign():
             empty.assignments.append(full.assignments.pop())
         case Stop():

@@ -147,6 +147,18 @@ def _may_be_deep(written: str) -> bool:
     return len(written) > MAX_JSON_DEPTH and written.count("[") + written.count("{") > MAX_JSON_DEPTH
 
 
+def _decode(decoder: json.JSONDecoder, written: str) -> Json:
+    """As the decoder does, which looks for spaces around a value even where there are none."""
+    value: Json
+    try:
+        value, end = decoder.raw_decode(written)
+    except json.JSONDecodeError:
+        end = -1
+    if end != len(written):
+        value = decoder.decode(written)
+    return value
+
+
 MAX_GROWTH: Final = 5
 """How many times longer a text can be once it has been read and written again: numbers with exponents are."""
 
@@ -158,7 +170,7 @@ def json_from_text(written: str, at: str, limit: int = MAX_VALUE_BYTES) -> Json:
     # A callback for each integer is slow, and digits may also be text: only a suspicious text pays for it.
     decoder = _WARY if len(written) > MAX_DIGITS and _LONG_INTEGER.search(written) else _QUICK
     try:
-        value: Json = decoder.decode(written)
+        value = _decode(decoder, written)
         if "\\" in written and _SURROGATE_ESCAPE.search(written):
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:

@@ -133,13 +133,20 @@ def edits_from_proto(protos: Sequence[pb.Edit], at: str = "edits") -> tuple[Edit
 
 def edit_batch_to_proto(batch: EditBatch, at: str = "batch") -> pb.EditBatch:
     """With the revision it was made against, if any."""
-    proto = pb.EditBatch(base_revision=batch.base_revision)
+    proto = pb.EditBatch()
+    write_edit_batch(batch, proto, at)
+    return proto
+
+
+def write_edit_batch(batch: EditBatch, proto: pb.EditBatch, at: str = "batch") -> None:
+    """Into an empty message, where it is to be."""
+    if batch.base_revision is not None:
+        proto.base_revision = batch.base_revision
     for index, edit in enumerate(batch.edits):
         try:
             _write(edit, proto.edits.add(), "")
         except InvalidField as error:
             raise InvalidField(f"{at}.edits[{index}]{error.field}", error.reason) from None
-    return proto
 
 
 def edit_batch_from_proto(proto: pb.EditBatch, at: str = "batch") -> EditBatch:
