@@ -13,12 +13,12 @@ from asterism.workers.engine.errors import NativeUnavailable
 from asterism.workers.engine.native.build import FLAGS, build
 from asterism.workers.engine.step import Step
 from tests.engine.conftest import random_decoder
-from tests.engine.natively import FOLDER, Memory, Sequence, Weights, built, computer
+from tests.engine.natively import FOLDER, WEIGHTS, Memory, Sequence, Weights, built, computer
 
 PROGRAM = Path(__file__).parent / "native_sanitized.py"
 
 
-@pytest.mark.parametrize("weights", ["float32", "int8"])
+@pytest.mark.parametrize("weights", WEIGHTS)
 @pytest.mark.parametrize("flags", [["NO_VNNI"], ["NO_AVX512"], ["PORTABLE"]], ids=lambda flags: flags[0])
 def test_other_instructions_give_the_same_bits(flags: list[str], weights: Weights) -> None:
     decoder = random_decoder(41, hidden_size=100, intermediate_size=130, head_dim=20, qk_norm=True)
