@@ -18,6 +18,7 @@ from asterism.workers.engine.engine_thread import Cancel, Close, Command, Engine
 from asterism.workers.engine.errors import EngineClosed, InvalidRequest
 from asterism.workers.engine.folder import ModelFolder
 from asterism.workers.engine.metrics import EngineStats
+from asterism.workers.engine.plain_chat import plain_chat
 from asterism.workers.engine.samplers import Samplers
 from asterism.workers.engine.seam import (
     EngineEvent,
@@ -265,4 +266,6 @@ class TorchEngine:
 
 
 def _segments(request: GenerationRequest) -> tuple[str, ...]:
+    if request.messages:
+        return (plain_chat(request.messages),)
     return (request.prompt,) if isinstance(request.prompt, str) else request.prompt
