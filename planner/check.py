@@ -12,6 +12,7 @@ from asterism.orchestrator.core.star import Constant, RetryPolicy, StarKind, Sta
 from asterism.orchestrator.core.values import MAX_VALUE_BYTES, Json, json_bytes
 from asterism.planner.document import plain
 from asterism.planner.forms import find_form
+from asterism.planner.mapping import find_sample
 
 PLAN_PROGRAM: Final = "plan"
 
@@ -32,6 +33,9 @@ def check(request: Request, *, known_capabilities: frozenset[str] | None = None,
             if isinstance(edit, AddStar):
                 stars += 1
                 _check_star(edit.spec, known_capabilities or frozenset())
+                sample = find_sample(edit.spec)
+                if sample is not None:
+                    _check_star(sample, known_capabilities or frozenset())
     most = form.most_stars(request) or stars
     if budget is not None and most > budget.stars:
         raise InvalidField("budget.stars", f"the plan may need {most} stars, and the budget is {budget.stars}")

@@ -33,7 +33,10 @@ PROFILE: Final = WorkerProfile(
     slots=4096,
     models=("countdown",),
     tools=("countdown.search", "noop"),
-    programs=("plan", "plan.next", "reason.countdown", "reason.text", "reason.child", "reason.join", "gather.boards"),
+    programs=(
+        *("plan", "plan.next", "reason.countdown", "reason.text", "reason.child", "reason.join", "gather.boards"),
+        *("map.expand", "gather.list"),
+    ),
 )
 Ended: TypeAlias = "ProgramResult | ProgramFailed"
 
