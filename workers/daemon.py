@@ -23,10 +23,11 @@ from asterism.workers.attempts import Attempts
 from asterism.workers.engine.seam import Engine
 from asterism.workers.link import Link
 from asterism.workers.metrics_server import serve_metrics
-from asterism.workers.profile import NO_MODEL, describe_machine, find_models
+from asterism.workers.profile import MAX_SLOTS, NO_MODEL, count_cores, describe_machine, find_models
 from asterism.workers.runner import ProgramFunction, Runner, Tools
 from asterism.workers.settings import WorkSettings
 from asterism.workers.step_threads import StepThreads
+from asterism.workers.tool_pool import ToolPool
 from asterism.workers.tools import Toolbox
 
 STOP_S: Final = 2.0
@@ -39,11 +40,11 @@ _log = structlog.get_logger(__name__)
 async def run_worker(settings: WorkSettings) -> None:
     """Work until a signal. Raises AsterismError for what the user must mend."""
     ending = _Ending()
-    async with _engines(settings) as engines:
+    slots = settings.slots or min(count_cores(), MAX_SLOTS)
+    async with _engines(settings) as engines, _tools(max_processes=slots) as tools:
         programs = _find_programs(has_model=bool(engines))
-        quick = {name: spec.function for name, spec in TOOLS.items() if spec.is_quick}
         profile = describe_machine(
-            slots=settings.slots, models=engines, tools=TOOLS, programs=programs, labels=settings.labels
+            slots=slots, models=engines, tools=tools.descriptions, programs=programs, labels=settings.labels
         )
         _log.info(
             "offering", worker=settings.name, slots=profile.slots, models=profile.models, programs=profile.programs
@@ -56,10 +57,7 @@ async def run_worker(settings: WorkSettings) -> None:
             profile=profile,
             chance=random.random,
         )
-        async with (
-            serve_metrics(settings.metrics, engines),
-            Toolbox(quick, TOOLS, max_processes=profile.slots) as tools,
-        ):
+        async with serve_metrics(settings.metrics, engines):
             runner = Runner(programs=programs, tools=tools, engines=engines, port=link, steps=StepThreads())
             try:
                 await work(link, runner, tools, name=settings.name, drain_s=settings.drain_s, told=ending.wait)
@@ -127,6 +125,15 @@ def _find_programs(*, has_model: bool) -> Mapping[str, ProgramFunction]:
     """What this worker can run: what needs a model only where there is one."""
     registered = {**PROGRAMS, **PLANNING_PROGRAMS}
     return {name: spec.function for name, spec in registered.items() if has_model or not spec.needs_model}
+
+
+@asynccontextmanager
+async def _tools(*, max_processes: int) -> AsyncIterator[Toolbox]:
+    """Every tool of this worker."""
+    quick = {name: spec for name, spec in TOOLS.items() if spec.is_quick}
+    slow = [spec.description for spec in TOOLS.values() if not spec.is_quick]
+    async with Toolbox([ToolPool(slow, max_processes=max_processes)], quick) as toolbox:
+        yield toolbox
 
 
 @asynccontextmanager

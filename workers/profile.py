@@ -11,6 +11,7 @@ from typing import Final
 
 import psutil
 
+from asterism.agents.asks import ToolDescription
 from asterism.orchestrator.core.errors import Misconfigured
 from asterism.orchestrator.core.profile import Gpu, WorkerProfile
 
@@ -23,7 +24,7 @@ def describe_machine(
     *,
     slots: int | None = None,
     models: Collection[str] = (),
-    tools: Collection[str] = (),
+    tools: Collection[ToolDescription] = (),
     programs: Collection[str] = (),
     labels: Mapping[str, str] | None = None,
 ) -> WorkerProfile:
@@ -37,7 +38,7 @@ def describe_machine(
         memory_bytes=psutil.virtual_memory().total,
         gpus=find_gpus(),
         models=tuple(sorted(models)),
-        tools=tuple(sorted(tools)),
+        tools=tuple(sorted(tool.name for tool in tools)),
         programs=tuple(sorted(programs)),
         labels=dict(labels or {}),
         version=find_version(),
