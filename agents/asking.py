@@ -8,8 +8,10 @@ from asterism.agents.asks import (
     CallTool,
     CallTools,
     CancelBranches,
+    Chat,
     Clock,
     ClockReading,
+    Close,
     EditReply,
     Emit,
     Fork,
@@ -18,7 +20,11 @@ from asterism.agents.asks import (
     Generated,
     Join,
     Json,
+    Listen,
     ListTools,
+    Open,
+    Opened,
+    Piece,
     ProgramFailed,
     Reply,
     Say,
@@ -42,15 +48,42 @@ def _mismatch(ask: Ask, answer: Reply) -> ProgramFailed:
     )
 
 
-def generate(ask: Generate) -> Asking[Generated]:
+def _whole(generated: Generated) -> Generated:
+    if generated.finish_reason in ("error", "cancelled"):
+        code = f"engine_{generated.finish_reason}"
+        raise ProgramFailed(code, f"thread {generated.thread} was not finished", retryable=True)
+    return generated
+
+
+def generate(ask: Generate | Chat) -> Asking[Generated]:
     """The finished text; an engine that failed or was stopped in the middle fails the star, another attempt may do."""
     answer = yield ask
     if not isinstance(answer, Generated):
         raise _mismatch(ask, answer)
-    if answer.finish_reason in ("error", "cancelled"):
-        code = f"engine_{answer.finish_reason}"
-        raise ProgramFailed(code, f"thread {answer.thread} was not finished", retryable=True)
-    return answer
+    return _whole(answer)
+
+
+def open_text(ask: Generate | Chat) -> Asking[int]:
+    """The number of the stream to listen to."""
+    answer = yield Open(ask)
+    if not isinstance(answer, Opened):
+        raise _mismatch(Open(ask), answer)
+    return answer.stream
+
+
+def listen(stream: int) -> Asking[Piece | Generated]:
+    """More of the text, or the whole of it at the end; fails the star as `generate` does."""
+    answer = yield Listen(stream)
+    if isinstance(answer, Piece):
+        return answer
+    if not isinstance(answer, Generated):
+        raise _mismatch(Listen(stream), answer)
+    return _whole(answer)
+
+
+def close_text(stream: int) -> Asking[None]:
+    """Stop the text if it is still being written."""
+    yield Close(stream)
 
 
 def fork(ask: Fork) -> Asking[Forked]:

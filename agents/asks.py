@@ -14,7 +14,9 @@ Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json
 MAX_SEGMENTS: Final = 16_384
 """Of one prompt."""
 MAX_PROMPT_CHARACTERS: Final = 1024 * 1024
-"""In all segments of one prompt together."""
+"""In all segments of one prompt together, and in all messages of one conversation."""
+MAX_MESSAGES: Final = 4096
+"""Of one conversation."""
 
 FinishReason: TypeAlias = Literal["stop", "length", "end", "cancelled", "error"]
 
@@ -80,6 +82,75 @@ class Generate:
     thread: str = "main"
 
 
+Role: TypeAlias = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What one side of a conversation said; the model's own turns are the `assistant`'s."""
+
+    role: Role
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """Write the assistant's next message of a conversation; answered by `Generated`.
+
+    An engine of ours renders the messages by the model's chat template, and a server does it by its own. A conversation
+    that goes on with the text of the answer, as it came, finds what was computed for it in the cache.
+    """
+
+    messages: tuple[Message, ...]
+    sampling: Sampling
+    thread: str = "main"
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Begin a text, and listen while it is written; answered by `Opened` at once.
+
+    It belongs to no fork: `Join` and `CancelBranches` do not see it. What the engine refuses it with is told by the
+    first `Listen`.
+    """
+
+    ask: Generate | Chat
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The number of the stream, counted from 0."""
+
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Wait for more of a text; answered by a `Piece`, or after the last one by the whole text as `Generated`.
+
+    With `Generated` the stream is gone. Whoever does not listen holds nothing up: the next piece is all the longer.
+    """
+
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """All the text that has come since the last piece; never empty."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Forget a stream, and stop it where it is still being written; answered by `None` once it decodes no more.
+
+    One that has ended, or was closed before, may be closed again.
+    """
+
+    stream: int
+
+
 @dataclass(frozen=True, slots=True)
 class Generated:
     """One finished text.
@@ -97,7 +168,7 @@ class Generated:
     cached_tokens: int
     model: str = ""
     group: int = -1
-    """The fork that it was a branch of; -1 for the answer to `Generate`."""
+    """The fork that it was a branch of; -1 for the answer to `Chat` or to `Listen`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,10 +356,13 @@ class Say:
     thread: str = "main"
 
 
+TextAsk: TypeAlias = Generate | Chat | Open | Listen | Close | Fork | Join | CancelBranches | Clock
+"""What a model's engine answers."""
+TextReply: TypeAlias = Generated | Opened | Piece | Forked | tuple[Generated, ...] | ClockReading | None
 ToolAsk: TypeAlias = CallTool | CallTools | ListTools
 ToolReply: TypeAlias = ToolOutcome | ToolOutcomes | ToolList
-Ask: TypeAlias = Generate | Fork | Join | CancelBranches | Clock | ToolAsk | Emit | Say
-Reply: TypeAlias = Generated | Forked | tuple[Generated, ...] | ClockReading | ToolReply | EditReply | None
+Ask: TypeAlias = TextAsk | ToolAsk | Emit | Say
+Reply: TypeAlias = TextReply | ToolReply | EditReply
 
 
 @dataclass(frozen=True, slots=True)

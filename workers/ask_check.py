@@ -1,9 +1,10 @@
 """Whether what a program yields is an ask that this worker will serve: types and bounds, before any work."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, get_args
 
 from asterism.agents.asks import (
+    MAX_MESSAGES,
     MAX_PROMPT_CHARACTERS,
     MAX_SEGMENTS,
     Ask,
@@ -11,13 +12,19 @@ from asterism.agents.asks import (
     CallTool,
     CallTools,
     CancelBranches,
+    Chat,
     Clock,
+    Close,
     Emit,
     Fork,
     Generate,
     Grammar,
     Join,
+    Listen,
     ListTools,
+    Message,
+    Open,
+    Role,
     Sampling,
     Say,
 )
@@ -41,6 +48,22 @@ def check_ask(ask: object) -> Ask:
             _check_prompt("generate.prompt", prompt)
             _check_sampling("generate.sampling", sampling)
             _check_thread("generate.thread", thread)
+            return ask
+        case Chat(messages, sampling, thread):
+            _check_messages("chat.messages", messages)
+            _check_sampling("chat.sampling", sampling)
+            _check_thread("chat.thread", thread)
+            return ask
+        case Open(opened):
+            if not isinstance(opened, Generate | Chat):
+                raise InvalidField("open.ask", f"is a {type(opened).__name__}, neither Generate nor Chat")
+            check_ask(opened)
+            return ask
+        case Listen(stream):
+            _check_integer("listen.stream", stream)
+            return ask
+        case Close(stream):
+            _check_integer("close.stream", stream)
             return ask
         case Fork(prefix, branches):
             _check_prompt("fork.prefix", prefix)
@@ -170,6 +193,20 @@ def _check_prompt(field: str, prompt: object) -> None:
         return
     _check_texts(field, prompt, MAX_SEGMENTS)
     characters = sum(len(segment) for segment in prompt)
+    if characters > MAX_PROMPT_CHARACTERS:
+        raise InvalidField(field, f"has {characters} characters; at most {MAX_PROMPT_CHARACTERS}")
+
+
+def _check_messages(field: str, messages: object) -> None:
+    if not isinstance(messages, tuple) or not all(isinstance(message, Message) for message in messages):
+        raise InvalidField(field, "must be a tuple of messages")
+    if not 1 <= len(messages) <= MAX_MESSAGES:
+        raise InvalidField(field, f"has {len(messages)} messages; 1 to {MAX_MESSAGES}")
+    for index, message in enumerate(messages):
+        if message.role not in get_args(Role):
+            raise InvalidField(f"{field}[{index}].role", f"is {message.role!r}; {', '.join(get_args(Role))}")
+        _check_text(f"{field}[{index}].text", message.text, MAX_PROMPT_CHARACTERS)
+    characters = sum(len(message.text) for message in messages)
     if characters > MAX_PROMPT_CHARACTERS:
         raise InvalidField(field, f"has {characters} characters; at most {MAX_PROMPT_CHARACTERS}")
 

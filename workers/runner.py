@@ -13,20 +13,26 @@ from asterism.agents.asks import (
     CallTool,
     CallTools,
     CancelBranches,
+    Chat,
     Clock,
     ClockReading,
+    Close,
     EditReply,
     Emit,
     Fork,
     Generate,
     Join,
+    Listen,
     ListTools,
+    Open,
     Program,
     ProgramContext,
     ProgramFailed,
     ProgramResult,
     Reply,
     Say,
+    TextAsk,
+    TextReply,
     ToolDescription,
     ToolError,
     ToolList,
@@ -47,7 +53,8 @@ from asterism.workers.artifacts import ArtifactPort, Artifacts
 from asterism.workers.ask_check import check_ask, check_edits
 from asterism.workers.engine.seam import Engine
 from asterism.workers.reports import AttemptFailed, Failed, Report, Succeeded, describe_error
-from asterism.workers.thread_desk import EngineLoad, TextAsk, TextReply, ThreadDesk
+from asterism.workers.text_streams import EngineLoad
+from asterism.workers.thread_desk import ThreadDesk
 
 ProgramFunction: TypeAlias = Callable[[Mapping[str, Json], ProgramContext], Program]
 
@@ -231,7 +238,7 @@ class _Desk:
         match ask:
             case Clock() if self._threads is None:
                 return ClockReading(asyncio.get_running_loop().time())
-            case Generate() | Fork() | Join() | CancelBranches() | Clock():
+            case Generate() | Chat() | Open() | Listen() | Close() | Fork() | Join() | CancelBranches() | Clock():
                 return await self._serve_text(ask)
             case CallTool(name, arguments):
                 return await self._tools.call(name, arguments, self._name)
@@ -252,7 +259,7 @@ class _Desk:
                 assert_never(ask)
 
     def stop(self) -> None:
-        """Cancel the branches that nobody joined."""
+        """Cancel the branches that nobody joined, and the streams that nobody closed."""
         if self._threads is not None:
             self._threads.stop()
 
@@ -261,7 +268,7 @@ class _Desk:
             message = "the program asks for text, but its star requires no model (requires: model:NAME)"
             raise AttemptFailed("no_model", message, retryable=False)
         answer = await self._threads.serve(ask)
-        if answer is None and isinstance(ask, Generate):
+        if answer is None and isinstance(ask, Generate | Chat):
             raise AttemptFailed("engine_error", "the engine ended a request without saying how", retryable=True)
         return answer
 

@@ -14,13 +14,13 @@ from asterism.orchestrator.core.errors import AsterismError, Misconfigured, Unre
 from asterism.workers.engine.errors import EngineClosed
 from asterism.workers.engine.http_stream import Reading, extra_fields, refusal
 from asterism.workers.engine.metrics import EngineStats
+from asterism.workers.engine.plain_chat import request_text
 from asterism.workers.engine.seam import (
     EngineEvent,
     EngineProfile,
     GenerationEnd,
     GenerationRequest,
     check_requests,
-    prompt_text,
 )
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ class HttpEngine:
         try:
             stream = await client.completions.create(
                 model=self._model or "",
-                prompt=prompt_text(request.prompt),
+                prompt=request_text(request),
                 # Servers do not agree on 0. A token more is computed with the prompt, and forgotten.
                 max_tokens=max(1, request.max_tokens),
                 temperature=request.temperature,
@@ -246,7 +246,7 @@ def forked(requests: Sequence[GenerationRequest]) -> list[Exchange]:
     firsts = dict[str, Exchange]()
     exchanges = list[Exchange]()
     for request in requests:
-        beginning = prompt_text(request.prompt)[:SHARED_CHARACTERS]
+        beginning = request_text(request)[:SHARED_CHARACTERS]
         first = firsts.get(beginning) if len(beginning) == SHARED_CHARACTERS else None
         exchange = Exchange(Reading(request), None if first is None else first.has_begun)
         firsts.setdefault(beginning, exchange)
