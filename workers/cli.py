@@ -49,6 +49,10 @@ def work(
     metrics: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Serve what the models count, for Prometheus, at /metrics.")
     ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(envvar="ASTERISM_WORKER_CONFIG", help="TOML file of tools and servers."),
+    ] = None,
     drain_s: Annotated[float, typer.Option(help="Seconds for running stars to end after SIGTERM.")] = 30.0,
     log_level: Annotated[_Level, typer.Option(envvar="ASTERISM_LOG_LEVEL")] = _Level.info,
     log_format: Annotated[
@@ -62,6 +66,7 @@ def work(
     from asterism.workers.daemon import run_worker
     from asterism.workers.logs import configure_logs
     from asterism.workers.settings import WorkSettings, host_name, read_credential, read_labels
+    from asterism.workers.worker_file import load_worker_file
 
     settings = WorkSettings(
         join=join,
@@ -76,10 +81,36 @@ def work(
         device=device,
         dtype=dtype,
         metrics=metrics,
+        file=load_worker_file(config).settings,
         drain_s=drain_s,
     )
     configure_logs(log_level.value, log_format.value)
     asyncio.run(run_worker(settings))
+
+
+class _Shown(StrEnum):
+    text = "text"
+    json = "json"
+
+
+def tools(
+    config: Annotated[
+        Path | None, typer.Option(envvar="ASTERISM_WORKER_CONFIG", help="TOML file of tools and servers.")
+    ] = None,
+    settings: Annotated[
+        bool, typer.Option("--settings", help="Every setting of the file, and where its value came from.")
+    ] = False,
+    output: Annotated[_Shown, typer.Option(help="For people, or for programs.")] = _Shown.text,
+) -> None:
+    """Show the tools that a worker on this machine would offer, and what confines them."""
+    import asyncio
+
+    from asterism.workers.tool_report import report_settings, report_tools
+    from asterism.workers.worker_file import load_worker_file
+
+    loaded = load_worker_file(config)
+    lines = report_settings(loaded) if settings else asyncio.run(report_tools(loaded.settings))
+    typer.echo(lines.to_json() if output is _Shown.json else lines.to_text())
 
 
 bench = typer.Typer(help="Measure this machine.", no_args_is_help=True)

@@ -13,8 +13,7 @@ from typing import Final
 
 import structlog
 
-from asterism.agents.registry import PROGRAMS
-from asterism.agents.tools import TOOLS
+from asterism.agents.registry import PROGRAMS, ProgramSpec
 from asterism.orchestrator.core.errors import AsterismError, Misconfigured
 from asterism.planner.programs import PROGRAMS as PLANNING_PROGRAMS
 from asterism.protocol.channel import open_channel
@@ -24,11 +23,10 @@ from asterism.workers.engine.seam import Engine
 from asterism.workers.link import Link
 from asterism.workers.metrics_server import serve_metrics
 from asterism.workers.profile import MAX_SLOTS, NO_MODEL, count_cores, describe_machine, find_models
-from asterism.workers.runner import ProgramFunction, Runner, Tools
+from asterism.workers.runner import Runner, Tools
 from asterism.workers.settings import WorkSettings
 from asterism.workers.step_threads import StepThreads
-from asterism.workers.tool_pool import ToolPool
-from asterism.workers.tools import Toolbox
+from asterism.workers.tool_providers import open_tools
 
 STOP_S: Final = 2.0
 """How long attempts that did not end within the drain may take to stop and have that acknowledged."""
@@ -41,10 +39,11 @@ async def run_worker(settings: WorkSettings) -> None:
     """Work until a signal. Raises AsterismError for what the user must mend."""
     ending = _Ending()
     slots = settings.slots or min(count_cores(), MAX_SLOTS)
-    async with _engines(settings) as engines, _tools(max_processes=slots) as tools:
-        programs = _find_programs(has_model=bool(engines))
+    async with _engines(settings) as engines, open_tools(settings.file, at_once=slots) as tools:
+        specs = _find_programs(has_model=bool(engines))
+        programs = {name: spec.function for name, spec in specs.items()}
         profile = describe_machine(
-            slots=slots, models=engines, tools=tools.descriptions, programs=programs, labels=settings.labels
+            slots=slots, models=engines, tools=tools.descriptions, programs=specs, labels=settings.labels
         )
         _log.info(
             "offering", worker=settings.name, slots=profile.slots, models=profile.models, programs=profile.programs
@@ -121,19 +120,10 @@ class _Ending:
         self._told.set()
 
 
-def _find_programs(*, has_model: bool) -> Mapping[str, ProgramFunction]:
+def _find_programs(*, has_model: bool) -> Mapping[str, ProgramSpec]:
     """What this worker can run: what needs a model only where there is one."""
     registered = {**PROGRAMS, **PLANNING_PROGRAMS}
-    return {name: spec.function for name, spec in registered.items() if has_model or not spec.needs_model}
-
-
-@asynccontextmanager
-async def _tools(*, max_processes: int) -> AsyncIterator[Toolbox]:
-    """Every tool of this worker."""
-    quick = {name: spec for name, spec in TOOLS.items() if spec.is_quick}
-    slow = [spec.description for spec in TOOLS.values() if not spec.is_quick]
-    async with Toolbox([ToolPool(slow, max_processes=max_processes)], quick) as toolbox:
-        yield toolbox
+    return {name: spec for name, spec in registered.items() if has_model or not spec.needs_model}
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ from typing import Final
 
 from asterism.orchestrator.core.errors import Misconfigured
 from asterism.orchestrator.core.ids import WorkerId, is_name
+from asterism.workers.worker_file import WorkerFile
 
 MAX_SLOTS: Final = 4096
 DEVICES: Final = ("auto", "cpu", "cuda")
@@ -42,6 +43,8 @@ class WorkSettings:
     """What weights are computed in: `auto` is bfloat16 on a GPU and float32 on a CPU, which also does int8."""
     metrics: str | None = None
     """HOST:PORT where Prometheus finds what the engines count."""
+    file: WorkerFile = field(default_factory=WorkerFile)
+    """What the worker's file says, of tools and others' servers."""
     drain_s: float = 30.0
     """How long running stars may go on after SIGTERM."""
 

@@ -16,6 +16,11 @@ from asterism.orchestrator.core.ids import is_name
 MAY_HAVE_RUN: Final = frozenset({"tool_crashed", "tool_timed_out", "tool_disconnected"})
 """Errors of which nobody knows how far the tool had come."""
 
+MAX_TOOLS: Final = 256
+"""As many as a worker may announce."""
+MAX_DESCRIBED: Final = 384 * 1024
+"""Characters of all schemas and summaries; programs have their share of what may be announced too."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -53,6 +58,7 @@ class Toolbox:
         self._provider: dict[str, ToolProvider] = {}
         self._described: dict[str, ToolDescription] = {}
         self._checks: dict[str, JsonCheck] = {}
+        self._characters = 0
         for spec in quick.values():
             self._add(spec.description)
         for provider in self._providers:
@@ -67,9 +73,13 @@ class Toolbox:
             if not is_name(name):
                 raise ValueError("its name has more than 64 characters, or others than letters, digits and ._~-")
             check = JsonCheck(description.schema)
+            size = self._characters + len(check.text) + len(description.summary)
+            if len(self._described) == MAX_TOOLS or size > MAX_DESCRIBED:
+                raise ValueError(f"there are {MAX_TOOLS} tools already, or {MAX_DESCRIBED} characters of schemas")
         except ValueError as error:
             _log.warning("a tool is left out", tool=name[:200], reason=str(error))
             return
+        self._characters = size
         self._described[name], self._checks[name] = description, check
         if provider is not None:
             self._provider[name] = provider
