@@ -2,11 +2,12 @@
 
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 
 from asterism.agents.tools import TOOLS
+from asterism.workers.mcp.provider import open_mcp
 from asterism.workers.sandbox.confinement import Confinement, find_confinement
 from asterism.workers.sandbox.sandbox import Sandbox
 from asterism.workers.tool_pool import ToolPool
@@ -27,8 +28,10 @@ async def open_tools(settings: WorkerFile, *, at_once: int) -> AsyncIterator[Too
         confinement = await find_confinement(settings.tools.user)
         if may_run(settings.tools, confinement):
             providers.append(Sandbox(settings.tools, confinement, at_once=at_once))
-    async with Toolbox(providers, quick) as toolbox:
-        yield toolbox
+    async with AsyncExitStack() as stack:
+        if settings.mcp:
+            providers.append(await stack.enter_async_context(open_mcp(settings.mcp)))
+        yield await stack.enter_async_context(Toolbox(providers, quick))
 
 
 def may_run(settings: ToolSettings, confinement: Confinement) -> bool:
