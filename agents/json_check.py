@@ -45,6 +45,7 @@ class JsonCheck:
         if len(text) > MAX_SCHEMA_CHARACTERS:
             raise ValueError(f"schema: has {len(text)} characters; at most {MAX_SCHEMA_CHARACTERS}")
         self.text = text
+        self.schema = schema
         self._accepts_objects = dict(schema) == {"type": "object"}
         try:
             self._validator = jsonschema_rs.validator_for(

@@ -5,7 +5,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from asterism.agents.answer import answer_task
 from asterism.agents.asks import Effect, Json, Program, ProgramContext
+from asterism.agents.gather import gather
+from asterism.agents.judge import judge
+from asterism.agents.react import react, react_idempotent
 from asterism.agents.reason_countdown import reason_countdown
 from asterism.agents.reason_text import reason_child, reason_join, reason_text
 from asterism.agents.report import gather_boards
@@ -28,6 +32,13 @@ class ProgramSpec:
 
 PROGRAMS: Final[Mapping[str, ProgramSpec]] = MappingProxyType(
     {
+        "answer": ProgramSpec(answer_task, True, "Answer a task from data and parents' results", Effect.PURE),
+        "gather": ProgramSpec(gather, True, "Join any amount of results into one answer", Effect.PURE),
+        "judge": ProgramSpec(judge, True, "Verify, score or vote over candidates or parents' results", Effect.PURE),
+        "react": ProgramSpec(react, True, "Do a task in steps, with the worker's tools", Effect.NONE),
+        "react.idempotent": ProgramSpec(
+            react_idempotent, True, "Do a task in steps, with tools that may run twice", Effect.IDEMPOTENT
+        ),
         "gather.boards": ProgramSpec(gather_boards, False, "Report on boards from what other stars found", Effect.PURE),
         # Which thread ends first, and whether one leaves the machine, depends on the machine.
         "reason.child": ProgramSpec(
