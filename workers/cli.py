@@ -49,6 +49,27 @@ def work(
     metrics: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Serve what the models count, for Prometheus, at /metrics.")
     ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="ASTERISM_WORKER_CONFIG",
+            help="A file of models to offer: servers and folders.  [default: worker.toml in the configuration folder]",
+        ),
+    ] = None,
+    serve_models: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Serve the models to other programs, as OpenAI's APIs do, at /v1, over plain HTTP.",
+        ),
+    ] = None,
+    serve_models_token_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="ASTERISM_SERVE_MODELS_TOKEN_FILE",
+            help="A file that holds what these programs have to present; needed off loopback.",
+        ),
+    ] = None,
     drain_s: Annotated[float, typer.Option(help="Seconds for running stars to end after SIGTERM.")] = 30.0,
     log_level: Annotated[_Level, typer.Option(envvar="ASTERISM_LOG_LEVEL")] = _Level.info,
     log_format: Annotated[
@@ -59,10 +80,15 @@ def work(
     import asyncio
 
     from asterism.orchestrator.core.ids import WorkerId
+    from asterism.workers.config_file import read_worker_file
     from asterism.workers.daemon import run_worker
     from asterism.workers.logs import configure_logs
+    from asterism.workers.model_server import read_serving
+    from asterism.workers.model_sources import read_key_file
     from asterism.workers.settings import WorkSettings, host_name, read_credential, read_labels
 
+    file = read_worker_file(config)
+    listen, token_path = read_serving(file.serve_models, serve_models, serve_models_token_file)
     settings = WorkSettings(
         join=join,
         name=host_name() if name is None else WorkerId(name),
@@ -75,7 +101,10 @@ def work(
         threads=threads,
         device=device,
         dtype=dtype,
+        configured=file.models,
         metrics=metrics,
+        serve_models=listen,
+        serve_credential=None if token_path is None else read_key_file("serve-models-token-file", token_path),
         drain_s=drain_s,
     )
     configure_logs(log_level.value, log_format.value)
