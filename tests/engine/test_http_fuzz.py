@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from asterism.workers.engine.http_server import completion_app
@@ -27,6 +27,10 @@ JSON = st.recursive(
 )
 SLOW = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example)
 MESSAGES = st.lists(
+    st.fixed_dictionaries({"role": st.sampled_from(["system", "user", "assistant"]), "content": st.text(min_size=1)}),
+    min_size=1,
+    max_size=4,
+) | st.lists(
     st.fixed_dictionaries(
         {
             "role": st.sampled_from(["system", "user", "assistant", "developer"]) | JSON,
@@ -40,15 +44,15 @@ FIELDS: Mapping[str, st.SearchStrategy[Any]] = {
     "model": st.just("scripted"),
     "prompt": st.text(max_size=20) | st.lists(st.text(max_size=5), max_size=3),
     "messages": MESSAGES,
-    "max_tokens": st.integers(-2, 9),
-    "max_completion_tokens": st.integers(-2, 9),
-    "temperature": st.floats(-1, 3),
-    "top_p": st.floats(),
+    "max_tokens": st.integers(-1, 9),
+    "max_completion_tokens": st.integers(-1, 9),
+    "temperature": st.floats(0, 3) | st.floats(),
+    "top_p": st.floats(0, 1) | st.floats(),
     "top_k": st.integers(-2, 5),
     "min_p": st.floats(0, 1),
     "repetition_penalty": st.floats(0, 2),
-    "presence_penalty": st.floats(-3, 3),
-    "frequency_penalty": st.floats(-3, 3),
+    "presence_penalty": st.floats(-2, 2) | st.floats(),
+    "frequency_penalty": st.floats(-2, 2) | st.floats(),
     "stop": st.text(max_size=4) | st.lists(st.text(max_size=4), max_size=4),
     "seed": st.integers(),
     "bad_words": st.lists(st.text(max_size=4), max_size=3),
@@ -76,8 +80,8 @@ def bodies(draw: st.DrawFn) -> bytes:
     asked = draw(st.sampled_from(["prompt", "messages"]))
     names = draw(st.sets(st.sampled_from(sorted(FIELDS)), max_size=5)) | {"model", asked}
     body = {name: draw(FIELDS[name]) for name in sorted(names)}
-    for name in draw(st.lists(st.sampled_from(sorted(names)), max_size=1)):
-        body[name] = draw(JSON)
+    if draw(st.booleans()):
+        body[draw(st.sampled_from(sorted(names)))] = draw(JSON)
     data = json.dumps(body).encode()
     if draw(st.integers(0, 9)) == 0:
         at = draw(st.integers(0, len(data)))
@@ -137,11 +141,21 @@ def check(path: str, status: int, said: bytes) -> None:
         assert value["error"]["code"] == status
 
 
-@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
-def test_any_body_is_answered_or_refused(path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "right"),
+    [
+        ("/v1/completions", {"model": "scripted", "prompt": "go", "stream": True}),
+        (
+            "/v1/chat/completions",
+            {"model": "scripted", "messages": [{"role": "user", "content": "go"}], "stream": True},
+        ),
+    ],
+)
+def test_any_body_is_answered_or_refused(path: str, right: dict[str, Any]) -> None:
     statuses: set[int] = set()
 
     @settings(max_examples=100, deadline=None, database=None, suppress_health_check=SLOW)
+    @example(json.dumps(right).encode())
     @given(bodies() | st.binary(max_size=40) | JSON.map(lambda value: json.dumps(value).encode()))
     def some(body: bytes) -> None:
         async def ask() -> None:
