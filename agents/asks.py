@@ -167,6 +167,8 @@ class Generated:
     prompt_tokens: int
     cached_tokens: int
     model: str = ""
+    cost: float = 0.0
+    """What a server charges for it, in the currency of its price in the worker's settings."""
     group: int = -1
     """The fork that it was a branch of; -1 for the answer to `Chat` or to `Listen`."""
 

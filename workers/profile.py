@@ -6,8 +6,6 @@ import platform
 from collections.abc import Collection, Mapping
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from importlib.resources import files
-from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
@@ -15,7 +13,6 @@ import psutil
 
 from asterism.agents.asks import ToolDescription
 from asterism.agents.registry import ProgramSpec
-from asterism.orchestrator.core.errors import Misconfigured
 from asterism.orchestrator.core.profile import Description, Effect, Gpu, WorkerProfile
 
 MAX_SLOTS: Final = 4096
@@ -96,43 +93,9 @@ def find_gpus() -> tuple[Gpu, ...]:
         pynvml.nvmlShutdown()
 
 
-def find_models(model_dir: Path | None, names: Collection[str]) -> Mapping[str, Path]:
-    """Model folders by name: those shipped, then those in `model_dir`; only `names`, where names are given.
-
-    Raises Misconfigured for a name that is not there, and for a folder of models that is none.
-    """
-    if NO_MODEL in names:
-        return {}
-    found = _list_models(_shipped_models())
-    if model_dir is not None:
-        if not model_dir.is_dir():
-            raise Misconfigured("model-dir", f"{model_dir} is no folder")
-        found |= _list_models(model_dir)
-    missing = [name for name in names if name not in found]
-    if missing:
-        there = ", ".join(sorted(found)) or "none"
-        raise Misconfigured("model", f"no model named {', '.join(missing)}; there are: {there}")
-    return {name: folder for name, folder in found.items() if not names or name in names}
-
-
 def find_version() -> str:
     """The version of asterism that is installed; empty in a tree that is not."""
     try:
         return version("asterism")
     except PackageNotFoundError:
         return ""
-
-
-def _shipped_models() -> Path:
-    return Path(str(files("asterism.workers").joinpath("models")))
-
-
-def _list_models(folder: Path) -> dict[str, Path]:
-    """Every folder in `folder` that holds a whole model, by its name."""
-    if not folder.is_dir():
-        return {}
-    return {
-        entry.name: entry
-        for entry in sorted(folder.iterdir())
-        if (entry / "config.json").is_file() and (entry / "model.safetensors").is_file()
-    }

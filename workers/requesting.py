@@ -31,6 +31,7 @@ def finished(thread: str, texts: Sequence[str], end: GenerationEnd, *, model: st
         prompt_tokens=end.prompt_tokens,
         cached_tokens=end.cached_tokens,
         model=model,
+        cost=end.cost,
         group=group,
     )
 

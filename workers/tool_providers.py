@@ -1,8 +1,9 @@
 """Puts a worker's tools together from its settings, and says loudly what does not hold here."""
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from types import MappingProxyType
 
 import structlog
 
@@ -11,26 +12,27 @@ from asterism.workers.mcp.provider import open_mcp
 from asterism.workers.sandbox.confinement import Confinement, find_confinement
 from asterism.workers.sandbox.sandbox import Sandbox
 from asterism.workers.tool_pool import ToolPool
-from asterism.workers.tool_settings import ToolSettings
+from asterism.workers.tool_settings import McpSettings, ToolSettings
 from asterism.workers.tools import Toolbox, ToolProvider
-from asterism.workers.worker_file import WorkerFile
 
 _log = structlog.get_logger(__name__)
 
 
 @asynccontextmanager
-async def open_tools(settings: WorkerFile, *, at_once: int) -> AsyncIterator[Toolbox]:
+async def open_tools(
+    settings: ToolSettings, servers: Mapping[str, McpSettings] = MappingProxyType({}), *, at_once: int
+) -> AsyncIterator[Toolbox]:
     """Every tool of this worker, at most `at_once` calls of a kind at a time."""
     quick = {name: spec for name, spec in TOOLS.items() if spec.is_quick}
     slow = [spec.description for spec in TOOLS.values() if not spec.is_quick]
     providers: list[ToolProvider] = [ToolPool(slow, max_processes=at_once)]
-    if settings.tools.enable:
-        confinement = await find_confinement(settings.tools.user)
-        if may_run(settings.tools, confinement):
-            providers.append(Sandbox(settings.tools, confinement, at_once=at_once))
+    if settings.enable:
+        confinement = await find_confinement(settings.user)
+        if may_run(settings, confinement):
+            providers.append(Sandbox(settings, confinement, at_once=at_once))
     async with AsyncExitStack() as stack:
-        if settings.mcp:
-            providers.append(await stack.enter_async_context(open_mcp(settings.mcp)))
+        if servers:
+            providers.append(await stack.enter_async_context(open_mcp(servers)))
         yield await stack.enter_async_context(Toolbox(providers, quick))
 
 

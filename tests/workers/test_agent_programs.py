@@ -19,7 +19,6 @@ from asterism.workers.step_threads import StepThreads
 from asterism.workers.tool_providers import open_tools
 from asterism.workers.tool_settings import ToolSettings
 from asterism.workers.tools import Toolbox
-from asterism.workers.worker_file import WorkerFile
 from tests.agents.talker import step
 from tests.workers.making import RecordingPort, an_assignment
 
@@ -37,7 +36,7 @@ def write(request: GenerationRequest) -> str:
 @pytest.fixture
 async def real_tools() -> AsyncIterator[Toolbox]:
     settings = ToolSettings(enable=("python",), unconfined=not (await find_confinement()).is_confined)
-    async with open_tools(WorkerFile(tools=settings), at_once=2) as tools:
+    async with open_tools(settings, at_once=2) as tools:
         yield tools
 
 

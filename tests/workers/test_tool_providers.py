@@ -7,14 +7,13 @@ import pytest
 from asterism.workers.sandbox.confinement import Confinement, find_confinement
 from asterism.workers.tool_providers import may_run, open_tools
 from asterism.workers.tool_settings import ToolSettings
-from asterism.workers.worker_file import WorkerFile
 from tests.cli.shell import Shell
 
 LOOSE = Confinement(is_confined=False, holds="no namespaces here")
 
 
 async def test_only_pure_tools_are_on_by_themselves() -> None:
-    async with open_tools(WorkerFile(), at_once=1) as tools:
+    async with open_tools(ToolSettings(), at_once=1) as tools:
         assert [tool.name for tool in tools.descriptions] == ["countdown.search", "noop"]
         assert {tool.effect.value for tool in tools.descriptions} == {"pure"}
 
@@ -31,7 +30,7 @@ def test_what_cannot_be_confined_is_not_offered_unless_that_is_said(capsys: pyte
 
 async def test_enabled_tools_are_offered_where_they_hold() -> None:
     found = await find_confinement()
-    settings = WorkerFile(tools=ToolSettings(enable=("file.read", "python")))
+    settings = ToolSettings(enable=("file.read", "python"))
     async with open_tools(settings, at_once=1) as tools:
         names = {tool.name for tool in tools.descriptions}
     assert ({"file.read", "python"} <= names) is found.is_confined

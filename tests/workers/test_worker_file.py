@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from asterism.orchestrator.core.errors import Misconfigured
-from asterism.workers.worker_file import WorkerFile, load_worker_file
+from asterism.workers.config_file import WorkerFile, load_worker_file
+from asterism.workers.tool_report import values_of
 
 WHOLE = """
 [tools]
@@ -46,13 +47,15 @@ def test_a_whole_file_is_read(tmp_path: Path) -> None:
 
 def test_every_setting_says_where_it_is_from_and_no_secret(tmp_path: Path) -> None:
     path = write(tmp_path, WHOLE.format(folder=tmp_path))
-    values = {name: (value, source) for name, value, source in load_worker_file(path).values()}
+    values = {name: (value, source) for name, value, source in values_of(load_worker_file(path))}
     assert values["tools.limits.time_s"] == ("5.0", f"file {path}")
     assert values["tools.limits.cpu_s"] == ("60", "default")
     assert values["tools.unconfined"] == ("False", "default")
     assert values["mcp.notes.env.TOKEN"] == ("(not shown)", f"file {path}")
     assert "secret" not in str(values)
-    assert all(source == "default" for _, _, source in load_worker_file(None, {"ASTERISM_CONFIG_HOME": "/no"}).values())
+    assert all(
+        source == "default" for _, _, source in values_of(load_worker_file(None, {"ASTERISM_CONFIG_HOME": "/no"}))
+    )
 
 
 def test_without_a_file_nothing_is_on() -> None:
@@ -65,7 +68,7 @@ def test_a_file_that_is_named_must_be_there_and_be_toml(tmp_path: Path) -> None:
         load_worker_file(tmp_path / "none")
     with pytest.raises(Misconfigured, match="there is no file"):
         load_worker_file(None, {"ASTERISM_WORKER_CONFIG": str(tmp_path / "none")})
-    with pytest.raises(Misconfigured, match="cannot read"):
+    with pytest.raises(Misconfigured, match="is not TOML"):
         load_worker_file(write(tmp_path, "tools = ["))
 
 
@@ -91,11 +94,15 @@ def test_a_file_that_is_named_must_be_there_and_be_toml(tmp_path: Path) -> None:
         ('[mcp.a]\nurl = "http://x"\nargs = ["y"]', "mcp.a"),
         ('[mcp.a]\ncommand = "x"\npass_env = ["A=B"]', "mcp.a.pass_env.0"),
         ('[mcp.a]\ncommand = "x"\neffects = { t = "mild" }', "mcp.a.effects.t"),
-        ('[mcp."a.b"]\ncommand = "x"', "mcp"),
         ("[other]", "other"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, setting: str) -> None:
     with pytest.raises(Misconfigured) as error:
         load_worker_file(write(tmp_path, text))
-    assert error.value.setting == setting
+    assert error.value.setting == f"{setting} in {tmp_path / 'worker.toml'}"
+
+
+def test_a_name_of_a_server_is_a_word(tmp_path: Path) -> None:
+    with pytest.raises(Misconfigured, match=r"mcp: 'a\.b' is no name of a server"):
+        load_worker_file(write(tmp_path, '[mcp."a.b"]\ncommand = "x"'))

@@ -15,9 +15,10 @@ as the model wrote it. `TURN` is where the model would go on with the other side
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
-from asterism.workers.engine.seam import GenerationRequest, Message, Role, prompt_text
+from asterism.workers.engine.seam import EngineEvent, GenerationEnd, GenerationRequest, Message, Role, prompt_text
 
 _NAMES: Final[Mapping[Role, str]] = {"system": "System:", "user": "User:", "assistant": "Assistant:"}
 
@@ -33,6 +34,20 @@ def plain_chat(messages: Sequence[Message]) -> str:
 def request_text(request: GenerationRequest) -> str:
     """What a request asks to continue: its prompt, or its conversation in the plain form."""
     return plain_chat(request.messages) if request.messages else prompt_text(request.prompt)
+
+
+def in_turns(request: GenerationRequest) -> GenerationRequest:
+    """A conversation as a prompt in the plain form, which ends where the other side's turn would begin."""
+    if not request.messages:
+        return request
+    return replace(request, prompt=plain_chat(request.messages), messages=(), stop=(*request.stop, TURN))
+
+
+def end_of_turn(event: EngineEvent, asked: GenerationRequest) -> EngineEvent:
+    """The same event as whoever asked sees it, who did not ask for the stop that `in_turns` added."""
+    if isinstance(event, GenerationEnd) and event.stop == TURN and asked.messages and TURN not in asked.stop:
+        return replace(event, finish_reason="end", stop=None)
+    return event
 
 
 def _spaced(text: str) -> str:

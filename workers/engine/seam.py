@@ -135,6 +135,8 @@ class GenerationEnd:
     cached_tokens: int
     """Prompt tokens whose keys and values were already computed, by a batch neighbour or an earlier request."""
     error: str | None = None
+    cost: float = 0.0
+    """What a server charges for it, in the currency of its price; nothing for what is computed here."""
 
 
 EngineEvent = GenerationChunk | GenerationEnd

@@ -19,7 +19,7 @@ from asterism.workers.engine.engine_thread import Cancel, Close, Command, Engine
 from asterism.workers.engine.errors import EngineClosed, InvalidRequest
 from asterism.workers.engine.folder import ModelFolder
 from asterism.workers.engine.metrics import EngineStats
-from asterism.workers.engine.plain_chat import TURN
+from asterism.workers.engine.plain_chat import end_of_turn, in_turns
 from asterism.workers.engine.prompt_reader import PromptReader
 from asterism.workers.engine.samplers import Samplers
 from asterism.workers.engine.seam import (
@@ -174,7 +174,7 @@ class TorchEngine:
                     if isinstance(event, GenerationEnd):
                         mine.discard(event.request_id)
                         self._live.discard(event.request_id)
-                    yield _end_of_turn(event, asked[event.request_id])
+                    yield end_of_turn(event, asked[event.request_id])
         finally:
             self._live -= mine
             for request_id in mine:
@@ -216,11 +216,4 @@ class TorchEngine:
         """A model that was taught no turns would write the other side's too: it stops where that one begins."""
         if not request.messages or self._model.chat_template is not None:
             return request
-        return replace(request, stop=(*request.stop, TURN))
-
-
-def _end_of_turn(event: EngineEvent, request: GenerationRequest) -> EngineEvent:
-    """The end as whoever asked sees it, who did not ask for that stop."""
-    if isinstance(event, GenerationEnd) and event.stop == TURN and TURN not in request.stop:
-        return replace(event, finish_reason="end", stop=None)
-    return event
+        return replace(request, stop=in_turns(request).stop)

@@ -102,7 +102,7 @@ async def _doctor(address: str | None, token_file: Path | None, output: Output) 
 
 
 def check_machine() -> Iterator[Finding]:
-    """Python, what is installed, accelerators, the data folder, the shipped model."""
+    """Python, what is installed, accelerators, the data folder, the shipped models, those of the worker's file."""
     release = ".".join(map(str, sys.version_info[:3]))
     yield Finding(Level.OK, "python", f"{release} at {sys.executable}")
     try:
@@ -118,6 +118,7 @@ def check_machine() -> Iterator[Finding]:
     yield from _check_torch()
     yield _check_data_folder(data_folder())
     yield from _check_models()
+    yield from _check_worker_file()
     yield from _check_confinement()
 
 
@@ -189,6 +190,18 @@ def _check_models() -> Iterator[Finding]:
             yield Finding(Level.FAIL, f"model {config.parent.name}", said, "install asterism again")
 
 
+def _check_worker_file() -> Iterator[Finding]:
+    """The models that the worker's file names: each server is asked for its list."""
+    if any(find_spec(module) is None for module in ("openai", "pydantic")):
+        return
+    works, said = _run("-m", "asterism.workers.model_check")
+    if not works:
+        yield Finding(Level.FAIL, "the worker's file", said, "mend it, or look at what `asterism work` says")
+        return
+    for found in json.loads(said):
+        yield Finding(Level(found["level"]), found["subject"], found["found"], found["advice"])
+
+
 def _check_confinement() -> Iterator[Finding]:
     """Whether tools that touch the machine can be confined here, tried as a worker tries it."""
     if any(find_spec(module) is None for module in _EXTRAS["worker"]):
@@ -204,9 +217,13 @@ def _check_confinement() -> Iterator[Finding]:
 
 def _probe(code: str, *arguments: str) -> tuple[bool, str]:
     """Whether a piece of code runs in a process of its own, and its last words: a broken driver may hang or abort."""
+    return _run("-c", code, *arguments)
+
+
+def _run(*arguments: str) -> tuple[bool, str]:
     try:
         ended = subprocess.run(
-            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=_PROBE_S, check=False
+            [sys.executable, *arguments], capture_output=True, text=True, timeout=_PROBE_S, check=False
         )
     except subprocess.TimeoutExpired:
         return False, f"no answer within {_PROBE_S:g} s"
