@@ -395,7 +395,7 @@ class MachineStory(RuleBasedStateMachine):
             for star_id, star in constellation.stars.items():
                 if star.state in (StarState.WAITING, StarState.READY):
                     assert waiting[star_id]
-                if self.state.is_queued(constellation.id, star_id):
+                if self.state.is_queued(constellation.id, star_id) and not star.spec.is_decided_by_people:
                     candidates = self.state.candidates(star.spec.capabilities)
                     assert all(worker.free_slots == 0 for worker in candidates)
 

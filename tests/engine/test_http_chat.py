@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -10,13 +11,15 @@ import openai
 import pytest
 import pytest_asyncio
 
+from asterism.workers.engine.folder import ModelFolder
 from asterism.workers.engine.http_engine import HttpEngine
 from asterism.workers.engine.http_server import serving
 from asterism.workers.engine.plain_chat import TURN, plain_chat
 from asterism.workers.engine.scripted import ScriptedEngine
-from asterism.workers.engine.seam import Engine, GenerationRequest, Grammar, Message
+from asterism.workers.engine.seam import Engine, EngineEvent, GenerationRequest, Grammar, Message
+from asterism.workers.engine.torch_engine import TorchEngine
 from tests.engine.conftest import Collect
-from tests.engine.test_conversation import talk
+from tests.engine.test_conversation import DIGITS, talk
 from tests.engine.test_http import WatchedEngine, running
 
 SAID = " one two three four"
@@ -194,6 +197,42 @@ class TestServer:
             await engine.is_over.wait()
         assert engine.stats().num_requests_running == 0
         await engine.close()
+
+
+class WatchedTorchEngine(TorchEngine):
+    """Says when a call of `generate` is over."""
+
+    def __init__(self, model: ModelFolder) -> None:
+        super().__init__(model)
+        self.is_over = asyncio.Event()
+
+    async def generate(self, requests: Sequence[GenerationRequest]) -> AsyncGenerator[EngineEvent, None]:
+        try:
+            async with aclosing(super().generate(requests)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            self.is_over.set()
+
+
+async def test_a_client_that_leaves_gives_its_blocks_back(tiny_model: ModelFolder, collect: Collect) -> None:
+    engine = WatchedTorchEngine(replace(tiny_model, chat_template=DIGITS))
+    await engine.start()
+    messages: Any = [{"role": "user", "content": "tell me of the sea"}]
+    async with (
+        serving({"tiny": engine}) as url,
+        openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client,
+    ):
+        stream = await client.chat.completions.create(model="tiny", messages=messages, max_tokens=900, stream=True)
+        said = [await anext(stream), await anext(stream)]
+        assert said[1].choices[0].delta.content
+        await stream.close()
+        await engine.is_over.wait()
+        # What comes to the engine later is looked at later.
+        await collect(engine, [GenerationRequest(id="later", prompt="so", max_tokens=1)])
+        stats = engine.stats()
+        assert (stats.num_cancelled, stats.num_requests_running, stats.kv_cache_usage) == (1, 0, 0)
+    await engine.close()
 
 
 CHAT = GenerationRequest(id="a", messages=talk("be kind", "hello"), max_tokens=40)
