@@ -15,6 +15,8 @@ DEFAULT_TOKENS: Final = 1024
 MOST_AT_ONCE: Final = 64
 _SHARED: Final = frozenset({"task", "instructions", "data", "outcomes", "schema", "sampling", "context_characters"})
 
+_PART: Final = "data."
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Brief:
@@ -50,16 +52,18 @@ class Brief:
 def read_brief(inputs: Mapping[str, Json], *own: str, answer_schema: bool = True) -> Brief:
     """The brief in a star's inputs; `own` are the fields that the program reads itself.
 
-    `outcomes`, as `{"$parents": true}` gives them, are data too, each under its star's name. Raises `ProgramFailed`.
+    An input `data.NAME` is the part NAME of `data`: so each may be taken from a result of its own. `outcomes`, as
+    `{"$parents": true}` gives them, are data too, each under its star's name. Raises `ProgramFailed`.
     """
     known = {*_SHARED, *own} - (set() if answer_schema else {"schema"})
-    unknown = sorted(inputs.keys() - known)
+    parts = {name.removeprefix(_PART): value for name, value in inputs.items() if name.startswith(_PART)}
+    unknown = sorted(name for name in inputs.keys() - known if not name.startswith(_PART))
     if unknown:
         raise invalid(unknown[0], f"is not known; there are {', '.join(sorted(known))}")
     task = read_text(inputs.get("task"), "task", MAX_TASK)
     if not task.strip():
         raise invalid("task", "is empty")
-    data = dict(read_mapping(inputs.get("data", {}), "data"))
+    data = {**read_mapping(inputs.get("data", {}), "data"), **parts}
     for star, outcome in read_mapping(inputs.get("outcomes", {}), "outcomes").items():
         data[star if star not in data else f"star {star}"] = outcome
     context = read_number(

@@ -17,7 +17,7 @@ from asterism.orchestrator.core.condition import MAX_TERMS, Compare, Comparison,
 from asterism.orchestrator.core.star import StarState
 from asterism.orchestrator.core.values import Json, Path
 from asterism.planner.tokens import WORDS, BadText, Token, TokenKind
-from asterism.planner.written_values import Reference, Words, read_path, read_value
+from asterism.planner.written_values import Parts, Reference, Words, read_path, read_value
 
 MAX_CHARACTERS: Final = 4096
 """Of one condition."""
@@ -149,6 +149,8 @@ def _literal(words: Words) -> Json:
         raise BadText(word.at, f"a part of the outcome or a value is missing before {word.shown}")
     value = read_value(words)
     assert not isinstance(value, Reference)  # a name has been read as a part
+    if isinstance(value, Parts):
+        raise BadText(word.at, "a comparison has a part of the outcome on one side and a value on the other")
     return value
 
 

@@ -1,11 +1,13 @@
 """What the text of one star has said so far, in the form of a plan file."""
 
+from collections.abc import Mapping
 from typing import Final
 
+from asterism.orchestrator.core.ids import is_name
 from asterism.orchestrator.core.values import Json, Path
 from asterism.planner.stars import PlanKind
 from asterism.planner.tokens import BadText, TokenKind
-from asterism.planner.written_values import Reference, Words, Written, read_value
+from asterism.planner.written_values import Parts, Reference, Words, Written, read_value
 
 MAX_ARGUMENTS: Final = 64
 """Of one call, as many as a star may have inputs."""
@@ -52,8 +54,26 @@ class Draft:
         self.places[(*path, len(items))] = at
         items.append(value)
 
+    def parts(self, name: str, parts: Parts) -> Mapping[str, Json]:
+        """A mapping with references as inputs `name.key`, which programs of ours put together again."""
+        if self.runs_tool:
+            raise BadText(parts.at, "a tool takes a reference as an argument of its own, and not inside another")
+        unfit = next((key for key in parts.values if not is_name(f"{name}.{key}")), None)
+        if unfit is not None:
+            raise BadText(parts.at, f"the key {unfit[:40]!r} beside a reference is letters, digits, _ and - alone")
+        return {f"{name}.{key}": self.input(value, parts.at) for key, value in parts.values.items()}
+
+    @property
+    def runs_tool(self) -> bool:
+        """Whether a tool gets the arguments, which no program puts together again."""
+        each = self.fields.get("each")
+        kind = each.get("kind") if isinstance(each, dict) else self.fields["kind"]
+        return kind == PlanKind.TOOL.value
+
     def input(self, value: Written, at: int) -> Json:
         """A value as an input of a plan file: what only looks like a reference stays data."""
+        if isinstance(value, Parts):
+            raise BadText(value.at, "a reference cannot stand here")
         if isinstance(value, Reference):
             return self._reference(value)
         if isinstance(value, dict) and any(key.startswith("$") for key in value):
@@ -86,7 +106,12 @@ def read_arguments(words: Words, draft: Draft, under: Path) -> None:
         words.take()
         at = words.next.at
         key = name.text if name.kind is TokenKind.NAME else str(name.value)
-        draft.put((*under, key), draft.input(read_value(words), at), at)
+        value = read_value(words)
+        if isinstance(value, Parts):
+            for part, inner in draft.parts(key, value).items():
+                draft.put((*under, part), inner, at)
+        else:
+            draft.put((*under, key), draft.input(value, at), at)
         count += 1
         if count > MAX_ARGUMENTS:
             raise BadText(name.at, f"a call has at most {MAX_ARGUMENTS} arguments")

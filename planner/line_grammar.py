@@ -63,8 +63,11 @@ def begins_star(line: str) -> bool:
     return kind is not None and kind.group() in _KINDS and line[kind.end() : kind.end() + 1] in (".", "(")
 
 
-def read_star(text: str) -> StarText:
-    """Read the text of one star, which may go over several lines; raises BadText."""
+def read_star(text: str, programs: frozenset[str] = frozenset()) -> StarText:
+    """Read the text of one star, which may go over several lines; raises BadText.
+
+    `gather.list(...)` names the program `list` or, where `programs` has that one only, `gather.list`.
+    """
     head = _HEAD.match(text)
     if head is None:
         raise BadText(0, "a star begins with its id and =")
@@ -82,7 +85,11 @@ def read_star(text: str) -> StarText:
         program = _PROGRAM.match(text, start)
         if program is None:
             raise BadText(start, "the name of a program or tool is missing")
-        draft.put((*draft.work, "program"), program.group(), start)
+        name_of_program = program.group()
+        whole = text[text.rindex("=", 0, start) + 1 : program.end()].strip().removeprefix("map.")
+        if name_of_program not in programs and whole in programs:
+            name_of_program = whole
+        draft.put((*draft.work, "program"), name_of_program, start)
         at = program.end()
     words = Words(text, at)
     words.take_sign("(", "a call")

@@ -7,7 +7,7 @@ mended.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -17,7 +17,7 @@ from asterism.planner.compiling import Compiled, compile_star
 from asterism.planner.document import Position, format_path
 from asterism.planner.fields import WrongAt, validated
 from asterism.planner.line_grammar import StarText, begins_star, find_id, read_star
-from asterism.planner.stars import OneStar
+from asterism.planner.stars import OneStar, PlanStar
 from asterism.planner.tokens import BadText
 
 MAX_STARS: Final = 1_000
@@ -61,10 +61,18 @@ Found: TypeAlias = GoodStar | BadStar
 
 
 class PushParser:
-    """One plan, as it is written. `known` are the stars that the graph has already, which a line may name, too."""
+    """One plan, as it is written. `known` are the stars that the graph has already, which a line may name, too, and
+    `programs` those that there are; `amend` may complete a star before it is compiled."""
 
-    def __init__(self, known: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        known: frozenset[str] = frozenset(),
+        programs: frozenset[str] = frozenset(),
+        amend: Callable[[PlanStar], PlanStar] = lambda star: star,
+    ) -> None:
         self._known = known
+        self._programs = programs
+        self._amend = amend
         self._order: dict[StarId, int] = {}
         """Number of each star that was seen, good or bad: each may name those before it alone, so there is no cycle."""
         self._texts: dict[StarId, str] = {}
@@ -116,6 +124,8 @@ class PushParser:
         found = find_id(star)
         if bad.id is not None and found != bad.id:
             return BadStar(bad.id, bad.at, f"the star keeps its id {bad.id}, and is not {found}", _shown(star))
+        if bad.id is not None:
+            self._texts.pop(bad.id, None)  # it was read, and refused for another reason
         return self._read(star, at + 1)
 
     def _hold(self, piece: str) -> None:
@@ -177,7 +187,7 @@ class PushParser:
             reason = f"a star has at most {MAX_CHARACTERS} characters"
             return self._bad_star(star_id, Position(line, 1), reason, text)
         try:
-            compiled = self._compile(star_id, read_star(text))
+            compiled = self._compile(star_id, read_star(text, self._programs))
         except BadText as bad:
             return self._bad_star(star_id, _position(text, bad.at, line), bad.reason, text)
         self._texts[star_id] = text
@@ -187,7 +197,7 @@ class PushParser:
         """The edits of a star; raises BadText."""
         try:
             star = validated(OneStar, {"star": read.fields}, at=()).star
-            compiled = compile_star(star_id, star, at=("star",))
+            compiled = compile_star(star_id, self._amend(star), at=("star",))
             for parent, place in compiled.parents.items():
                 self._check_parent(star_id, parent, place)
         except WrongAt as wrong:

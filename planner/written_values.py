@@ -1,5 +1,6 @@
 """Values as a line of a plan writes them: JSON, and names that stand for the results of other stars."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -20,7 +21,15 @@ class Reference:
     at: int
 
 
-Written: TypeAlias = "Json | Reference"
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A mapping some of whose values are references; the others are values."""
+
+    values: "Mapping[str, Json | Reference]"
+    at: int
+
+
+Written: TypeAlias = "Json | Reference | Parts"
 
 
 class Words:
@@ -92,20 +101,27 @@ class _Open:
 
 
 def read_value(words: Words) -> Written:
-    """One value, or one reference. With an own stack: however deep it nests, nothing recurses."""
+    """One value, one reference, or a mapping of both. With an own stack: however deep it nests, nothing recurses."""
     first = words.next
-    if first.kind is TokenKind.NAME and first.text not in WORDS:
+    if _is_reference(first):
         words.take()
         return Reference(first.text, read_path(words), first.at)
     stack: list[_Open] = []
+    references: dict[str, Reference] = {}
     while True:
         value: Json
         if stack and _closes(words, stack[-1]):
             value = stack.pop().value
         else:
             if stack and isinstance(stack[-1].value, dict):
-                stack[-1].key = _read_key(words, stack[-1].value)
+                stack[-1].key = _read_key(words, stack[-1].value, references if len(stack) == 1 else {})
             word = words.take()
+            top = stack[-1] if stack else None
+            if len(stack) == 1 and top is not None and top.key is not None and _is_reference(word):
+                references[top.key] = Reference(word.text, read_path(words), word.at)
+                _end_of_item(words)
+                top.key = None
+                continue
             if word.is_sign("[", "{"):
                 if len(stack) >= MAX_DEPTH:
                     raise BadText(word.at, f"nests deeper than {MAX_DEPTH} levels")
@@ -113,17 +129,23 @@ def read_value(words: Words) -> Written:
                 continue
             value = _scalar(word)
         if not stack:
-            return value
+            return Parts({**value, **references}, first.at) if references and isinstance(value, dict) else value
         top = stack[-1]
         if isinstance(top.value, list):
             top.value.append(value)
         else:
             assert top.key is not None
             top.value[top.key] = value
-        if not words.has_sign(",") and not words.next.is_sign("]", "}"):
-            raise BadText(
-                words.next.at, f"a comma or the end of the list or mapping is missing before {words.next.shown}"
-            )
+        _end_of_item(words)
+
+
+def _is_reference(word: Token) -> bool:
+    return word.kind is TokenKind.NAME and word.text not in WORDS
+
+
+def _end_of_item(words: Words) -> None:
+    if not words.has_sign(",") and not words.next.is_sign("]", "}"):
+        raise BadText(words.next.at, f"a comma or a closing bracket is missing before {words.next.shown}")
 
 
 def _closes(words: Words, top: _Open) -> bool:
@@ -135,12 +157,12 @@ def _closes(words: Words, top: _Open) -> bool:
     return True
 
 
-def _read_key(words: Words, found: dict[str, Json]) -> str:
+def _read_key(words: Words, found: Mapping[str, Json], references: Mapping[str, Reference]) -> str:
     key = words.take()
     if key.kind is not TokenKind.TEXT:
         raise BadText(key.at, f"a key is a text in quotes, not {key.shown}")
     assert isinstance(key.value, str)
-    if key.value in found:
+    if key.value in found or key.value in references:
         raise BadText(key.at, f"the key {key.value[:40]!r} is given twice in one mapping")
     words.take_sign(":", "a mapping")
     return key.value
@@ -154,7 +176,7 @@ def _scalar(word: Token) -> Json:
             return WORDS[word.text]
         raise BadText(
             word.at,
-            f"{word.text} is no value here: a reference is an argument of its own, and stands in no list or mapping; "
-            "text is in quotes",
+            f"{word.text} is no value here: text is in quotes, and a reference is an argument of its own or the value "
+            'of a key in one, data={"KEY": STAR.key}',
         )
     raise BadText(word.at, f"a value is missing before {word.shown}")

@@ -37,6 +37,14 @@ def test_an_answer_is_a_text_and_its_data_is_marked() -> None:
     assert talker.chats[0].sampling.grammar is None
 
 
+def test_each_part_of_the_data_may_be_an_input_of_its_own() -> None:
+    named: dict[str, Json] = {"data": {"a": 1}, "data.b": ORDER, "data.c.d": [2]}
+    _, talker = run(answer_task, in_turn("ok"), **named)
+    asked = talker.chats[0].messages[1].text
+    assert all(f'name="{name}"' in asked for name in ("a", "b", "c.d"))
+    assert f"\n{ORDER}\n</data-" in asked
+
+
 def test_an_answer_under_a_schema_is_a_value() -> None:
     schema: Json = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
     value, talker = run(answer_task, in_turn('{"n": "1"}', '```json\n{"n": 1}\n```'), schema=schema)
