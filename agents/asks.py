@@ -339,6 +339,8 @@ class Emit:
     """
 
     edits: tuple[Mapping[str, Json], ...]
+    base_revision: int | None = None
+    """The graph that the program saw: refused where what the edits name has been edited since. None: whatever it is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ digits and _. Use only what is listed below. Write as few stars as the request n
 
 def planning_messages(request: str, surroundings: Surroundings, default_model: str | None) -> tuple[Message, ...]:
     """The conversation that a plan begins with."""
-    parts = [GRAMMAR, f"There are:\n{_offers(surroundings)}"]
+    parts = [GRAMMAR, f"There are:\n{offers_text(surroundings)}"]
     if surroundings.models:
         parts.append(f"Models: {', '.join(surroundings.models)}.")
     if default_model is not None:
@@ -62,16 +62,17 @@ def planning_messages(request: str, surroundings: Surroundings, default_model: s
     return (Message("system", "\n".join(parts)), Message("user", asked))
 
 
-def _offers(surroundings: Surroundings) -> str:
+def offers_text(surroundings: Surroundings, most: int = _MAX_OFFERS_TEXT) -> str:
+    """Tools and programs, each as a line calls it; beyond `most` characters they are named without their arguments."""
     lines: list[str] = []
     size = 0
     for prefix, offers in (("tool", surroundings.tools), ("", surroundings.programs)):
         for offer in offers:
             name = f"{prefix or _kind(offer.name)}.{offer.name}"
             line = f"  {name}({_arguments(offer)})  {' '.join(offer.summary.split())}"
-            if size + len(line) > _MAX_OFFERS_TEXT:
+            if size + len(line) > most:
                 line = f"  {name}(...)"
-            if size + len(line) > 2 * _MAX_OFFERS_TEXT:
+            if size + len(line) > 2 * most:
                 return "\n".join((*lines, "  and more that are not listed"))
             size += len(line)
             lines.append(line)

@@ -16,6 +16,7 @@ from asterism.planner.forms import find_form
 from asterism.planner.map_programs import gather_list, map_expand
 from asterism.planner.mapping import EXPAND_PROGRAM, GATHER_PROGRAM
 from asterism.planner.planning import TEXT_PROGRAM, plan_text
+from asterism.planner.replanning import REPLAN_PROGRAM, replan
 from asterism.planner.requests import plan_refused, read_request
 
 
@@ -59,6 +60,7 @@ PROGRAMS: Final[Mapping[str, ProgramSpec]] = MappingProxyType(
         "plan": ProgramSpec(plan, False, "turns a request into stars", Effect.IDEMPOTENT),
         EXPAND_PROGRAM: ProgramSpec(map_expand, False, "adds a star for each item of a list", Effect.IDEMPOTENT),
         GATHER_PROGRAM: ProgramSpec(gather_list, False, "lists the results of other stars", Effect.PURE),
+        REPLAN_PROGRAM: ProgramSpec(replan, True, "lets a model rewrite a graph that is under way", Effect.IDEMPOTENT),
         TEXT_PROGRAM: ProgramSpec(plan_text, True, "lets a model turn a request into stars", Effect.IDEMPOTENT),
         NEXT_PROGRAM: ProgramSpec(plan_next, False, "goes deeper where a board is unsolved", Effect.IDEMPOTENT),
     }

@@ -250,8 +250,8 @@ class _Desk:
                 return ToolOutcomes(tuple(task.result() for task in tasks))
             case ListTools():
                 return ToolList(tuple(self._tools.descriptions))
-            case Emit(edits):
-                return await self._emit(edits)
+            case Emit(edits, base_revision):
+                return await self._emit(edits, base_revision)
             case Say(text, thread):
                 await self._stream(Chunk(thread, text, 0))
                 return None
@@ -272,13 +272,13 @@ class _Desk:
             raise AttemptFailed("engine_error", "the engine ended a request without saying how", retryable=True)
         return answer
 
-    async def _emit(self, edits: tuple[Mapping[str, Json], ...]) -> EditReply:
+    async def _emit(self, edits: tuple[Mapping[str, Json], ...], base_revision: int | None) -> EditReply:
         assignment = self._assignment
         if not assignment.may_edit:
             return EditReply(False, (f"star {assignment.star}: may not edit",), assignment.revision)
         try:
             loop = asyncio.get_running_loop()
-            batch, size = await loop.run_in_executor(self._executor, read_edits, "emit.edits", edits)
+            batch, size = await loop.run_in_executor(self._executor, read_edits, "emit.edits", edits, base_revision)
         except InvalidField as error:
             return EditReply(False, (error.message,), assignment.revision)
         return await self._port.propose(assignment.fencing_token, batch, size)
@@ -325,10 +325,12 @@ def encode_result(value: Json) -> str:
         raise AttemptFailed("invalid_result", error.message, retryable=False) from error
 
 
-def read_edits(field: str, edits: Sequence[Mapping[str, Json]]) -> tuple[EditBatch, int]:
+def read_edits(
+    field: str, edits: Sequence[Mapping[str, Json]], base_revision: int | None = None
+) -> tuple[EditBatch, int]:
     """The batch, and how many bytes it takes in a frame. Raises InvalidField."""
     check_edits(field, edits)
-    batch = edits_from_json(edits)
+    batch = edits_from_json(edits, base_revision)
     size = edit_batch_to_proto(batch, field).ByteSize()
     if size > MAX_EDITS_BYTES:
         raise InvalidField(field, f"{size} bytes; at most {MAX_EDITS_BYTES} at a time")

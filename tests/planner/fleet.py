@@ -99,9 +99,11 @@ class Fleet:
     def _confirm_stop(self, token: FencingToken) -> None:
         self.step(lambda at: AttemptFailed(at, WORKER, token, StarError("stopped", ""), is_stopped=True))
 
-    def emit(self, token: FencingToken, edits: Iterable[Mapping[str, Json]]) -> EditReply:
+    def emit(
+        self, token: FencingToken, edits: Iterable[Mapping[str, Json]], base_revision: int | None = None
+    ) -> EditReply:
         """Propose edits for a running attempt, as its worker does for an `Emit`."""
-        batch = edits_from_json(list(edits))
+        batch = edits_from_json(list(edits), base_revision)
         self.step(lambda at: EditsProposed(at, WORKER, token, 1, batch))
         answer = self._answer
         assert answer is not None
