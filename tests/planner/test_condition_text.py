@@ -11,7 +11,6 @@ from asterism.orchestrator.core.condition import MAX_TERMS, Compare, Comparison,
 from asterism.orchestrator.core.values import Json
 from asterism.planner.condition_text import MAX_CHARACTERS, read_condition
 from asterism.planner.tokens import BadText
-from tests.planner.fuzzing import fuzz
 from tests.strategies import json_values
 
 OUTCOME: Final[Mapping[str, Json]] = {
@@ -155,41 +154,3 @@ def test_what_is_no_condition_is_refused_with_its_column(text: str, column: int,
 
     assert reason in refused.value.reason
     assert refused.value.at + 1 == column
-
-
-WORDS: Final = (
-    *("result", ".a", "[0]", "state", "error", ".code", " and ", " or ", " not ", " in ", "==", "<", "(", ")", "len("),
-    *(
-        "exists(",
-        '"SUCCEEDED"',
-        "'x'",
-        "1",
-        "-2.5e3",
-        "[",
-        "]",
-        ",",
-        "{",
-        "}",
-        ":",
-        "true",
-        "None",
-        " is ",
-        "\\",
-        '"',
-        "\n",
-    ),
-)
-
-
-@fuzz
-@given(st.lists(st.sampled_from(WORDS), max_size=30).map("".join) | st.text(max_size=60))
-def test_any_text_is_a_condition_that_can_be_evaluated_or_refused(text: str) -> None:
-    try:
-        condition = read_condition(text)
-    except BadText as bad:
-        is_inside = 0 <= bad.at <= len(text)
-        assert is_inside  # most texts are refused, and none needs to be
-        return
-    assert condition.find_fault() is None
-    assert condition.holds(OUTCOME) in (True, False)
-    assert read_condition(str(condition)) == condition

@@ -5,7 +5,6 @@ from typing import Final
 
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
 from asterism.orchestrator.core.edits import AddLine, AddStar
 from asterism.orchestrator.core.line import LineKind
@@ -13,7 +12,6 @@ from asterism.orchestrator.core.star import Constant, OutputOf, ParentOutcomes, 
 from asterism.planner.document import read_document
 from asterism.planner.plan_file import plan_batches
 from asterism.planner.push_parser import MAX_CHARACTERS, MAX_STARS, BadStar, Found, GoodStar, PushParser
-from tests.planner.fuzzing import fuzz
 from tests.strategies import json_values
 
 PLAN: Final = """\
@@ -110,86 +108,6 @@ def test_letter_by_letter_each_star_comes_with_the_newline_that_ends_it() -> Non
     assert came["fetch"].endswith('"nobody"})\n')
     assert came["post"].endswith(".timeout(5)\n")
     assert [star.id for star in parser.finish()] == ["last"]
-
-
-_WORDS: Final = (
-    *(
-        "a",
-        "b",
-        "c",
-        "s1",
-        " = ",
-        "tool",
-        "agent",
-        "map",
-        "approval",
-        ".http.get",
-        ".x",
-        "(",
-        ")",
-        ",",
-        "\n",
-        "\r\n",
-        '"',
-        "'",
-    ),
-    *(
-        "\\",
-        "\\u12",
-        "x=",
-        "y=",
-        "1",
-        "-2.5",
-        "[",
-        "]",
-        "{",
-        "}",
-        ":",
-        "null",
-        "True",
-        "item",
-        "index",
-        "parents",
-        "#",
-        "```",
-    ),
-    *(
-        ".after(",
-        ".when(",
-        ".over(",
-        ".quorum(1, ",
-        ".model(",
-        "result.ok",
-        "state",
-        "==",
-        " and ",
-        " ",
-        "\u2028",
-        "😀",
-        "\x00",
-    ),
-    *("a = tool.x(", "b = agent.y(z=a)\n", "c = map.tool.z(i=item).over(a.b)\n", "a = tool.x()\n"),
-)
-
-
-@fuzz
-@given(st.lists(st.sampled_from(_WORDS), max_size=60).map("".join) | st.text(max_size=80), st.data())
-def test_any_text_in_any_pieces_gives_the_same_stars(text: str, data: st.DataObject) -> None:
-    whole = _whole(text)
-    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
-    parser = PushParser()
-
-    found: list[Found] = []
-    for start, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
-        found.extend(parser.feed(text[start:end]))
-
-    assert [*found, *parser.finish()] == whole
-    seen: set[str] = set()
-    for star in whole:
-        if isinstance(star, GoodStar):
-            assert star.compiled.parents.keys() <= seen
-        if star.id is not None:
-            seen.add(star.id)
 
 
 @given(json_values)
