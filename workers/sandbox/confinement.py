@@ -48,11 +48,13 @@ async def find_confinement(user: str = "nobody") -> Confinement:
         if isinstance(found, str):
             why = found
             continue
-        proc = "" if found["has_proc"] else ", without /proc"
+        lacking = "" if found["has_proc"] else ", without /proc"
+        if not found.get("is_filtered", True):
+            lacking += ", without a filter of system calls"
         name = "its own user" if candidate is None else f"user {user}"
         return Confinement(
             is_confined=True,
-            holds=f"namespaces of users, files, processes and network, as {name}, no capabilities{proc}",
+            holds=f"namespaces of users, files, processes and network, as {name}, no capabilities{lacking}",
             user=candidate,
         )
     return Confinement(is_confined=False, holds=why, user=other)
