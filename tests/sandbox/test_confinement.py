@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from asterism.workers.sandbox import inside
-from asterism.workers.sandbox.confinement import Confinement, find_confinement, system_paths
+from asterism.workers.sandbox.confinement import Confinement, find_confinement, is_mapped, read_map, system_paths
 from asterism.workers.sandbox.filter import filter_program
 from asterism.workers.sandbox.order import Limits, Order
 from asterism.workers.sandbox.sandbox import Sandbox
@@ -217,3 +217,30 @@ async def test_a_machine_that_cannot_confine_says_why(monkeypatch: pytest.Monkey
     monkeypatch.setattr(sys, "platform", "darwin")
     found = await find_confinement()
     assert (found.is_confined, found.holds) == (False, "darwin has no namespaces")
+
+
+@pytest.mark.parametrize("prepare", ["", "echo 0 > /proc/sys/user/max_user_namespaces; "])
+def test_root_of_a_container_is_confined_or_told_why_not(open_path: Path, prepare: str) -> None:
+    """Root with nobody else to become, as in a container without privileges; then one that may make no namespaces."""
+    unshare = shutil.which("unshare")
+    if unshare is None or subprocess.run([unshare, "-Ur", "true"], check=False).returncode:
+        pytest.skip("no user namespaces here")
+    file = open_path / "worker.toml"
+    file.write_text('[tools]\nenable = ["python"]\n')
+    command = f'{prepare}exec "$0" tools --config {file}'
+    program = Path(sys.executable).with_name("asterism")
+    ended = subprocess.run([unshare, "-Ur", "sh", "-c", command, program], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    names = [line.split()[0] for line in ended.stdout.splitlines()]
+    if prepare:
+        assert "python" not in names
+        assert "NOT confined on this machine: OSError: [Errno 28] unshare" in ended.stdout
+        assert "NOT OFFERED" in ended.stderr
+    else:
+        assert "python" in names
+        assert "confined: namespaces" in ended.stdout
+
+
+def test_users_are_mapped_by_ranges() -> None:
+    ids = read_map("         0       1000          1\n         1     100000      65536\n")
+    assert [number for number in (0, 1, 65536, 65537) if is_mapped(number, ids)] == [0, 1, 65536]
