@@ -92,7 +92,8 @@ class ToolSettings(_Table):
     write: tuple[Folder, ...] = ()
     """Folders that they may read and write."""
     network: bool = False
-    """Whether shell, command and python have one. What they do then cannot be taken for idempotent."""
+    """Whether shell, command and python have one: this machine's, with all that listens on loopback and in its network.
+    What they do then cannot be taken for idempotent."""
     hosts: tuple[Host, ...] = ()
     """That http.get may ask: `example.org` wherever it is, `*.example.org` or `*` on the public internet only."""
     unconfined: bool = False

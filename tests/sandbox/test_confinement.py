@@ -1,6 +1,7 @@
 """What a confined process cannot do, tried by one that would like to."""
 
 import asyncio
+import json
 import os
 import shutil
 import socket
@@ -12,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from asterism.workers.sandbox import inside
-from asterism.workers.sandbox.confinement import Confinement, find_confinement, system_paths
+from asterism.workers.sandbox.confinement import Confinement, find_confinement, is_mapped, read_map, system_paths
+from asterism.workers.sandbox.filter import filter_program
 from asterism.workers.sandbox.order import Limits, Order
 from asterism.workers.sandbox.sandbox import Sandbox
 from tests.sandbox.conftest import MakeSandbox, call, refused, share
@@ -84,6 +86,26 @@ for flags in (0x10000000, 0x20000, 0x40000000):
 print(ctypes.CDLL(None).mount(b'none', b'/workspace', b'tmpfs', 0, None), ctypes.CDLL(None).umount2(b'/tmp', 2))
 """
     assert await told(confined, code) == "-1 -1 -1 -1 -1"
+
+
+async def test_ways_around_namespaces_are_shut(confined: Sandbox) -> None:
+    if filter_program(os.uname().machine) is None:
+        pytest.skip("no filter is known for this machine")
+    code = """
+import ctypes, errno, os, socket
+def tried(family, kind):
+    try:
+        socket.socket(family, kind).close(); return 'open'
+    except OSError as error:
+        return errno.errorcode[error.errno]
+print(tried(socket.AF_VSOCK, socket.SOCK_STREAM), tried(socket.AF_ALG, socket.SOCK_SEQPACKET))
+print(tried(socket.AF_INET, socket.SOCK_STREAM), tried(socket.AF_UNIX, socket.SOCK_STREAM))
+libc = ctypes.CDLL(None, use_errno=True)
+numbers = {'x86_64': (250, 321, 298, 425), 'aarch64': (219, 280, 241, 425)}[os.uname().machine]
+print(*[(libc.syscall(number, 0, 0, 0, 0), errno.errorcode[ctypes.get_errno()]) for number in numbers])
+"""
+    refused = " ".join(["(-1, 'EPERM')"] * 4)
+    assert await told(confined, code) == f"EAFNOSUPPORT EAFNOSUPPORT\nopen open\n{refused}"
 
 
 async def test_it_sees_no_process_but_its_own(confined: Sandbox) -> None:
@@ -186,11 +208,39 @@ def test_a_plain_user_is_confined_too(open_path: Path) -> None:
         cwd="/",
         check=False,
     )
-    assert b'"user": 65534, "network": ["lo"], "pid": 1' in ended.stdout, ended
-    assert b'"capabilities": 0, "no_new_privileges": true, "writes_root": false' in ended.stdout
+    found = json.loads(ended.stdout)["value"]
+    assert (found["user"], found["network"], found["pid"]) == (NOBODY, ["lo"], 1), ended
+    assert (found["capabilities"], found["no_new_privileges"], found["writes_root"]) == (0, True, False)
 
 
 async def test_a_machine_that_cannot_confine_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     found = await find_confinement()
     assert (found.is_confined, found.holds) == (False, "darwin has no namespaces")
+
+
+@pytest.mark.parametrize("prepare", ["", "echo 0 > /proc/sys/user/max_user_namespaces; "])
+def test_root_of_a_container_is_confined_or_told_why_not(open_path: Path, prepare: str) -> None:
+    """Root with nobody else to become, as in a container without privileges; then one that may make no namespaces."""
+    unshare = shutil.which("unshare")
+    if unshare is None or subprocess.run([unshare, "-Ur", "true"], check=False).returncode:
+        pytest.skip("no user namespaces here")
+    file = open_path / "worker.toml"
+    file.write_text('[tools]\nenable = ["python"]\n')
+    command = f'{prepare}exec "$0" tools --config {file}'
+    program = Path(sys.executable).with_name("asterism")
+    ended = subprocess.run([unshare, "-Ur", "sh", "-c", command, program], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    names = [line.split()[0] for line in ended.stdout.splitlines()]
+    if prepare:
+        assert "python" not in names
+        assert "NOT confined on this machine: OSError: [Errno 28] unshare" in ended.stdout
+        assert "NOT OFFERED" in ended.stderr
+    else:
+        assert "python" in names
+        assert "confined: namespaces" in ended.stdout
+
+
+def test_users_are_mapped_by_ranges() -> None:
+    ids = read_map("         0       1000          1\n         1     100000      65536\n")
+    assert [number for number in (0, 1, 65536, 65537) if is_mapped(number, ids)] == [0, 1, 65536]

@@ -19,7 +19,7 @@ _SYSTEM: Final = (
 )
 _NETWORK: Final = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf", "/etc/services", "/etc/gai.conf")
 _PROBE: Final = Limits(time_s=20.0)
-_IDENTITY: Final = ["0", "0", "4294967295"]
+_IDENTITY: Final = ((0, 0, 4294967295),)
 """The map of users of a process that is in no user namespace but the first."""
 
 
@@ -39,20 +39,26 @@ async def find_confinement(user: str = "nobody") -> Confinement:
     other = _find_user(user) if os.geteuid() == 0 else None
     if sys.platform != "linux":
         return Confinement(is_confined=False, holds=f"{sys.platform} has no namespaces", user=other)
+    maps = [read_map(await asyncio.to_thread(_read_map, kind)) for kind in ("uid", "gid")]
     candidates = [other]
-    if other is not None and await asyncio.to_thread(_map_of_users) != _IDENTITY:
-        candidates.append(None)  # root of a container only: the kernel bounds its processes too
+    if other is not None and not all(is_mapped(number, ids) for number, ids in zip(other, maps, strict=True)):
+        # Root of a container only, and alone in it: nobody else to become, and the kernel bounds its processes too.
+        other, candidates = None, [None]
+    elif other is not None and maps[0] != _IDENTITY:
+        candidates.append(None)
     why = ""
     for candidate in candidates:
         found = await _look(candidate)
         if isinstance(found, str):
             why = found
             continue
-        proc = "" if found["has_proc"] else ", without /proc"
+        lacking = "" if found["has_proc"] else ", without /proc"
+        if not found.get("is_filtered", True):
+            lacking += ", without a filter of system calls"
         name = "its own user" if candidate is None else f"user {user}"
         return Confinement(
             is_confined=True,
-            holds=f"namespaces of users, files, processes and network, as {name}, no capabilities{proc}",
+            holds=f"namespaces of users, files, processes and network, as {name}, no capabilities{lacking}",
             user=candidate,
         )
     return Confinement(is_confined=False, holds=why, user=other)
@@ -93,6 +99,8 @@ async def _look(user: tuple[int, int] | None) -> dict[str, Any] | str:
             ended = await run_order(order)
         except TimeoutError:
             return f"a process that only looks around took more than {_PROBE.time_s:g} s"
+        except OSError as error:
+            return f"no process could be started: {error}"
     report = ended.report or {}
     if "value" not in report:
         last = ended.stderr.decode(errors="replace").strip().splitlines()[-1:]
@@ -106,8 +114,18 @@ async def _look(user: tuple[int, int] | None) -> dict[str, Any] | str:
     return found
 
 
-def _map_of_users() -> list[str]:
-    return Path("/proc/self/uid_map").read_text(encoding="ascii").split()
+def read_map(text: str) -> tuple[tuple[int, ...], ...]:
+    """Lines of first number inside, first outside, and how many; see user_namespaces(7)."""
+    return tuple(tuple(map(int, line.split())) for line in text.splitlines())
+
+
+def is_mapped(number: int, ids: tuple[tuple[int, ...], ...]) -> bool:
+    """Whether a process of this namespace may be that user or group."""
+    return any(first <= number < first + count for first, _, count in ids)
+
+
+def _read_map(kind: str) -> str:
+    return Path(f"/proc/self/{kind}_map").read_text(encoding="ascii")
 
 
 def _find_user(name: str) -> tuple[int, int]:

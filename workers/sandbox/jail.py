@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
+from asterism.workers.sandbox.filter import filter_program
 from asterism.workers.sandbox.kernel import (
     CLONE_NEWIPC,
     CLONE_NEWNET,
@@ -54,6 +55,10 @@ def enter_jail(kernel: Kernel, order: Order) -> None:
         os.setresgid(group, group, group)
         os.setresuid(user, user, user)
     kernel.drop_capabilities()
+    program = filter_program(os.uname().machine)
+    if program is not None:
+        with suppress(OSError):  # a kernel without; what holds is told by whoever looks around
+            kernel.filter_calls(program)
     os.umask(0o022)
 
 

@@ -9,6 +9,8 @@ import signal
 from contextlib import suppress
 from typing import Final
 
+from asterism.workers.sandbox.filter import FilterProgram
+
 CLONE_NEWNS: Final = 0x0002_0000
 CLONE_NEWUTS: Final = 0x0400_0000
 CLONE_NEWIPC: Final = 0x0800_0000
@@ -33,6 +35,8 @@ _AT_RECURSIVE: Final = 0x8000
 _MNT_DETACH: Final = 2
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
+_PR_SET_SECCOMP: Final = 22
+_SECCOMP_MODE_FILTER: Final = 2
 _PR_CAPBSET_DROP: Final = 24
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _CAPABILITY_VERSION_3: Final = 0x2008_0522
@@ -126,6 +130,15 @@ class Kernel:
         header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
         data = (_CapabilityData * 2)()
         self._check("capset", self._libc.capset(ctypes.byref(header), ctypes.byref(data)))
+
+    def filter_calls(self, program: bytes) -> None:
+        """Let system calls through this filter only, for good; see `filter.py`. Needs `forbid_new_privileges`."""
+        kept = ctypes.create_string_buffer(program, len(program))
+        given = FilterProgram(len(program) // 8, ctypes.addressof(kept))
+        result = self._libc.prctl(
+            ctypes.c_int(_PR_SET_SECCOMP), ctypes.c_ulong(_SECCOMP_MODE_FILTER), ctypes.byref(given)
+        )
+        self._check("PR_SET_SECCOMP", result)
 
     def forbid_new_privileges(self) -> None:
         """Programs with the bit of another user, or with capabilities in their file, get neither."""
