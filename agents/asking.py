@@ -6,6 +6,7 @@ from typing import TypeAlias, TypeVar
 from asterism.agents.asks import (
     Ask,
     CallTool,
+    CallTools,
     CancelBranches,
     Chat,
     Clock,
@@ -20,13 +21,18 @@ from asterism.agents.asks import (
     Join,
     Json,
     Listen,
+    ListTools,
     Open,
     Opened,
     Piece,
     ProgramFailed,
     Reply,
     Say,
+    ToolDescription,
     ToolError,
+    ToolList,
+    ToolOutcome,
+    ToolOutcomes,
     ToolResult,
 )
 
@@ -111,12 +117,28 @@ def clock() -> Asking[ClockReading]:
     return answer
 
 
-def call_tool(name: str, arguments: Mapping[str, Json]) -> Asking[ToolResult | ToolError]:
+def call_tool(name: str, arguments: Mapping[str, Json]) -> Asking[ToolOutcome]:
     ask = CallTool(name, arguments)
     answer = yield ask
     if not isinstance(answer, ToolResult | ToolError):
         raise _mismatch(ask, answer)
     return answer
+
+
+def call_tools(calls: tuple[CallTool, ...]) -> Asking[tuple[ToolOutcome, ...]]:
+    """The outcomes in the order of the calls."""
+    ask = CallTools(calls)
+    answer = yield ask
+    if not isinstance(answer, ToolOutcomes):
+        raise _mismatch(ask, answer)
+    return answer.outcomes
+
+
+def list_tools() -> Asking[tuple[ToolDescription, ...]]:
+    answer = yield ListTools()
+    if not isinstance(answer, ToolList):
+        raise _mismatch(ListTools(), answer)
+    return answer.tools
 
 
 def emit(edits: tuple[Mapping[str, Json], ...]) -> Asking[EditReply]:

@@ -6,6 +6,7 @@ engine, clock or network itself, so that a test drives it by hand and a worker m
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Final, Literal, TypeAlias
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
@@ -239,6 +240,47 @@ class ClockReading:
     free_slots: int | None = None
 
 
+class Effect(StrEnum):
+    """What a tool or program does to the world, which says whether it may run again once it may have begun."""
+
+    PURE = "pure"
+    """Nothing, and the same arguments give the same result: its result may be kept and shared."""
+    IDEMPOTENT = "idempotent"
+    """Running it twice leaves what running it once does; the results may differ."""
+    NONE = "none"
+    """Neither: an attempt that may have begun is never made again by itself."""
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether it may run again though an earlier attempt may have begun."""
+        return self is not Effect.NONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolDescription:
+    """What everybody may know of a tool: planners, models, and whoever keeps results.
+
+    `schema` is the JSON schema of its arguments, an object. A new `version` says that the same arguments may give
+    another result. Raises ValueError for `cache_s` of what is not pure.
+    """
+
+    name: str
+    summary: str
+    schema: Mapping[str, Json] = field(default_factory=lambda: {"type": "object"})
+    effect: Effect = Effect.NONE
+    version: str = "1"
+    cache_s: float | None = None
+    """Seconds for which a result may stand for another call with the same arguments; None: never."""
+
+    def __post_init__(self) -> None:
+        if self.cache_s is not None and self.effect is not Effect.PURE:
+            raise ValueError(f"{self.name}: is {self.effect}, and only results of pure tools are kept (cache_s)")
+
+    def to_json(self) -> dict[str, Json]:
+        """As a planner or a model is told of it."""
+        return {"name": self.name, "summary": self.summary, "arguments": self.schema, "effect": self.effect.value}
+
+
 @dataclass(frozen=True, slots=True)
 class CallTool:
     """Run a tool of the worker; answered by `ToolResult` or `ToolError`."""
@@ -254,8 +296,38 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class ToolError:
+    """`may_repeat`: the same call may succeed another time, and does no harm if it had begun."""
+
     code: str
     message: str
+    may_repeat: bool = False
+
+
+ToolOutcome: TypeAlias = ToolResult | ToolError
+
+
+@dataclass(frozen=True, slots=True)
+class CallTools:
+    """Run several tools at the same time; answered by `ToolOutcomes` when the last one has ended, in this order."""
+
+    calls: tuple[CallTool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolOutcomes:
+    outcomes: tuple[ToolOutcome, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ListTools:
+    """Which tools this worker has; answered by `ToolList`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolList:
+    """Sorted by their names."""
+
+    tools: tuple[ToolDescription, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,8 +361,10 @@ class Say:
 TextAsk: TypeAlias = Generate | Chat | Open | Listen | Close | Fork | Join | CancelBranches | Clock
 """What a model's engine answers."""
 TextReply: TypeAlias = Generated | Opened | Piece | Forked | tuple[Generated, ...] | ClockReading | None
-Ask: TypeAlias = TextAsk | CallTool | Emit | Say
-Reply: TypeAlias = TextReply | ToolResult | ToolError | EditReply
+ToolAsk: TypeAlias = CallTool | CallTools | ListTools
+ToolReply: TypeAlias = ToolOutcome | ToolOutcomes | ToolList
+Ask: TypeAlias = TextAsk | ToolAsk | Emit | Say
+Reply: TypeAlias = TextReply | ToolReply | EditReply
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from asterism.agents.asks import Json, Program, ProgramContext
+from asterism.agents.asks import Effect, Json, Program, ProgramContext
 from asterism.agents.reason_countdown import reason_countdown
 from asterism.agents.reason_text import reason_child, reason_join, reason_text
 from asterism.agents.report import gather_boards
@@ -13,19 +13,34 @@ from asterism.agents.report import gather_boards
 
 @dataclass(frozen=True, slots=True)
 class ProgramSpec:
-    """A program: `needs_model` says whether it may ask for text, and so needs an engine."""
+    """A program: `needs_model` says whether it may ask for text, and so needs an engine.
+
+    Texts have seeds, so that a program is pure whose result depends on texts alone and not on when they end; a new
+    `version` says that it may give another result for the same inputs.
+    """
 
     function: Callable[[Mapping[str, Json], ProgramContext], Program]
     needs_model: bool
     summary: str
+    effect: Effect = Effect.NONE
+    version: str = "1"
 
 
 PROGRAMS: Final[Mapping[str, ProgramSpec]] = MappingProxyType(
     {
-        "gather.boards": ProgramSpec(gather_boards, False, "Report on boards from what other stars found"),
-        "reason.child": ProgramSpec(reason_child, True, "Run one reasoning thread that left its parent's device"),
-        "reason.countdown": ProgramSpec(reason_countdown, True, "Search a board in parallel reasoning threads"),
-        "reason.join": ProgramSpec(reason_join, True, "Join reasoning threads that ran as stars, and write the answer"),
-        "reason.text": ProgramSpec(reason_text, True, "Answer a prompt in parallel reasoning threads"),
+        "gather.boards": ProgramSpec(gather_boards, False, "Report on boards from what other stars found", Effect.PURE),
+        # Which thread ends first, and whether one leaves the machine, depends on the machine.
+        "reason.child": ProgramSpec(
+            reason_child, True, "Run one reasoning thread that left its parent's device", Effect.IDEMPOTENT
+        ),
+        "reason.countdown": ProgramSpec(
+            reason_countdown, True, "Search a board in parallel reasoning threads", Effect.IDEMPOTENT
+        ),
+        "reason.join": ProgramSpec(
+            reason_join, True, "Join reasoning threads that ran as stars, and write the answer", Effect.IDEMPOTENT
+        ),
+        "reason.text": ProgramSpec(
+            reason_text, True, "Answer a prompt in parallel reasoning threads", Effect.IDEMPOTENT
+        ),
     }
 )

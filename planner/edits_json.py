@@ -5,6 +5,7 @@ from typing import Annotated, Final, assert_never
 
 from pydantic import Field
 
+from asterism.orchestrator.core.condition import Compare, Condition
 from asterism.orchestrator.core.edits import (
     AddLine,
     AddStar,
@@ -170,6 +171,10 @@ def star_to_json(spec: StarSpec) -> Mapping[str, Json]:
         fields["may_edit"] = True
     if spec.title:
         fields["title"] = spec.title
+    if spec.is_idempotent is not None:
+        fields["is_idempotent"] = spec.is_idempotent
+    if spec.quorum:
+        fields["quorum"] = spec.quorum
     return fields
 
 
@@ -179,9 +184,23 @@ def line_to_json(line: TaskStarLine) -> Mapping[str, Json]:
     if line.kind is not LineKind.SUCCESS:
         fields["kind"] = line.kind.value
     if line.condition is not None:
-        of = line.condition
-        fields["condition"] = {"path": list(of.path), "is": of.comparison.value, "value": of.value}
+        fields["condition"] = _condition_to_json(line.condition)
     return fields
+
+
+def _condition_to_json(condition: Condition) -> Mapping[str, Json]:
+    terms = [_compare_to_json(term) if isinstance(term, Compare) else term.operator.value for term in condition.terms]
+    only = terms[0]
+    return only if len(terms) == 1 and isinstance(only, Mapping) else {"terms": terms}
+
+
+def _compare_to_json(compare: Compare) -> Mapping[str, Json]:
+    fields: dict[str, Json] = {
+        "path": list(compare.path),
+        "is": compare.comparison.value,
+        "value": compare.value,
+    }
+    return {**fields, "of_length": True} if compare.of_length else fields
 
 
 def _update_to_json(edit: UpdateStar) -> Mapping[str, Json]:

@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, StringConstraints, Tag, ValidationError
 
+from asterism.orchestrator.core.check import MAX_QUORUM
+from asterism.orchestrator.core.condition import MAX_TERMS, Compare, Comparison, Condition, Connect, Operator
 from asterism.orchestrator.core.errors import InvalidField
 from asterism.orchestrator.core.ids import NAME_PATTERN, StarId
-from asterism.orchestrator.core.line import Comparison, Condition, LineKind
+from asterism.orchestrator.core.line import LineKind
 from asterism.orchestrator.core.star import (
     Constant,
     OutputOf,
@@ -75,16 +77,42 @@ class RetryFields(Fields):
         return RetryPolicy(self.max_attempts, self.backoff_s, self.multiplier, self.max_backoff_s, self.jitter)
 
 
-class ConditionFields(Fields):
-    """A comparison of a part of the parent's outcome `{state, result, error}` with a value."""
+class CompareFields(Fields):
+    """A comparison of a part of the parent's outcome `{state, result, error}`, or of its length, with a value."""
 
     path: Steps
     comparison: Annotated[Comparison, Field(alias="is", strict=False)]
     value: JsonValue = None
+    of_length: bool = False
 
     def to_core(self) -> Condition:
         """The core's own value."""
-        return Condition(tuple(self.path), self.comparison, self.value)
+        return Condition((Compare(tuple(self.path), self.comparison, self.value, self.of_length),))
+
+
+class TermsFields(Fields):
+    """Comparisons, and operators each behind the one (`not`) or two terms that it joins."""
+
+    terms: Annotated[
+        list[
+            Annotated[
+                Annotated[CompareFields, Tag("compare")] | Annotated[Operator, Field(strict=False), Tag("operator")],
+                Discriminator(lambda term: "operator" if isinstance(term, str) else "compare"),
+            ]
+        ],
+        Field(min_length=1, max_length=MAX_TERMS),
+    ]
+
+    def to_core(self) -> Condition:
+        """The core's own value; the core says whether it can be evaluated."""
+        terms = (term.to_core().terms[0] if isinstance(term, CompareFields) else Connect(term) for term in self.terms)
+        return Condition(tuple(terms))
+
+
+ConditionFields: TypeAlias = Annotated[
+    Annotated[CompareFields, Tag("compare")] | Annotated[TermsFields, Tag("terms")],
+    Discriminator(lambda value: "terms" if isinstance(value, Mapping) and "terms" in value else "compare"),
+]
 
 
 class StarFields(Fields):
@@ -99,6 +127,10 @@ class StarFields(Fields):
     retry: RetryFields = RetryFields()
     may_edit: bool = False
     title: Title = ""
+    quorum: Annotated[int, Field(ge=0, le=MAX_QUORUM)] = 0
+    is_idempotent: Annotated[
+        bool | None, Field(description="Whether it may run again after it may have begun; null: as its tool says.")
+    ] = None
 
     def to_core(self, star: StarId, *, at: Path) -> StarSpec:
         """The core's own value; `at` is where the star stands, for what may be wrong with its inputs."""
@@ -113,6 +145,8 @@ class StarFields(Fields):
             retry=self.retry.to_core(),
             may_edit=self.may_edit,
             title=self.title,
+            quorum=self.quorum,
+            is_idempotent=self.is_idempotent,
         )
 
 

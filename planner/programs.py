@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from asterism.agents.asks import EditReply, Emit, Program, ProgramContext, ProgramFailed, ProgramResult, Say
+from asterism.agents.asks import EditReply, Effect, Emit, Program, ProgramContext, ProgramFailed, ProgramResult, Say
 from asterism.agents.registry import ProgramSpec
 from asterism.orchestrator.core.edits import AddStar, Edit, EditBatch
 from asterism.orchestrator.core.errors import InvalidField
@@ -66,9 +66,10 @@ def plan_next(inputs: Mapping[str, Json], context: ProgramContext) -> Program:
     return ProgramResult({"added": added}, edits_to_json(EditBatch(edits)))
 
 
+# A later attempt may repeat the edits of an earlier one.
 PROGRAMS: Final[Mapping[str, ProgramSpec]] = MappingProxyType(
     {
-        "plan": ProgramSpec(plan, needs_model=False, summary="turns a request into stars"),
-        NEXT_PROGRAM: ProgramSpec(plan_next, needs_model=False, summary="goes deeper where a board is unsolved"),
+        "plan": ProgramSpec(plan, False, "turns a request into stars", Effect.IDEMPOTENT),
+        NEXT_PROGRAM: ProgramSpec(plan_next, False, "goes deeper where a board is unsolved", Effect.IDEMPOTENT),
     }
 )

@@ -8,6 +8,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Any, Generic, NewType, TypeAlias, TypeVar, Union, get_args, get_origin
 
+from asterism.orchestrator.core.condition import Condition
 from asterism.orchestrator.core.values import Json, Result
 from asterism.store.text import SCALARS, TAG, Writer, writer
 
@@ -55,6 +56,8 @@ def reader(hint: Any) -> Convert:
         return reader(hint.__supertype__)
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return {member.value: member for member in hint}.__getitem__
+    if hint is Condition:
+        return _condition
     if dataclasses.is_dataclass(hint):
         return fields_reader(hint)
     origin, arguments = get_origin(hint), get_args(hint)
@@ -81,6 +84,14 @@ def fields_reader(cls: Any, *, but: frozenset[str] = frozenset()) -> Convert:
         return cls(**plain)
 
     return from_plain
+
+
+def _condition(plain: dict[str, Any]) -> Condition:
+    """Those of the first version were a single comparison."""
+    if "terms" not in plain:
+        plain = {"terms": [{TAG: "Compare", **plain}]}
+    condition: Condition = fields_reader(Condition)(plain)
+    return condition
 
 
 def _union(members: tuple[Any, ...]) -> Convert:

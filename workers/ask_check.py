@@ -10,6 +10,7 @@ from asterism.agents.asks import (
     Ask,
     Branch,
     CallTool,
+    CallTools,
     CancelBranches,
     Chat,
     Clock,
@@ -20,6 +21,7 @@ from asterism.agents.asks import (
     Grammar,
     Join,
     Listen,
+    ListTools,
     Message,
     Open,
     Role,
@@ -32,6 +34,8 @@ MAX_BRANCHES: Final = 256
 """Reasoning threads of one attempt that decode at the same time."""
 MAX_STOPS: Final = 64
 MAX_GRAMMAR_CHARACTERS: Final = 64 * 1024
+MAX_CALLS: Final = 64
+"""Tools that one ask runs at the same time."""
 MAX_SAY_CHARACTERS: Final = 16 * 1024
 MAX_EDITS: Final = 20_000
 MAX_THREAD_NAME: Final = 64
@@ -75,9 +79,13 @@ def check_ask(ask: object) -> Ask:
             return ask
         case Clock():
             return ask
-        case CallTool(name, arguments):
-            _check_text("call_tool.name", name, MAX_THREAD_NAME)
-            _check_arguments("call_tool.arguments", arguments)
+        case CallTool():
+            _check_call("call_tool", ask)
+            return ask
+        case CallTools(calls):
+            _check_calls(calls)
+            return ask
+        case ListTools():
             return ask
         case Emit(edits):
             check_edits("emit.edits", edits)
@@ -142,6 +150,20 @@ def _check_sampling(field: str, sampling: object) -> None:
     if grammar.kind not in ("json_schema", "regex", "lark"):
         raise InvalidField(f"{field}.grammar.kind", f"is {grammar.kind!r}; json_schema, regex or lark")
     _check_text(f"{field}.grammar.text", grammar.text, MAX_GRAMMAR_CHARACTERS)
+
+
+def _check_calls(calls: object) -> None:
+    if not isinstance(calls, tuple) or not all(isinstance(call, CallTool) for call in calls):
+        raise InvalidField("call_tools.calls", "must be a tuple of calls")
+    if len(calls) > MAX_CALLS:
+        raise InvalidField("call_tools.calls", f"has {len(calls)} calls; at most {MAX_CALLS}")
+    for index, call in enumerate(calls):
+        _check_call(f"call_tools.calls[{index}]", call)
+
+
+def _check_call(field: str, call: CallTool) -> None:
+    _check_text(f"{field}.name", call.name, MAX_THREAD_NAME)
+    _check_arguments(f"{field}.arguments", call.arguments)
 
 
 def _check_arguments(field: str, arguments: object) -> None:

@@ -10,8 +10,7 @@ from typing import Final
 
 import structlog
 
-from asterism.agents.registry import PROGRAMS
-from asterism.agents.tools import TOOLS
+from asterism.agents.registry import PROGRAMS, ProgramSpec
 from asterism.orchestrator.core.errors import AsterismError
 from asterism.planner.programs import PROGRAMS as PLANNING_PROGRAMS
 from asterism.protocol.channel import open_channel
@@ -21,11 +20,11 @@ from asterism.workers.link import Link
 from asterism.workers.metrics_server import serve_metrics
 from asterism.workers.model_server import serve_models
 from asterism.workers.model_sources import open_engines
-from asterism.workers.profile import describe_machine
-from asterism.workers.runner import ProgramFunction, Runner, Tools
+from asterism.workers.profile import MAX_SLOTS, count_cores, describe_machine
+from asterism.workers.runner import Runner, Tools
 from asterism.workers.settings import WorkSettings
 from asterism.workers.step_threads import StepThreads
-from asterism.workers.tools import Toolbox
+from asterism.workers.tool_providers import open_tools
 
 STOP_S: Final = 2.0
 """How long attempts that did not end within the drain may take to stop and have that acknowledged."""
@@ -37,11 +36,12 @@ _log = structlog.get_logger(__name__)
 async def run_worker(settings: WorkSettings) -> None:
     """Work until a signal. Raises AsterismError for what the user must mend."""
     ending = _Ending()
-    async with open_engines(settings) as engines:
-        programs = _find_programs(has_model=bool(engines))
-        quick = {name: spec.function for name, spec in TOOLS.items() if spec.is_quick}
+    slots = settings.slots or min(count_cores(), MAX_SLOTS)
+    async with open_engines(settings) as engines, open_tools(settings.file, at_once=slots) as tools:
+        specs = _find_programs(has_model=bool(engines))
+        programs = {name: spec.function for name, spec in specs.items()}
         profile = describe_machine(
-            slots=settings.slots, models=engines, tools=TOOLS, programs=programs, labels=settings.labels
+            slots=slots, models=engines, tools=tools.descriptions, programs=specs, labels=settings.labels
         )
         _log.info(
             "offering", worker=settings.name, slots=profile.slots, models=profile.models, programs=profile.programs
@@ -57,7 +57,6 @@ async def run_worker(settings: WorkSettings) -> None:
         async with (
             serve_metrics(settings.metrics, engines),
             serve_models(settings.serve_models, settings.serve_credential, engines),
-            Toolbox(quick, TOOLS, max_processes=profile.slots) as tools,
         ):
             runner = Runner(programs=programs, tools=tools, engines=engines, port=link, steps=StepThreads())
             try:
@@ -122,7 +121,7 @@ class _Ending:
         self._told.set()
 
 
-def _find_programs(*, has_model: bool) -> Mapping[str, ProgramFunction]:
+def _find_programs(*, has_model: bool) -> Mapping[str, ProgramSpec]:
     """What this worker can run: what needs a model only where there is one."""
     registered = {**PROGRAMS, **PLANNING_PROGRAMS}
-    return {name: spec.function for name, spec in registered.items() if has_model or not spec.needs_model}
+    return {name: spec for name, spec in registered.items() if has_model or not spec.needs_model}

@@ -1,17 +1,23 @@
 """What this worker says of its machine and of what it offers."""
 
+import itertools
 import os
 import platform
 from collections.abc import Collection, Mapping
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from types import MappingProxyType
 from typing import Final
 
 import psutil
 
-from asterism.orchestrator.core.profile import Gpu, WorkerProfile
+from asterism.agents.asks import ToolDescription
+from asterism.agents.registry import ProgramSpec
+from asterism.orchestrator.core.profile import Description, Effect, Gpu, WorkerProfile
 
 MAX_SLOTS: Final = 4096
+MAX_SUMMARY: Final = 512
+"""Characters of a tool's or a program's summary that are announced."""
 NO_MODEL: Final = "none"
 """`--model none`: offer no model at all."""
 
@@ -20,8 +26,8 @@ def describe_machine(
     *,
     slots: int | None = None,
     models: Collection[str] = (),
-    tools: Collection[str] = (),
-    programs: Collection[str] = (),
+    tools: Collection[ToolDescription] = (),
+    programs: Mapping[str, ProgramSpec] = MappingProxyType({}),
     labels: Mapping[str, str] | None = None,
 ) -> WorkerProfile:
     """The profile to announce; without `slots`, one for each core that this process may use."""
@@ -34,11 +40,27 @@ def describe_machine(
         memory_bytes=psutil.virtual_memory().total,
         gpus=find_gpus(),
         models=tuple(sorted(models)),
-        tools=tuple(sorted(tools)),
+        tools=tuple(sorted(tool.name for tool in tools)),
         programs=tuple(sorted(programs)),
         labels=dict(labels or {}),
         version=find_version(),
+        descriptions=(*map(_describe_tool, tools), *itertools.starmap(_describe_program, programs.items())),
     )
+
+
+def _describe_tool(tool: ToolDescription) -> Description:
+    return Description(
+        f"tool:{tool.name}",
+        Effect(tool.effect.value),
+        tool.version,
+        tool.summary[:MAX_SUMMARY],
+        tool.schema,
+        tool.cache_s,
+    )
+
+
+def _describe_program(name: str, spec: ProgramSpec) -> Description:
+    return Description(f"program:{name}", Effect(spec.effect.value), spec.version, spec.summary[:MAX_SUMMARY])
 
 
 def count_cores() -> int:

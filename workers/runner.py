@@ -11,6 +11,7 @@ from typing import Final, Protocol, TypeAlias, assert_never
 from asterism.agents.asks import (
     Ask,
     CallTool,
+    CallTools,
     CancelBranches,
     Chat,
     Clock,
@@ -22,6 +23,7 @@ from asterism.agents.asks import (
     Generate,
     Join,
     Listen,
+    ListTools,
     Open,
     Program,
     ProgramContext,
@@ -31,7 +33,11 @@ from asterism.agents.asks import (
     Say,
     TextAsk,
     TextReply,
+    ToolDescription,
     ToolError,
+    ToolList,
+    ToolOutcome,
+    ToolOutcomes,
     ToolResult,
 )
 from asterism.orchestrator.core.edits import EditBatch
@@ -59,11 +65,22 @@ MAX_EDITS_BYTES: Final = 1024 * 1024
 class Tools(Protocol):
     """What runs tools; whatever they do wrong is a `ToolError`."""
 
-    def call_quick(self, name: str, arguments: Mapping[str, Json]) -> ToolResult | ToolError | None:
+    @property
+    def descriptions(self) -> Sequence[ToolDescription]:
+        """What there is, sorted by name."""
+        ...
+
+    def call_quick(self, name: str, arguments: Mapping[str, Json]) -> ToolOutcome | None:
         """Run a tool that takes microseconds here and now; None when `name` is none."""
         ...
 
-    async def call(self, name: str, arguments: Mapping[str, Json]) -> ToolResult | ToolError: ...
+    async def call(self, name: str, arguments: Mapping[str, Json], attempt: str = "") -> ToolOutcome:
+        """Run a tool; calls of one attempt find the files that earlier ones of it have left."""
+        ...
+
+    async def forget(self, attempt: str) -> None:
+        """The attempt has ended: remove what its calls have left."""
+        ...
 
 
 class Port(ArtifactPort, Protocol):
@@ -99,10 +116,11 @@ class Runner:
 
     async def run(self, assignment: Assign) -> Report:
         """The attempt's end as it is to be reported. Raises what is no fault of the assignment, for a supervisor."""
+        attempt = str(assignment.fencing_token)
         try:
             assignment = await self._artifacts.fill(assignment)
             if assignment.kind is StarKind.TOOL:
-                outcome = await self._tools.call(assignment.program, assignment.inputs)
+                outcome = await self._tools.call(assignment.program, assignment.inputs, attempt)
                 loop = asyncio.get_running_loop()
                 return await self._artifacts.keep(
                     await loop.run_in_executor(self._steps, report_tool, assignment, outcome)
@@ -118,6 +136,8 @@ class Runner:
             error = describe_error("invalid_ask", refusal.message)
         except AsterismError as refusal:
             error = describe_error("engine_error", refusal.message, retryable=True)
+        finally:
+            await self._tools.forget(attempt)
         return Failed(assignment.fencing_token, error)
 
     async def _run_program(self, assignment: Assign) -> Report:
@@ -210,8 +230,8 @@ class _Desk:
         self._tools = tools
         self._port = port
         self._executor = executor
-        name = str(assignment.fencing_token)
-        self._threads = None if load is None else ThreadDesk(load, name, self._stream, group)
+        self._name = str(assignment.fencing_token)
+        self._threads = None if load is None else ThreadDesk(load, self._name, self._stream, group)
 
     async def serve(self, ask: Ask) -> Reply:
         """Do what is asked and give the answer to send into the program."""
@@ -221,7 +241,15 @@ class _Desk:
             case Generate() | Chat() | Open() | Listen() | Close() | Fork() | Join() | CancelBranches() | Clock():
                 return await self._serve_text(ask)
             case CallTool(name, arguments):
-                return await self._tools.call(name, arguments)
+                return await self._tools.call(name, arguments, self._name)
+            case CallTools(calls):
+                async with asyncio.TaskGroup() as group:
+                    tasks = [
+                        group.create_task(self._tools.call(call.name, call.arguments, self._name)) for call in calls
+                    ]
+                return ToolOutcomes(tuple(task.result() for task in tasks))
+            case ListTools():
+                return ToolList(tuple(self._tools.descriptions))
             case Emit(edits):
                 return await self._emit(edits)
             case Say(text, thread):
@@ -259,7 +287,7 @@ class _Desk:
         await self._port.stream(self._assignment.fencing_token, chunk)
 
 
-def report_tool(assignment: Assign, outcome: ToolResult | ToolError) -> Report:
+def report_tool(assignment: Assign, outcome: ToolOutcome) -> Report:
     """The end of a tool star."""
     token = assignment.fencing_token
     match outcome:
@@ -269,10 +297,8 @@ def report_tool(assignment: Assign, outcome: ToolResult | ToolError) -> Report:
             except AttemptFailed as failed:
                 return Failed(token, failed.error)
             return Succeeded(token, text, size_bytes=len(text))
-        case ToolError(code, message):
-            # A tool gives the same answer to the same arguments; only what befell its process may go away.
-            retryable = code in {"tool_crashed", "unknown_tool"}
-            return Failed(token, describe_error(code, message, retryable=retryable))
+        case ToolError(code, message, may_repeat):
+            return Failed(token, describe_error(code, message, retryable=may_repeat))
         case _:
             assert_never(outcome)
 

@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
 
-from asterism.agents.asks import Json
+from asterism.agents.asks import Effect, Json, ToolDescription
+from asterism.agents.tools import ToolSpec
 from asterism.workers.engine.scripted import ScriptedEngine
 from asterism.workers.engine.seam import GenerationRequest, prompt_text
 from asterism.workers.runner import ProgramFunction, Runner
@@ -50,7 +51,8 @@ async def paced_engine() -> AsyncIterator[ScriptedEngine]:
 
 @pytest.fixture
 async def tools() -> AsyncIterator[Toolbox]:
-    async with Toolbox({"double": double}, {"slow"}, max_processes=1) as toolbox:
+    spec = ToolSpec(double, ToolDescription(name="double", summary="Twice a number", effect=Effect.PURE), is_quick=True)
+    async with Toolbox([], {"double": spec}) as toolbox:
         yield toolbox
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from asterism.agents.asks import ToolDescription
 from asterism.orchestrator.core.errors import Misconfigured
 from asterism.orchestrator.core.ids import WorkerId, is_name
 from asterism.protocol.convert import worker_profile_from_proto, worker_profile_to_proto
@@ -26,7 +27,9 @@ def settings(**changes: Any) -> WorkSettings:
 
 
 def test_profile_of_this_machine_passes_the_orchestrators_checks() -> None:
-    profile = describe_machine(tools=["b", "a"], labels={"zone": "lab"})
+    profile = describe_machine(
+        tools=[ToolDescription(name=name, summary="") for name in ("b", "a")], labels={"zone": "lab"}
+    )
     assert (profile.slots, profile.cores) == (count_cores(), count_cores())
     assert profile.tools == ("a", "b")
     assert profile.memory_bytes > 0

@@ -9,6 +9,7 @@ from typing import Any, Final, assert_never
 from asterism.agents.asks import (
     Ask,
     CallTool,
+    CallTools,
     CancelBranches,
     Chat,
     Clock,
@@ -20,11 +21,14 @@ from asterism.agents.asks import (
     Join,
     Json,
     Listen,
+    ListTools,
     Open,
     ProgramContext,
     Reply,
     Say,
     ToolError,
+    ToolList,
+    ToolOutcomes,
 )
 from asterism.agents.countdown import Board, verify
 from asterism.agents.markup import OUTLINE_TOKENS
@@ -85,6 +89,10 @@ class BoardRun:
                 return await self._desk.serve(ask)
             case CallTool():
                 return ToolError("unknown_tool", "an evaluation has no tools")
+            case CallTools(calls):
+                return ToolOutcomes(tuple(ToolError("unknown_tool", "an evaluation has no tools") for _ in calls))
+            case ListTools():
+                return ToolList(())
             case Emit():
                 return EditReply(False, ("an evaluation has no graph",), 0)
             case Say():

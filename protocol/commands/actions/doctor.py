@@ -48,6 +48,13 @@ from asterism.workers.engine.folder import load_folder
 print(sum(weight.numel() for weight in load_folder(Path(sys.argv[1])).decoder.parameters()))
 """
 
+_CONFINEMENT: Final = """
+import asyncio
+from asterism.workers.sandbox.confinement import find_confinement
+found = asyncio.run(find_confinement())
+print(f"{found.is_confined}|{found.holds}")
+"""
+
 
 class Level(StrEnum):
     """How bad it is."""
@@ -112,6 +119,7 @@ def check_machine() -> Iterator[Finding]:
     yield _check_data_folder(data_folder())
     yield from _check_models()
     yield from _check_worker_file()
+    yield from _check_confinement()
 
 
 async def check_address(address: str | None, token_file: Path | None) -> AsyncIterator[Finding]:
@@ -192,6 +200,19 @@ def _check_worker_file() -> Iterator[Finding]:
         return
     for found in json.loads(said):
         yield Finding(Level(found["level"]), found["subject"], found["found"], found["advice"])
+
+
+def _check_confinement() -> Iterator[Finding]:
+    """Whether tools that touch the machine can be confined here, tried as a worker tries it."""
+    if any(find_spec(module) is None for module in _EXTRAS["worker"]):
+        return
+    works, said = _probe(_CONFINEMENT)
+    is_confined, _, holds = said.partition("|")
+    if works and is_confined == "True":
+        yield Finding(Level.OK, "tools", f"confined: {holds}")
+    else:
+        todo = "allow user namespaces, or tools.unconfined = true in the worker's file where everybody is trusted"
+        yield Finding(Level.WARN, "tools", f"this machine cannot confine them: {holds or said}", todo)
 
 
 def _probe(code: str, *arguments: str) -> tuple[bool, str]:

@@ -1,4 +1,4 @@
-"""The worker's file: `worker.toml` in the user's configuration folder, or where `asterism work --config` says.
+"""What the worker's file may say of models and of serving them.
 
 [models.writer]                      # offered as model:writer
 url = "https://llm.example/v1"       # any server of OpenAI's APIs of chats or completions
@@ -14,22 +14,13 @@ folder = "/srv/models/small"         # a model folder that this worker computes 
 listen = "127.0.0.1:8000"            # what this worker's models answer at, as such a server
 """
 
-import os
-import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from asterism.orchestrator.core.errors import Misconfigured
-from asterism.orchestrator.core.ids import is_name
-from asterism.protocol.folders import config_folder
 from asterism.workers.engine.http_dialects import Api, Dialect
 
-FILE_NAME: Final = "worker.toml"
-VARIABLE: Final = "ASTERISM_WORKER_CONFIG"
-MAX_FILE_BYTES: Final = 1 << 20
 MAX_MODELS: Final = 256
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -85,6 +76,8 @@ class ModelTable(_Table):
             raise ValueError(f"is a folder, which takes no {', '.join(sorted(others))}")
         if self.url is not None and not self.url.startswith(("http://", "https://")):
             raise ValueError("its url does not begin with http:// or https://")
+        if self.url is not None and "@" in self.url:
+            raise ValueError("its url names a user: keys come from key_env or key_file")
         if self.key_env is not None and self.key_file is not None:
             raise ValueError("has key_env or key_file, not both")
         return self
@@ -95,47 +88,3 @@ class ServeTable(_Table):
 
     listen: str
     token_file: Path | None = None
-
-
-class WorkerFile(_Table):
-    """All of the file."""
-
-    models: dict[str, ModelTable] = Field(default_factory=dict, max_length=MAX_MODELS)
-    serve_models: ServeTable | None = None
-
-    @model_validator(mode="after")
-    def _are_names(self) -> "WorkerFile":
-        for name in self.models:
-            if not is_name(name):
-                raise ValueError(f"models: {name!r} is no name: letters, digits and ._~-, at most 64")
-        return self
-
-
-def read_worker_file(named: Path | None = None, environment: Mapping[str, str] = os.environ) -> WorkerFile:
-    """The file's settings. Raises Misconfigured, naming the key.
-
-    `named` or else ASTERISM_WORKER_CONFIG must exist; the one in the user's folder need not.
-    """
-    if named is None and environment.get(VARIABLE):
-        named = Path(environment[VARIABLE])
-    path = named or config_folder(environment) / FILE_NAME
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_FILE_BYTES + 1)
-    except (FileNotFoundError, NotADirectoryError):
-        if named is not None:
-            raise Misconfigured("config", f"there is no file {path}") from None
-        return WorkerFile()
-    except OSError as error:
-        raise Misconfigured("config", f"cannot read {path}: {error.strerror}") from error
-    if len(content) > MAX_FILE_BYTES:
-        raise Misconfigured("config", f"{path} has more than {MAX_FILE_BYTES} bytes")
-    try:
-        return WorkerFile.model_validate(tomllib.loads(content.decode()))
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise Misconfigured(str(path), f"is not TOML: {error}") from error
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        key = ".".join(map(str, first["loc"]))
-        reason = str(first["msg"]).removeprefix("Value error, ")
-        raise Misconfigured(f"{key} in {path}" if key else str(path), reason) from None
