@@ -80,14 +80,14 @@ def work(
     import asyncio
 
     from asterism.orchestrator.core.ids import WorkerId
-    from asterism.workers.config_file import read_worker_file
     from asterism.workers.daemon import run_worker
     from asterism.workers.logs import configure_logs
     from asterism.workers.model_server import read_serving
     from asterism.workers.model_sources import read_key_file
     from asterism.workers.settings import WorkSettings, host_name, read_credential, read_labels
+    from asterism.workers.worker_file import load_worker_file
 
-    file = read_worker_file(config)
+    file = load_worker_file(config).settings
     listen, token_path = read_serving(file.serve_models, serve_models, serve_models_token_file)
     settings = WorkSettings(
         join=join,
@@ -101,12 +101,10 @@ def work(
         threads=threads,
         device=device,
         dtype=dtype,
-        configured=file.models,
-        tools=file.tools,
-        servers=file.mcp,
         metrics=metrics,
         serve_models=listen,
         serve_credential=None if token_path is None else read_key_file("serve-models-token-file", token_path),
+        file=file,
         drain_s=drain_s,
     )
     configure_logs(log_level.value, log_format.value)
@@ -130,8 +128,8 @@ def tools(
     """Show the tools that a worker on this machine would offer, and what confines them."""
     import asyncio
 
-    from asterism.workers.config_file import load_worker_file
     from asterism.workers.tool_report import report_settings, report_tools
+    from asterism.workers.worker_file import load_worker_file
 
     loaded = load_worker_file(config)
     lines = report_settings(loaded) if settings else asyncio.run(report_tools(loaded.settings))

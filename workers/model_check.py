@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from asterism.orchestrator.core.errors import AsterismError, Misconfigured
-from asterism.workers.config_file import ModelTable, read_worker_file
+from asterism.workers.model_settings import ModelTable
 from asterism.workers.model_sources import list_models, server_engine
+from asterism.workers.worker_file import load_worker_file
 
 MOST_S: Final = 20.0
 """For all servers together, each asked for its models; they are asked at the same time."""
@@ -53,7 +54,7 @@ def _finding(level: str, subject: str, found: str, advice: str = "") -> Finding:
 
 def main() -> None:
     try:
-        findings = asyncio.run(check_models(read_worker_file().models))
+        findings = asyncio.run(check_models(load_worker_file().settings.models))
     except AsterismError as error:
         findings = [_finding("fail", "the worker's file", error.message, "mend the setting")]
     sys.stdout.write(json.dumps(findings) + "\n")

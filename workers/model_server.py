@@ -12,8 +12,8 @@ import structlog
 
 from asterism.orchestrator.core.errors import Misconfigured
 from asterism.protocol.channel import is_loopback, split_address
-from asterism.workers.config_file import ServeTable
 from asterism.workers.engine.seam import Engine
+from asterism.workers.model_settings import ServeTable
 
 
 def read_serving(

@@ -14,12 +14,12 @@ import structlog
 
 from asterism.orchestrator.core.errors import Misconfigured
 from asterism.protocol.channel import is_loopback
-from asterism.workers.config_file import ModelTable
 from asterism.workers.engine.http_call import ServerLimits
 from asterism.workers.engine.http_engine import HttpEngine
 from asterism.workers.engine.http_retry import Patience
 from asterism.workers.engine.http_stream import Price
 from asterism.workers.engine.seam import Engine
+from asterism.workers.model_settings import ModelTable
 from asterism.workers.profile import NO_MODEL
 from asterism.workers.settings import WorkSettings
 
@@ -45,7 +45,7 @@ def find_sources(settings: WorkSettings) -> Mapping[str, Source]:
         if not settings.model_dir.is_dir():
             raise Misconfigured("model-dir", f"{settings.model_dir} is no folder")
         found |= list_models(settings.model_dir)
-    for name, table in settings.configured.items():
+    for name, table in settings.file.models.items():
         found[name] = table if table.folder is None else _folder(name, table.folder)
     missing = [name for name in names if name not in found]
     if missing:
@@ -60,7 +60,7 @@ async def open_engines(settings: WorkSettings) -> AsyncIterator[Mapping[str, Eng
     sources = find_sources(settings)
     folders = [name for name, source in sources.items() if isinstance(source, Path)]
     if folders and find_spec("torch") is None:
-        if any(name in settings.models or name in settings.configured for name in folders):
+        if any(name in settings.models or name in settings.file.models for name in folders):
             raise Misconfigured("model", "torch is not installed here: pip install 'asterism[worker]'")
         _log.warning("no torch: no models of folders", models=sorted(folders))
         sources = {name: source for name, source in sources.items() if not isinstance(source, Path)}

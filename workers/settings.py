@@ -9,9 +9,8 @@ from typing import Final
 
 from asterism.orchestrator.core.errors import Misconfigured
 from asterism.orchestrator.core.ids import WorkerId, is_name
-from asterism.workers.config_file import ModelTable
 from asterism.workers.model_server import check_serving
-from asterism.workers.tool_settings import McpSettings, ToolSettings
+from asterism.workers.worker_file import WorkerFile
 
 MAX_SLOTS: Final = 4096
 DEVICES: Final = ("auto", "cpu", "cuda")
@@ -43,18 +42,14 @@ class WorkSettings:
     """Where models compute: `cpu`, `cuda` for an NVIDIA GPU, or `auto` for one where there is one."""
     dtype: str = "auto"
     """What weights are computed in: `auto` is bfloat16 on a GPU and float32 on a CPU, which also does int8."""
-    configured: Mapping[str, ModelTable] = field(default_factory=dict)
-    """Models that the worker's file names: servers, and folders beside those of `model_dir`."""
     metrics: str | None = None
     """HOST:PORT where Prometheus finds what the engines count."""
     serve_models: str | None = None
     """HOST:PORT where other programs find the models, behind OpenAI's APIs."""
     serve_credential: str | None = field(default=None, repr=False)
     """What these programs have to present; without one the address is loopback."""
-    tools: ToolSettings = field(default_factory=ToolSettings)
-    """Which tools that touch this machine are on, and how far they reach."""
-    servers: Mapping[str, McpSettings] = field(default_factory=dict)
-    """Others' servers of tools, by name."""
+    file: WorkerFile = field(default_factory=WorkerFile)
+    """What the worker's file says, of models, tools and others' servers."""
     drain_s: float = 30.0
     """How long running stars may go on after SIGTERM."""
 

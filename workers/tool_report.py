@@ -9,7 +9,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from asterism.agents.asks import Json
-from asterism.workers.config_file import LoadedFile, WorkerFile
+from asterism.workers.worker_file import LoadedFile, WorkerFile
 from asterism.workers.logs import configure_logs
 from asterism.workers.sandbox.confinement import find_confinement
 from asterism.workers.tool_providers import open_tools

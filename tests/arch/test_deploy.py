@@ -12,7 +12,7 @@ from asterism.orchestrator.config import load
 from asterism.orchestrator.core.request import Budget, Request
 from asterism.planner.check import check
 from asterism.planner.programs import PROGRAMS
-from asterism.workers.config_file import load_worker_file
+from asterism.workers.worker_file import load_worker_file
 
 DEPLOY: Final = Path(__file__).parents[2] / "deploy"
 OFFERED: Final = frozenset(

@@ -16,7 +16,7 @@ from asterism.agents.chatting import Question, Written
 from asterism.agents.json_check import JsonCheck
 from asterism.agents.react import react, read_step, step_check
 from asterism.orchestrator.core.errors import Misconfigured
-from asterism.workers.config_file import load_worker_file
+from asterism.workers.worker_file import load_worker_file
 from asterism.workers.sandbox.declared import describe
 from asterism.workers.sandbox.errors import CallFailed
 from asterism.workers.sandbox.fetching import check_url

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from asterism.orchestrator.core.errors import Misconfigured
-from asterism.workers.config_file import WorkerFile, load_worker_file
+from asterism.workers.worker_file import WorkerFile, load_worker_file
 from asterism.workers.tool_report import values_of
 
 WHOLE = """
