@@ -6,7 +6,7 @@ import types
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from functools import cache
-from typing import Any, Generic, NewType, TypeAlias, TypeVar, Union, get_args, get_origin
+from typing import Any, Final, Generic, NewType, TypeAlias, TypeVar, Union, get_args, get_origin
 
 from asterism.orchestrator.core.condition import Condition
 from asterism.orchestrator.core.values import Json, Result
@@ -90,7 +90,7 @@ def _condition(plain: dict[str, Any]) -> Condition:
     """Those of the first version were a single comparison."""
     if "terms" not in plain:
         plain = {"terms": [{TAG: "Compare", **plain}]}
-    condition: Condition = fields_reader(Condition)(plain)
+    condition: Condition = _READ_CONDITION(plain)
     return condition
 
 
@@ -127,3 +127,6 @@ def _values(convert: Convert) -> Convert:
     if convert is same:
         return dict
     return lambda mapping: {key: convert(value) for key, value in mapping.items()}
+
+
+_READ_CONDITION: Final = fields_reader(Condition)
