@@ -73,14 +73,18 @@ def reader(hint: Any) -> Convert:
 
 
 def fields_reader(cls: Any, *, but: frozenset[str] = frozenset()) -> Convert:
-    """From an object of a dataclass's fields; those in `but` come as they are to be."""
+    """From an object of a dataclass's fields; those in `but` come as they are to be.
+
+    A field that the text lacks has its default: whoever wrote it knew no such field.
+    """
     hints: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(cls) if field.name not in but}
     readers = {name: reader(hint) for name, hint in hints.items()}
     inward = [(name, convert) for name, convert in readers.items() if convert is not same]
 
     def from_plain(plain: dict[str, Any]) -> Any:
         for name, convert in inward:
-            plain[name] = convert(plain[name])
+            if name in plain:
+                plain[name] = convert(plain[name])
         return cls(**plain)
 
     return from_plain
