@@ -189,7 +189,7 @@ class _Draft:
     def check_references(self) -> None:
         """Each input that takes a star's output must take it from a parent."""
         for star in {**self._added, **self._inputs, **self._parents}:
-            if star in self._removed or (star in self._lessened and self._has_begun(star)):
+            if star in self._removed:
                 continue
             parents = self._parents_of(star)
             for name, source in self._inputs_of(star).items():
@@ -200,7 +200,8 @@ class _Draft:
                 if parents[source.star] is LineKind.QUORUM:
                     reason = f"input {name} refers to {source.star}, which its quorum may do without: take all parents"
                     raise InvalidEdit(star, reason)
-            if self._spec(star).quorum:
+            # One that has begun may lose a parent that its quorum did without.
+            if self._spec(star).quorum and not self._has_begun(star):
                 self._check_quorum(star, parents)
 
     def _check_quorum(self, star: StarId, parents: Mapping[StarId, LineKind]) -> None:
@@ -280,7 +281,7 @@ class _Draft:
         return self._spec(star).inputs if found is None else found
 
     def _has_begun(self, star: StarId) -> bool:
-        """Whether it runs or has ended: such a star may lose a parent that its quorum did without."""
+        """Whether it runs or has ended."""
         known = None if star in self._added else self._graph.stars[star]
         return known is not None and (known.state is StarState.RUNNING or known.state.is_terminal)
 

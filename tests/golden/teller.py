@@ -79,7 +79,7 @@ from asterism.orchestrator.core.star import (
 )
 
 LEASE_S = 10.0
-ARROWS = {LineKind.SUCCESS: "->", LineKind.COMPLETION: "~>", LineKind.CONDITION: "?>"}
+ARROWS = {LineKind.SUCCESS: "->", LineKind.COMPLETION: "~>", LineKind.CONDITION: "?>", LineKind.QUORUM: "+>"}
 
 
 class Teller:
