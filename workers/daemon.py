@@ -37,7 +37,10 @@ async def run_worker(settings: WorkSettings) -> None:
     """Work until a signal. Raises AsterismError for what the user must mend."""
     ending = _Ending()
     slots = settings.slots or min(count_cores(), MAX_SLOTS)
-    async with open_engines(settings) as engines, open_tools(settings.file, at_once=slots) as tools:
+    async with (
+        open_engines(settings) as engines,
+        open_tools(settings.file.tools, settings.file.mcp, at_once=slots) as tools,
+    ):
         specs = _find_programs(has_model=bool(engines))
         programs = {name: spec.function for name, spec in specs.items()}
         profile = describe_machine(

@@ -9,10 +9,10 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from asterism.agents.asks import Json
-from asterism.workers.worker_file import LoadedFile, WorkerFile
 from asterism.workers.logs import configure_logs
 from asterism.workers.sandbox.confinement import find_confinement
 from asterism.workers.tool_providers import open_tools
+from asterism.workers.worker_file import LoadedFile, WorkerFile
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,11 @@
-"""The worker's settings file, TOML: what it says of models, tools and servers, checked, and where a value is from."""
+"""The worker's settings file, TOML: what it says of models, tools and servers, checked."""
 
 import os
-import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -19,7 +18,6 @@ from asterism.workers.tool_settings import McpSettings, ToolSettings, is_server_
 FILE_NAME: Final = "worker.toml"
 VARIABLE: Final = "ASTERISM_WORKER_CONFIG"
 MAX_FILE_BYTES: Final = 1 << 20
-_SECRET: Final = re.compile(r"\.(env|headers)\.")
 
 
 class WorkerFile(BaseModel):
@@ -56,13 +54,6 @@ class LoadedFile:
     settings: WorkerFile
     path: Path | None
 
-    def values(self) -> Iterator[tuple[str, str, str]]:
-        """Each setting's name, value and source: `file PATH` or `default`. What may hold a secret is not shown."""
-        for name, value in _flat("", self.settings.model_dump(mode="json")):
-            is_given = _is_given(self.settings, name)
-            shown = "(not shown)" if _SECRET.search(f".{name}.") and value else value
-            yield name, str(shown), f"file {self.path}" if is_given else "default"
-
 
 def load_worker_file(path: Path | None = None, environment: Mapping[str, str] = os.environ) -> LoadedFile:
     """The file at `path`, else the one that ASTERISM_WORKER_CONFIG names, else worker.toml in the user's folder.
@@ -84,29 +75,8 @@ def load_worker_file(path: Path | None = None, environment: Mapping[str, str] = 
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise Misconfigured("config", f"cannot read {where}: {error}") from None
     try:
-        return LoadedFile(WorkerFile(**given), where)
+        return LoadedFile(WorkerFile.model_validate(given), where)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_url=False, include_input=False)[0]
         setting = ".".join(str(part) for part in first["loc"]) or "config"
         raise Misconfigured(setting, f"{first['msg'].removeprefix('Value error, ')} (in {where})") from None
-
-
-def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(f"{prefix}{name}.", value)
-        else:
-            yield f"{prefix}{name}", value
-
-
-def _is_given(model: BaseModel, name: str) -> bool:
-    """Whether the file has this setting, or the table that it is in where that has no settings of its own."""
-    at: object = model
-    for step in name.split("."):
-        if isinstance(at, BaseModel):
-            if step not in at.model_fields_set:
-                return False
-            at = getattr(at, step)
-        elif isinstance(at, Mapping):
-            at = at.get(step)
-    return True

@@ -16,12 +16,12 @@ from asterism.agents.chatting import Question, Written
 from asterism.agents.json_check import JsonCheck
 from asterism.agents.react import react, read_step, step_check
 from asterism.orchestrator.core.errors import Misconfigured
-from asterism.workers.worker_file import load_worker_file
 from asterism.workers.sandbox.declared import describe
 from asterism.workers.sandbox.errors import CallFailed
 from asterism.workers.sandbox.fetching import check_url
 from asterism.workers.sandbox.files import list_files, read_file, search_files, write_file
 from asterism.workers.sandbox.order import Limits, Order
+from asterism.workers.worker_file import load_worker_file
 from tests.agents.driver import CONTEXT
 from tests.agents.talker import Talker, echo, one_tool
 from tests.agents.test_json_check import VALUES

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from asterism.orchestrator.core.errors import Misconfigured
-from asterism.workers.worker_file import WorkerFile, load_worker_file
 from asterism.workers.tool_report import values_of
+from asterism.workers.worker_file import WorkerFile, load_worker_file
 
 WHOLE = """
 [tools]
