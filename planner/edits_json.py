@@ -24,7 +24,6 @@ from asterism.orchestrator.core.values import Json
 from asterism.planner.document import plain
 from asterism.planner.fields import (
     Capabilities,
-    ConditionFields,
     Fields,
     Inputs,
     Name,
@@ -36,10 +35,11 @@ from asterism.planner.fields import (
     WrongAt,
     input_to_json,
     inputs_from_json,
-    line_condition,
+    line_kind,
     refusal,
     validated,
 )
+from asterism.planner.when import When, to_condition
 
 
 class _AddStar(StarFields):
@@ -65,7 +65,7 @@ class _Line(Fields):
 
 class _AddLine(_Line):
     kind: Annotated[LineKind | None, Field(strict=False)] = None
-    condition: ConditionFields | None = None
+    condition: When | None = None
 
 
 class _RebindInputs(_Star):
@@ -82,13 +82,14 @@ def edits_from_json(items: Sequence[Mapping[str, Json]], base_revision: int | No
     for index, item in enumerate(items):
         field = f"edits[{index}]"
         try:
-            edits.append(_edit_from_json(plain(item, field=field)))
+            edits.append(edit_from_json(plain(item, field=field)))
         except WrongAt as wrong:
             raise refusal(wrong, field=field) from None
     return EditBatch(tuple(edits), base_revision)
 
 
-def _edit_from_json(item: Json) -> Edit:
+def edit_from_json(item: Json) -> Edit:
+    """One edit; raises WrongAt."""
     if not isinstance(item, Mapping) or len(item) != 1:
         raise WrongAt((), f"an edit is a mapping of one key, which is one of {', '.join(KINDS)}")
     ((kind, body),) = item.items()
@@ -102,9 +103,9 @@ def _edit_from_json(item: Json) -> Edit:
             return _update(validated(_UpdateStar, body, at=(kind,)))
         case "add_line":
             line = validated(_AddLine, body, at=(kind,))
-            line_kind = line_condition(line.kind, line.condition, at=(kind,))
-            condition = None if line.condition is None else line.condition.to_core()
-            return AddLine(TaskStarLine(StarId(line.parent), StarId(line.child), line_kind, condition))
+            sort = line_kind(line.kind, has_condition=line.condition is not None, at=(kind,))
+            condition = None if line.condition is None else to_condition(line.condition, at=(kind, "condition"))
+            return AddLine(TaskStarLine(StarId(line.parent), StarId(line.child), sort, condition))
         case "remove_line":
             ends = validated(_Line, body, at=(kind,))
             return RemoveLine(StarId(ends.parent), StarId(ends.child))

@@ -115,11 +115,9 @@ ConditionFields: TypeAlias = Annotated[
 ]
 
 
-class StarFields(Fields):
-    """A star, all but its id."""
+class WorkFields(Fields):
+    """What is said of a star besides its kind and its program."""
 
-    kind: Annotated[StarKind, Field(strict=False)]
-    program: Name
     inputs: Inputs = {}
     requires: Capabilities = []
     priority: Priority = 0
@@ -127,17 +125,16 @@ class StarFields(Fields):
     retry: RetryFields = RetryFields()
     may_edit: bool = False
     title: Title = ""
-    quorum: Annotated[int, Field(ge=0, le=MAX_QUORUM)] = 0
     is_idempotent: Annotated[
         bool | None, Field(description="Whether it may run again after it may have begun; null: as its tool says.")
     ] = None
 
-    def to_core(self, star: StarId, *, at: Path) -> StarSpec:
+    def spec(self, star: StarId, kind: StarKind, program: str, *, at: Path, quorum: int = 0) -> StarSpec:
         """The core's own value; `at` is where the star stands, for what may be wrong with its inputs."""
         return StarSpec(
             star,
-            self.kind,
-            self.program,
+            kind,
+            program,
             inputs=inputs_from_json(self.inputs, at=(*at, "inputs")),
             requires=frozenset(self.requires),
             priority=self.priority,
@@ -145,9 +142,21 @@ class StarFields(Fields):
             retry=self.retry.to_core(),
             may_edit=self.may_edit,
             title=self.title,
-            quorum=self.quorum,
+            quorum=quorum,
             is_idempotent=self.is_idempotent,
         )
+
+
+class StarFields(WorkFields):
+    """A star as the graph has it, all but its id."""
+
+    kind: Annotated[StarKind, Field(strict=False)]
+    program: Name
+    quorum: Annotated[int, Field(ge=0, le=MAX_QUORUM)] = 0
+
+    def to_core(self, star: StarId, *, at: Path) -> StarSpec:
+        """The core's own value."""
+        return self.spec(star, self.kind, self.program, at=at, quorum=self.quorum)
 
 
 class WrongAt(Exception):
@@ -236,9 +245,9 @@ def input_to_json(value: StarInput) -> Json:
             return {"$parents": True}
 
 
-def line_condition(kind: LineKind | None, condition: ConditionFields | None, *, at: Path) -> LineKind:
+def line_kind(kind: LineKind | None, *, has_condition: bool, at: Path) -> LineKind:
     """The kind of a line: what is given, or what the presence of a condition says."""
-    if condition is not None:
+    if has_condition:
         if kind not in (None, LineKind.CONDITION):
             raise WrongAt(at, f"a line of kind {kind} has no condition")
         return LineKind.CONDITION

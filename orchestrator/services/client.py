@@ -17,7 +17,8 @@ from asterism.orchestrator.core.events import (
 )
 from asterism.orchestrator.core.ids import ConstellationId
 from asterism.orchestrator.core.records import ConstellationEnded
-from asterism.orchestrator.core.request import Budget
+from asterism.orchestrator.core.request import Budget, Request
+from asterism.orchestrator.core.star import StarSpec
 from asterism.orchestrator.loop import Loop
 from asterism.orchestrator.naming import ConstellationIds
 from asterism.orchestrator.outbox import WatcherOutbox
@@ -26,6 +27,8 @@ from asterism.orchestrator.services.rates import Places, TokenBuckets
 from asterism.orchestrator.services.watch import stream_to
 from asterism.orchestrator.store import Store
 from asterism.planner.check import check, plan_star
+from asterism.planner.surroundings import Surroundings
+from asterism.planner.text_form import TEXT_FORM
 from asterism.protocol.answers import Ending
 from asterism.protocol.convert import (
     budget_from_proto,
@@ -86,13 +89,21 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
             if (earlier.request, earlier.budget) != (asked, budget):
                 raise AlreadyExists("request_id", request_id, "it named another request")
             return client_pb2.SubmitResponse(constellation=known, is_new=False)
+        star = self._plan_star(asked)
         reply = await self._loop.ask(
-            RequestSubmitted(
-                self._clock.now(), self._ids.new(), request_id, identity.name, asked, budget, plan_star(asked)
-            )
+            RequestSubmitted(self._clock.now(), self._ids.new(), request_id, identity.name, asked, budget, star)
         )
         assert reply is not None, "a submit is answered with its constellation"
         return client_pb2.SubmitResponse(constellation=reply.constellation, is_new=reply.is_new)
+
+    def _plan_star(self, asked: Request) -> StarSpec:
+        """The first star; a model that plans is told what the fleet offers now."""
+        if asked.form != TEXT_FORM:
+            return plan_star(asked)
+        machine = self._loop.machine
+        workers = [worker for worker in machine.workers.values() if not worker.has_left]
+        told = Surroundings.of_fleet((worker.profile, worker.labels) for worker in workers)
+        return plan_star(asked, known_capabilities=machine.known_capabilities, surroundings=told)
 
     async def GetConstellation(
         self, request: client_pb2.GetConstellationRequest, context: Any
