@@ -20,13 +20,14 @@ REQUEST ?= deploy/requests/boards.txt
 WORKERS ?= 3
 JOBS ?= 2
 MINUTES ?= 60
+FUZZ_S ?= 300
 # More options of the training, such as --bfloat16 --compiled; see its --help.
 TRAIN ?=
 SCHEDULES ?= 20000
 FIRST ?= 0
 
 .PHONY: help run test venv dev lint types imports unit format proto schema train train-apr evaluate bench bench-graphs \
-	bench-figures bench-peers bench-gpu compare peers soak mutants mutation clean
+	bench-figures bench-peers bench-gpu compare peers soak fuzz mutants mutation clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -129,6 +130,9 @@ $(PEERS)/.installed: $(PEERS)/bin/python $(CONSTRAINTS)
 
 soak: dev ## SCHEDULES schedules of the fault simulation, from seed FIRST
 	ASTERISM_SIM_SCHEDULES=$(SCHEDULES) ASTERISM_SIM_FIRST=$(FIRST) $(BIN)/python -m pytest -q -n $(JOBS) tests/sim
+
+fuzz: dev ## every door at which people's texts come in, FUZZ_S seconds each
+	ASTERISM_FUZZ_S=$(FUZZ_S) $(BIN)/python -m pytest -q -n $(JOBS) $(shell git ls-files 'tests/**/test_*fuzz*.py')
 
 mutants: dev ## does the simulation notice each mistake that is put into the code
 	$(BIN)/python -m tests.sim.mutants

@@ -244,8 +244,6 @@ def statements() -> Iterator[tuple[str, sa.Executable]]:
     for name, value in vars(reads).items():
         if isinstance(value, sa.Select) and name not in {"READ_WORKERS", "LIST_ARTIFACTS"}:
             yield name, value
-    for index, query in enumerate((*reads.LIVE_GRAPHS, *reads.ONE_GRAPH)):
-        yield f"graph query {index}", query
     before = ConstellationId("c5")
     yield "list of one owner", reads.summaries_query("ann", (), before, 10)
     yield "list of everybody", reads.summaries_query(None, {ConstellationState.FAILED}, before, 10)
@@ -253,8 +251,6 @@ def statements() -> Iterator[tuple[str, sa.Executable]]:
 
 @pytest.mark.parametrize(("name", "statement"), [pytest.param(*pair, id=pair[0]) for pair in statements()])
 def test_statement_finds_its_rows_by_a_key(name: str, statement: sa.ClauseElement) -> None:
-    if name == "READ_SPECS":
-        statement = statement.params(of_constellation="c", of_stars=["s"])
     compiled = statement.compile(
         dialect=sqlite.dialect(paramstyle="named"), compile_kwargs={"render_postcompile": True}
     )
