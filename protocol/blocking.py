@@ -117,6 +117,10 @@ class Client:
         """Answer a star that waits for a person."""
         self._wait(self._client.decide(constellation, star, approve=approve, reason=reason, value=value))
 
+    def replan(self, constellation: ConstellationId, why: str) -> int:
+        """Have a model rewrite the graph, because of `why`; gives the revision with the star that asks it."""
+        return self._wait(self._client.replan(constellation, why))
+
     def pause(self, constellation: ConstellationId, reason: str = "", *, is_paused: bool = True) -> None:
         """Hold a request back, or (False) let it go on."""
         self._wait(self._client.pause(constellation, reason, is_paused=is_paused))

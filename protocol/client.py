@@ -262,6 +262,13 @@ class AsyncClient:
         )
         await self._ask(lambda channel: _clients(channel).Decide(message, timeout=self._try_s))
 
+    async def replan(self, constellation: ConstellationId, why: str) -> int:
+        """Have a model rewrite the graph, because of `why`; gives the revision with the star that asks it."""
+        message = client_pb2.ReplanRequest(constellation=constellation, why=why)
+        return (
+            await self._ask(lambda channel: _clients(channel).Replan(message, timeout=self._try_s), is_repeatable=False)
+        ).revision
+
     async def pause(self, constellation: ConstellationId, reason: str = "", *, is_paused: bool = True) -> None:
         """Hold a request back, or (False) let it go on; what runs goes on either way."""
         message = client_pb2.PauseRequest(constellation=constellation, is_paused=is_paused, reason=reason)

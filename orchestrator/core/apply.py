@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final, assert_never
 
-from asterism.orchestrator.core.constellation import Pause, TaskConstellation
+from asterism.orchestrator.core.constellation import BY_BUDGET, Pause, TaskConstellation
 from asterism.orchestrator.core.edits import (
     AddLine,
     AddStar,
@@ -104,6 +104,7 @@ def _accept(state: State, record: RequestAccepted) -> None:
         record.at,
         record.at,
         seq=record.seq,
+        replan=record.replan,
     )
     state.adopt(constellation, at=record.at)
 
@@ -203,8 +204,11 @@ def _edit(state: State, constellation: TaskConstellation, record: EditsApplied) 
         constellation.reason = ""
         constellation.ended_at = None
         constellation.started_at = record.at
+        constellation.is_pressed = False
         del state.ended[constellation.id]
         state.watch_budget(constellation)
+    if record.by == BY_BUDGET:
+        constellation.is_pressed = True
     touched: dict[StarId, None] = {}
     for edit in record.edits:
         for star_id in _edit_one(state, constellation, edit):

@@ -11,6 +11,7 @@ from asterism.orchestrator.core.errors import AsterismError, InvalidEdit
 from asterism.orchestrator.core.events import AttemptFailed, AttemptProgressed, AttemptSucceeded, EditsProposed
 from asterism.orchestrator.core.ids import FencingToken, WorkerId
 from asterism.orchestrator.core.records import AttemptEnded, EditsApplied, EditsRefused, SlotReleased
+from asterism.orchestrator.core.replan import hold_for, is_pressing, on_pressure, on_surprise
 from asterism.orchestrator.core.retry import may_run_again, retry_at, to_latest
 from asterism.orchestrator.core.star import Attempt, AttemptOutcome, StarError, StarState, TaskStar, program_capability
 from asterism.orchestrator.core.state import Lease
@@ -70,6 +71,8 @@ def on_succeeded(turn: Turn, event: AttemptSucceeded) -> None:
             finish_star(turn, constellation, star, StarState.FAILED, error=error, outcome=AttemptOutcome.FAILED)
             return
     finish_star(turn, constellation, star, StarState.SUCCEEDED, result=event.result, outcome=AttemptOutcome.SUCCEEDED)
+    if star.spec.replan_when is not None:
+        on_surprise(turn, constellation, star, star.spec.replan_when)
 
 
 def on_failed(turn: Turn, event: AttemptFailed) -> None:
@@ -179,7 +182,11 @@ def without_repeats(constellation: TaskConstellation, batch: EditBatch) -> EditB
 def apply_batch(turn: Turn, constellation: TaskConstellation, batch: EditBatch, by: str, reason: str = "") -> None:
     """Apply a batch that has been checked, then what follows from it: cancelled stars, and stars left without hope."""
     turn.touch(constellation)
+    before = len(constellation.stars)
     turn.record(EditsApplied(turn.seq, turn.at, constellation.id, constellation.revision + 1, by, batch.edits, reason))
+    most = constellation.budget.stars
+    if constellation.replan is not None and is_pressing(len(constellation.stars), before, most):
+        on_pressure(turn, constellation, f"{most} stars")
     for edit in batch.edits:
         match edit:
             case CancelStar(star_id) if star_id in constellation.stars:
@@ -191,7 +198,7 @@ def apply_batch(turn: Turn, constellation: TaskConstellation, batch: EditBatch, 
                 # What the batch takes away again, or gives anew, is another line or none.
                 is_there = constellation.parents.get(line.child, {}).get(line.parent) is line
                 skip = find_skip(constellation, line) if is_there else None
-                if skip is not None:
+                if skip is not None and not hold_for(turn, constellation, line):
                     child = constellation.stars[line.child]
                     finish_star(turn, constellation, child, skip_state(skip), error=skip)
             case _:

@@ -8,9 +8,19 @@ from asterism.orchestrator.core.effects import Assign, Place
 from asterism.orchestrator.core.ending import end_constellation, finish_star
 from asterism.orchestrator.core.ids import FencingToken
 from asterism.orchestrator.core.records import AttemptLeased
+from asterism.orchestrator.core.replan import is_pressing, on_pressure
 from asterism.orchestrator.core.request import ConstellationState
-from asterism.orchestrator.core.star import Constant, OutputOf, ParentOutcomes, StarError, StarState, TaskStar
-from asterism.orchestrator.core.state import ReadyStar, Worker
+from asterism.orchestrator.core.star import (
+    Constant,
+    OutputOf,
+    ParentOutcomes,
+    StarError,
+    StarState,
+    TaskStar,
+    Telling,
+    Told,
+)
+from asterism.orchestrator.core.state import ReadyStar, State, Worker
 from asterism.orchestrator.core.turn import Turn
 from asterism.orchestrator.core.values import MISSING, Artifact, Json, Missing, find_at, json_bytes
 
@@ -38,7 +48,7 @@ def dispatch(turn: Turn) -> None:
             reason = f"the budget of {constellation.budget.attempts} attempts is used up"
             end_constellation(turn, constellation, ConstellationState.FAILED, reason)
             continue
-        inputs = resolve_inputs(constellation, star)
+        inputs = resolve_inputs(turn.state, constellation, star)
         if isinstance(inputs, StarError):
             finish_star(turn, constellation, star, StarState.FAILED, error=inputs)
             continue
@@ -75,6 +85,10 @@ def _lease(turn: Turn, constellation: TaskConstellation, star: TaskStar, worker:
     token = FencingToken(turn.state.last_fencing_token + 1)
     number = len(star.attempts) + 1
     turn.record(AttemptLeased(turn.seq, turn.at, constellation.id, spec.id, number, worker.id, token))
+    if constellation.replan is not None:
+        used, most = constellation.attempts, constellation.budget.attempts
+        if is_pressing(used, used - 1, most):
+            on_pressure(turn, constellation, f"{most} attempts")
     turn.effect(
         Assign(
             worker.id,
@@ -99,7 +113,7 @@ def _model(requires: frozenset[str]) -> str | None:
     return min((name.removeprefix("model:") for name in requires if name.startswith("model:")), default=None)
 
 
-def resolve_inputs(constellation: TaskConstellation, star: TaskStar) -> Inputs | StarError:
+def resolve_inputs(state: State, constellation: TaskConstellation, star: TaskStar) -> Inputs | StarError:
     """Every input as a value, or as a place for one. What a result contains is data: it is never looked into for
     references, and what lies in an artifact is not looked at here at all."""
     inputs = Inputs()
@@ -129,10 +143,19 @@ def resolve_inputs(constellation: TaskConstellation, star: TaskStar) -> Inputs |
                     result = constellation.stars[parent_id].result
                     if isinstance(result, Artifact):
                         inputs.places.append(Place(name, (parent_id, "result"), result, ()))
+            case Told(what):
+                inputs.values[name] = _tell(state, constellation, what)
         size += json_bytes(inputs.values[name])
         if size + PLACE_BYTES * len(inputs.places) > MAX_INPUTS_BYTES:
             return StarError("inputs_too_large", f"inputs of more than {MAX_INPUTS_BYTES} bytes; {name} went over")
     return inputs
+
+
+def _tell(state: State, constellation: TaskConstellation, what: Telling) -> Json:
+    if what is Telling.REQUEST:
+        asked = constellation.request
+        return {"form": asked.form, "text": asked.text, "name": asked.name, "options": asked.options}
+    return state.tell(what, constellation, state.workers)
 
 
 def needs_artifact(constellation: TaskConstellation, star: TaskStar, artifact: Artifact) -> bool:

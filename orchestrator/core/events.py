@@ -23,6 +23,19 @@ class RequestSubmitted:
     request: Request
     budget: Budget
     plan: StarSpec
+    replan: StarSpec | None = None
+    """What stars are made from that ask for a rewrite; its id is of no account."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplanRequested:
+    """A person wants the graph rewritten, and says why; `rule` is used where the request has none of its own."""
+
+    at: float
+    constellation: ConstellationId
+    by: str
+    why: str
+    rule: StarSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +219,7 @@ class TimePassed:
 Event: TypeAlias = (
     RequestSubmitted
     | EditRequested
+    | ReplanRequested
     | Decided
     | PauseRequested
     | CancelRequested

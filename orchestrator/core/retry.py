@@ -7,6 +7,7 @@ from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.edits import AddLine, AddStar, CancelStar, Edit, EditBatch
 from asterism.orchestrator.core.errors import WrongState
 from asterism.orchestrator.core.ids import StarId
+from asterism.orchestrator.core.line import LineKind
 from asterism.orchestrator.core.profile import Description, Effect
 from asterism.orchestrator.core.star import AttemptOutcome, OutputOf, RetryPolicy, StarInput, StarState, TaskStar
 
@@ -60,11 +61,13 @@ def retry_batch(constellation: TaskConstellation) -> EditBatch:
         if star.state in (StarState.FAILED, StarState.CANCELLED)
         and not (star.error is not None and star.error.code == NOT_NEEDED)
         and not has_successor(constellation, star_id)
+        and not star.spec.asks_replan
     }
     pending = list(chosen)
     while pending:
         for child in constellation.children.get(pending.pop(), ()):
-            if child not in chosen and not has_successor(constellation, child):
+            is_new = child not in chosen and not has_successor(constellation, child)
+            if is_new and not constellation.stars[child].spec.asks_replan:
                 chosen[child] = None
                 pending.append(child)
     successors = {star_id: successor(star_id) for star_id in constellation.stars if star_id in chosen}
@@ -77,6 +80,7 @@ def retry_batch(constellation: TaskConstellation) -> EditBatch:
         AddLine(replace(line, parent=successors.get(line.parent, line.parent), child=new))
         for old, new in successors.items()
         for line in constellation.parents.get(old, {}).values()
+        if line.kind is not LineKind.GUARD
     )
     return EditBatch(tuple(edits))
 

@@ -25,6 +25,7 @@ from asterism.protocol.v1 import types_pb2 as pb
 
 MAX_STARS: Final = 1_000_000
 MAX_ATTEMPTS: Final = 10_000_000
+MAX_REPLANS: Final = 100
 MAX_REQUEST_ID: Final = 128
 
 
@@ -58,15 +59,17 @@ def request_from_proto(proto: pb.Request, at: str = "request") -> Request:
 
 def budget_to_proto(budget: Budget) -> pb.Budget:
     """No seconds: without end."""
-    return pb.Budget(stars=budget.stars, attempts=budget.attempts, seconds=budget.seconds)
+    return pb.Budget(stars=budget.stars, attempts=budget.attempts, seconds=budget.seconds, replans=budget.replans)
 
 
 def budget_from_proto(proto: pb.Budget, at: str = "budget") -> Budget:
     """At least one star and one attempt, else nothing could ever run."""
+    replans = checks.integer(proto.replans, f"{at}.replans", 0, MAX_REPLANS) if proto.HasField("replans") else None
     return Budget(
         checks.integer(proto.stars, f"{at}.stars", 1, MAX_STARS),
         checks.integer(proto.attempts, f"{at}.attempts", 1, MAX_ATTEMPTS),
         checks.positive(proto.seconds, f"{at}.seconds") if proto.HasField("seconds") else None,
+        Budget().replans if replans is None else replans,
     )
 
 
@@ -171,6 +174,8 @@ def constellation_to_proto(
         attempts=constellation.attempts,
         pause=None if pause is None else pb.Pause(by=pause.by, reason=checks.clipped(pause.reason), at=pause.at),
         resumed_at=constellation.resumed_at,
+        replan=None if constellation.replan is None else star_spec_to_proto(constellation.replan, "replan"),
+        is_pressed=constellation.is_pressed,
     )
 
 
@@ -205,6 +210,8 @@ def constellation_from_proto(
         seq=checks.integer(proto.seq, f"{at}.seq"),
         pause=_pause_from_proto(proto.pause, f"{at}.pause") if proto.HasField("pause") else None,
         resumed_at=checks.number(proto.resumed_at, f"{at}.resumed_at") if proto.HasField("resumed_at") else None,
+        replan=star_spec_from_proto(proto.replan, f"{at}.replan") if proto.HasField("replan") else None,
+        is_pressed=proto.is_pressed,
     )
     for index, line_proto in enumerate(proto.lines):
         line = line_from_proto(line_proto, f"{at}.lines[{index}]")

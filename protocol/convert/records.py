@@ -33,6 +33,8 @@ from asterism.protocol.convert.star import (
     star_error_from_proto,
     star_error_to_proto,
     star_id,
+    star_spec_from_proto,
+    star_spec_to_proto,
 )
 from asterism.protocol.v1 import types_pb2 as pb
 
@@ -48,6 +50,7 @@ def record_to_proto(record: ConstellationRecord) -> pb.Record:
                     owner=record.owner,
                     request=request_to_proto(record.request),
                     budget=budget_to_proto(record.budget),
+                    replan=None if record.replan is None else star_spec_to_proto(record.replan, "replan"),
                 )
             )
         case EditsApplied():
@@ -127,6 +130,7 @@ def record_from_proto(proto: pb.Record, at: str = "record") -> ConstellationReco
                 checks.text(accepted.owner, f"{at}.owner", checks.MAX_TITLE),
                 request_from_proto(accepted.request, f"{at}.request"),
                 budget_from_proto(accepted.budget, f"{at}.budget"),
+                star_spec_from_proto(accepted.replan, f"{at}.replan") if accepted.HasField("replan") else None,
             )
         case "edits_applied":
             applied = proto.edits_applied

@@ -19,6 +19,7 @@ class ArrowKind(StrEnum):
     COMPLETION = "completion"
     CONDITION = "condition"
     QUORUM = "quorum"
+    GUARD = "guard"
     ADDED = "added"
 
 

@@ -171,6 +171,20 @@ class DecideResponse(_message.Message):
     revision: int
     def __init__(self, revision: _Optional[int] = ...) -> None: ...
 
+class ReplanRequest(_message.Message):
+    __slots__ = ("constellation", "why")
+    CONSTELLATION_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    constellation: str
+    why: str
+    def __init__(self, constellation: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
+
+class ReplanResponse(_message.Message):
+    __slots__ = ("revision",)
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    def __init__(self, revision: _Optional[int] = ...) -> None: ...
+
 class PauseRequest(_message.Message):
     __slots__ = ("constellation", "is_paused", "reason")
     CONSTELLATION_FIELD_NUMBER: _ClassVar[int]

@@ -41,13 +41,14 @@ async def _submit(
     return ExitCode.SUCCEEDED
 
 
-def budget_of(stars: int | None, seconds: float | None) -> Budget | None:
+def budget_of(stars: int | None, seconds: float | None, replans: int | None = None) -> Budget | None:
     """The budget that was asked for; None leaves it to the orchestrator."""
-    if stars is None and seconds is None:
+    if stars is None and seconds is None and replans is None:
         return None
     usual = Budget()
     return Budget(
         stars=usual.stars if stars is None else stars,
         attempts=usual.attempts,
         seconds=usual.seconds if seconds is None else seconds,
+        replans=usual.replans if replans is None else replans,
     )
