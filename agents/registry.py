@@ -27,7 +27,7 @@ class ProgramSpec:
     needs_model: bool
     summary: str
     effect: Effect = Effect.NONE
-    version: str = "1"
+    version: str = ""
 
 
 PROGRAMS: Final[Mapping[str, ProgramSpec]] = MappingProxyType(

@@ -124,7 +124,7 @@ async def _serving(
     """Recover, serve while the block runs, then drain."""
     files = ArtifactFiles(settings.artifact_location)
     snapshot = await store.load()
-    machine = Machine(snapshot, at=clock.now(), lease_s=settings.lease_s, tell=tell)
+    machine = Machine(snapshot, at=clock.now(), lease_s=settings.lease_s, tell=tell, reuses=settings.reuse_results)
     log.info("recovered", live=len(snapshot.constellations), workers=len(snapshot.workers), epoch=epoch)
     loop = Loop(
         machine=machine,

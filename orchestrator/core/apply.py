@@ -165,6 +165,8 @@ def _finish(state: State, constellation: TaskConstellation, record: StarFinished
         _let_go(state, attempt, record.releases_slot)
     star.state = record.state
     star.result = record.result
+    star.version = record.version
+    star.source = record.source
     star.error = record.error
     star.finished_at = record.at
     star.retry_at = None
@@ -279,7 +281,6 @@ def _join(state: State, record: WorkerJoined) -> None:
     if worker.has_left:
         state.push(Deadline(record.at, Timer.WORKER_LEASE, worker=record.worker))
     worker.instance = record.instance
-    worker.profile = record.profile
+    worker.take_profile(record.profile)
     worker.has_left = False
-    worker.capabilities = record.profile.capabilities(worker.labels)
     state.fleet_changed()

@@ -13,6 +13,7 @@ from asterism.orchestrator.core.ids import FencingToken, WorkerId
 from asterism.orchestrator.core.records import AttemptEnded, EditsApplied, EditsRefused, SlotReleased
 from asterism.orchestrator.core.replan import hold_for, is_pressing, on_pressure, on_surprise
 from asterism.orchestrator.core.retry import may_run_again, retry_at, to_latest
+from asterism.orchestrator.core.reuse import keep_result
 from asterism.orchestrator.core.star import Attempt, AttemptOutcome, StarError, StarState, TaskStar, program_capability
 from asterism.orchestrator.core.state import Lease
 from asterism.orchestrator.core.turn import Turn
@@ -64,13 +65,25 @@ def on_succeeded(turn: Turn, event: AttemptSucceeded) -> None:
         _confirm_stopped(turn, event.worker, event.fencing_token)
         return
     _, constellation, star = found
+    worker = turn.state.workers[event.worker]
+    description = worker.describe(program_capability(star.spec.kind, star.spec.program))
     if event.batch is not None:
         refusal = edit_for_star(turn, constellation, star, event.batch)
         if refusal is not None:
             error = StarError("edit_refused", refusal)
             finish_star(turn, constellation, star, StarState.FAILED, error=error, outcome=AttemptOutcome.FAILED)
             return
-    finish_star(turn, constellation, star, StarState.SUCCEEDED, result=event.result, outcome=AttemptOutcome.SUCCEEDED)
+    finish_star(
+        turn,
+        constellation,
+        star,
+        StarState.SUCCEEDED,
+        result=event.result,
+        outcome=AttemptOutcome.SUCCEEDED,
+        version=description.version,
+    )
+    if turn.state.results is not None:
+        keep_result(turn.state, constellation, star, description)
     if star.spec.replan_when is not None:
         on_surprise(turn, constellation, star, star.spec.replan_when)
 
@@ -140,7 +153,7 @@ def _unless_it_may_have_run(
 ) -> tuple[float | None, StarError]:
     """Nobody saw its end: what is not to be done twice has failed, since it may have been done."""
     capability = program_capability(star.spec.kind, star.spec.program)
-    if may_run_again(star, turn.state.workers[live.worker].profile.describe(capability)):
+    if may_run_again(star, turn.state.workers[live.worker].describe(capability)):
         return again_at, error
     why = f"{error.message}; it may have run, and {capability} is not idempotent: retry it by hand if it did not"
     return None, StarError(MAY_HAVE_RUN, why)

@@ -67,6 +67,8 @@ def check_batch(
         for edit in batch.edits:
             if isinstance(edit, AddStar):
                 check_new_name(edit.spec.id)
+                if edit.spec.reuses is not None:
+                    raise InvalidEdit(edit.spec.id, "only a retry says whose result may stand for a star's")
     for edit in batch.edits:
         draft.take(edit)
     if base is not None:

@@ -37,6 +37,8 @@ def finish_star(
     outcome: AttemptOutcome | None = None,
     releases_slot: bool = True,
     spreads: bool = True,
+    version: str = "",
+    source: str = "",
 ) -> None:
     """End a star for good, then (`spreads`) skip, all the way down, the children that it leaves without hope.
 
@@ -44,6 +46,7 @@ def finish_star(
     """
     turn.touch(constellation)
     pending = [(star, state, result, error, outcome, releases_slot)]
+    first = star
     while pending:
         star, state, result, error, outcome, releases_slot = pending.pop()
         if star.state.is_terminal:
@@ -61,6 +64,8 @@ def finish_star(
                 None if live is None else live.number,
                 None if live is None else outcome,
                 releases_slot,
+                version if star is first else "",
+                source if star is first else "",
             )
         )
         if live is not None and not releases_slot:

@@ -1,14 +1,14 @@
 """What happens to the orchestrator. Time, ids and chance come inside, so that the same events give the same state."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from asterism.orchestrator.core.edits import EditBatch
 from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId, WorkerId
 from asterism.orchestrator.core.profile import WorkerProfile
 from asterism.orchestrator.core.request import Budget, Request
-from asterism.orchestrator.core.star import StarError, StarSpec
+from asterism.orchestrator.core.star import StarError, StarInput, StarSpec
 from asterism.orchestrator.core.values import Json, Result
 
 
@@ -84,11 +84,17 @@ class CancelRequested:
 
 @dataclass(frozen=True, slots=True)
 class RetryRequested:
-    """A client asks that what failed or was cancelled runs again, as new stars."""
+    """A client asks that what failed or was cancelled runs again, as new stars; or `stars`, whatever became of them.
+
+    What depends on these runs again too, unless its content key has not changed.
+    """
 
     at: float
     constellation: ConstellationId
     by: str
+    stars: tuple[StarId, ...] = ()
+    rebinds: Mapping[StarId, Mapping[str, StarInput]] = field(default_factory=dict)
+    """Other inputs for some of `stars`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,6 +40,7 @@ from asterism.orchestrator.core.people import on_decided, on_pause
 from asterism.orchestrator.core.records import RequestAccepted
 from asterism.orchestrator.core.replan import on_wish
 from asterism.orchestrator.core.request import Budget, ConstellationState
+from asterism.orchestrator.core.results import Results
 from asterism.orchestrator.core.retry import retry_batch
 from asterism.orchestrator.core.snapshot import Snapshot
 from asterism.orchestrator.core.state import State, Tell, Worker, tell_nothing
@@ -50,9 +51,13 @@ from asterism.orchestrator.core.waiting import waiting_for
 class Machine:
     """Holds the state and steps it. Not safe for two OS threads: its owner is the loop."""
 
-    def __init__(self, snapshot: Snapshot, *, at: float, lease_s: float, tell: Tell = tell_nothing) -> None:
+    def __init__(
+        self, snapshot: Snapshot, *, at: float, lease_s: float, tell: Tell = tell_nothing, reuses: bool = False
+    ) -> None:
+        """`tell` says to stars what is around them; `reuses` lets pure stars of one tenant share results."""
         self._state = State.from_snapshot(snapshot, at=at, lease_s=lease_s)
         self._state.tell = tell
+        self._state.results = Results() if reuses else None
         self._lease_s = lease_s
 
     @property
@@ -144,7 +149,8 @@ class Machine:
                 turn.outcome.reply = Reply(constellation.id, constellation.revision)
             case RetryRequested():
                 constellation = self._find(event.constellation)
-                self._edit(turn, event.constellation, retry_batch(constellation), event.by, is_retry=True)
+                batch = retry_batch(constellation, event.stars, event.rebinds)
+                self._edit(turn, event.constellation, batch, event.by, is_retry=True)
             case WorkerAttached():
                 on_attached(turn, event, self._lease_s)
             case WorkerDetached():

@@ -98,6 +98,10 @@ class StarFinished:
     """The live attempt that ended with it, if any."""
     outcome: AttemptOutcome | None
     releases_slot: bool
+    version: str = ""
+    """Of the program or tool that gave the result."""
+    source: str = ""
+    """`CONSTELLATION/STAR` whose result it is, where the star did not run."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -131,6 +131,8 @@ class StarSpec:
     """Whether it may run again after it may have begun; None: as its tool or program says."""
     quorum: int = 0
     """How many of the parents by QUORUM lines must succeed; 0 where there are no such lines."""
+    reuses: StarId | None = None
+    """The star of a retry whose result stands for this one's where both have the same content key (`core/reuse.py`)."""
     replan_when: Condition | None = None
     """On the outcome of its success: where it holds, the result is a surprise, and a rewrite is asked for."""
 
@@ -216,6 +218,10 @@ class TaskStar:
     finished_at: float | None = None
     result: Result = None
     error: StarError | None = None
+    version: str = ""
+    """Of the program or tool that gave the result."""
+    source: str = ""
+    """`CONSTELLATION/STAR` where the result is that of another star; it did not run then."""
     quorum_met: int = field(init=False, default=0)
     """Parents by QUORUM lines that succeeded."""
     quorum_spare: int = field(init=False, default=0)

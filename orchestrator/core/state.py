@@ -9,7 +9,8 @@ from typing import Final, NamedTuple, TypeAlias
 
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId, WorkerId
-from asterism.orchestrator.core.profile import WorkerProfile
+from asterism.orchestrator.core.profile import Description, WorkerProfile
+from asterism.orchestrator.core.results import Results
 from asterism.orchestrator.core.snapshot import Snapshot
 from asterism.orchestrator.core.star import TaskStar, Telling
 from asterism.orchestrator.core.values import Json
@@ -68,6 +69,18 @@ class Worker:
     lease_expires_at: float = 0.0
     last_seen_at: float = 0.0
     capabilities: frozenset[str] = frozenset()
+    described: Mapping[str, Description] = field(default_factory=dict)
+    """What it says of its tools and programs, by capability."""
+
+    def take_profile(self, profile: WorkerProfile) -> None:
+        """What it offers from now on."""
+        self.profile = profile
+        self.capabilities = profile.capabilities(self.labels)
+        self.described = {description.capability: description for description in profile.descriptions}
+
+    def describe(self, capability: str) -> Description:
+        """What it says of one of its tools or programs."""
+        return self.described.get(capability) or Description(capability)
 
     @property
     def free_slots(self) -> int:
@@ -123,6 +136,8 @@ class State:
         self.workers: dict[WorkerId, Worker] = {}
         self.requests: dict[tuple[str, str], ConstellationId] = {}
         self.tell: Tell = tell_nothing
+        self.results: Results | None = None
+        """Of what is pure, for its like; None where that is not wanted."""
         self.last_seq = 0
         self.last_fencing_token = FencingToken(0)
         self.ready: dict[frozenset[str], list[ReadyStar]] = {}
@@ -152,7 +167,7 @@ class State:
             worker = Worker(stored.id, stored.instance, stored.profile, dict(stored.labels))
             worker.is_draining = stored.is_draining
             worker.has_left = stored.has_left
-            worker.capabilities = worker.profile.capabilities(worker.labels)
+            worker.take_profile(stored.profile)
             worker.lease_expires_at = at + lease_s
             state.workers[worker.id] = worker
             if not worker.has_left:

@@ -43,12 +43,15 @@ from asterism.protocol.convert import (
     request_from_proto,
     request_id_from_proto,
     star_id,
+    star_inputs_from_proto,
     summary_to_proto,
 )
 from asterism.protocol.v1 import client_pb2, client_pb2_grpc, types_pb2
 
 DEFAULT_PAGE: Final = 50
 MAX_PAGE: Final = 500
+MAX_RETRIED: Final = 1000
+"""Stars that one retry names."""
 MAX_REASON_CHARS: Final = 1000
 MAX_READING: Final = 16
 """Requests of one identity that are being checked at one time; each takes up to a second."""
@@ -208,8 +211,15 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         identity = CALLER.get()
         wanted = constellation_id(request.constellation)
         self._changes.take(identity.name)
+        checks.few(request.stars, "stars", MAX_RETRIED)
+        checks.few(request.rebinds, "rebinds", MAX_RETRIED)
+        stars = tuple(star_id(name, f"stars[{index}]") for index, name in enumerate(request.stars))
+        rebinds = {
+            star_id(one.star, f"rebinds[{index}].star"): star_inputs_from_proto(one.inputs, f"rebinds[{index}].inputs")
+            for index, one in enumerate(request.rebinds)
+        }
         with self._loop.adopted(await self._find(wanted, identity)):
-            event = RetryRequested(self._clock.now(), wanted, f"client:{identity.name}")
+            event = RetryRequested(self._clock.now(), wanted, f"client:{identity.name}", stars, rebinds)
             return client_pb2.RetryResponse(revision=await self._revision(event))
 
     async def Decide(self, request: client_pb2.DecideRequest, context: Any) -> client_pb2.DecideResponse:

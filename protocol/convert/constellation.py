@@ -127,6 +127,8 @@ def task_star_to_proto(star: TaskStar, waiting_for: str = "", at: str = "star") 
         artifact=artifact,
         error=None if star.error is None else star_error_to_proto(star.error),
         waiting_for=checks.clipped(waiting_for),
+        version=star.version,
+        source=star.source,
     )
 
 
@@ -145,6 +147,8 @@ def task_star_from_proto(proto: pb.Star, at: str = "star") -> TaskStar:
         if proto.HasField("artifact")
         else checks.optional_json_from_text(proto.result_json, f"{at}.result_json"),
         star_error_from_proto(proto.error, f"{at}.error") if proto.HasField("error") else None,
+        checks.text(proto.version, f"{at}.version", checks.MAX_TITLE),
+        checks.text(proto.source, f"{at}.source", checks.MAX_TITLE),
     )
 
 

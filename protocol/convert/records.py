@@ -109,6 +109,8 @@ def _star_finished_to_proto(record: StarFinished) -> pb.Record.StarFinished:
         attempt=record.attempt,
         outcome=None if record.outcome is None else enums.OUTCOMES[record.outcome],
         releases_slot=record.releases_slot,
+        version=record.version,
+        source=record.source,
     )
 
 
@@ -184,6 +186,8 @@ def record_from_proto(proto: pb.Record, at: str = "record") -> ConstellationReco
                 checks.integer(finished.attempt, f"{at}.attempt", 1) if finished.HasField("attempt") else None,
                 None if is_unrun else checks.known(enums.OUTCOMES_BACK, finished.outcome, f"{at}.outcome"),
                 finished.releases_slot,
+                checks.text(finished.version, f"{at}.version", checks.MAX_TITLE),
+                checks.text(finished.source, f"{at}.source", checks.MAX_TITLE),
             )
         case "slot_released":
             released = proto.slot_released

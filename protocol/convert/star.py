@@ -226,6 +226,8 @@ def write_star_spec(spec: StarSpec, proto: pb.StarSpec, at: str = "spec") -> Non
     proto.quorum = spec.quorum
     if spec.is_idempotent is not None:
         proto.is_idempotent = spec.is_idempotent
+    if spec.reuses is not None:
+        proto.reuses = spec.reuses
     if spec.replan_when is not None:
         proto.replan_when.CopyFrom(condition_to_proto(spec.replan_when, f"{at}.replan_when"))
 
@@ -246,6 +248,7 @@ def star_spec_from_proto(proto: pb.StarSpec, at: str = "spec") -> StarSpec:
             checks.text(proto.title, "title", checks.MAX_TITLE),
             proto.is_idempotent if proto.HasField("is_idempotent") else None,
             proto.quorum,
+            star_id(proto.reuses, "reuses") if proto.reuses else None,
             condition_from_proto(proto.replan_when, "replan_when") if proto.HasField("replan_when") else None,
         )
     except InvalidField as error:

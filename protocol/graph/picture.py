@@ -133,6 +133,7 @@ def _star(star: TaskStar, added: Revision | None, waiting_for: str) -> dict[str,
         "result": shown(star.result),
         "error": _error(star.error),
         **({"waiting_for": waiting_for} if waiting_for else {}),
+        **({"source": star.source} if star.source else {}),
         **({"threads": threads} if threads is not None else {}),
     }
 

@@ -200,10 +200,14 @@ class PauseResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class RetryRequest(_message.Message):
-    __slots__ = ("constellation",)
+    __slots__ = ("constellation", "stars", "rebinds")
     CONSTELLATION_FIELD_NUMBER: _ClassVar[int]
+    STARS_FIELD_NUMBER: _ClassVar[int]
+    REBINDS_FIELD_NUMBER: _ClassVar[int]
     constellation: str
-    def __init__(self, constellation: _Optional[str] = ...) -> None: ...
+    stars: _containers.RepeatedScalarFieldContainer[str]
+    rebinds: _containers.RepeatedCompositeFieldContainer[_types_pb2.Edit.RebindInputs]
+    def __init__(self, constellation: _Optional[str] = ..., stars: _Optional[_Iterable[str]] = ..., rebinds: _Optional[_Iterable[_Union[_types_pb2.Edit.RebindInputs, _Mapping]]] = ...) -> None: ...
 
 class RetryResponse(_message.Message):
     __slots__ = ("revision",)

@@ -193,7 +193,7 @@ class RetryPolicy(_message.Message):
     def __init__(self, max_attempts: _Optional[int] = ..., backoff_s: _Optional[float] = ..., multiplier: _Optional[float] = ..., max_backoff_s: _Optional[float] = ..., jitter: _Optional[float] = ...) -> None: ...
 
 class StarSpec(_message.Message):
-    __slots__ = ("id", "kind", "program", "inputs", "requires", "priority", "timeouts", "retry", "may_edit", "title", "quorum", "is_idempotent", "replan_when")
+    __slots__ = ("id", "kind", "program", "inputs", "requires", "priority", "timeouts", "retry", "may_edit", "title", "quorum", "is_idempotent", "replan_when", "reuses")
     class InputsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -214,6 +214,7 @@ class StarSpec(_message.Message):
     QUORUM_FIELD_NUMBER: _ClassVar[int]
     IS_IDEMPOTENT_FIELD_NUMBER: _ClassVar[int]
     REPLAN_WHEN_FIELD_NUMBER: _ClassVar[int]
+    REUSES_FIELD_NUMBER: _ClassVar[int]
     id: str
     kind: StarKind
     program: str
@@ -227,7 +228,8 @@ class StarSpec(_message.Message):
     quorum: int
     is_idempotent: bool
     replan_when: Condition
-    def __init__(self, id: _Optional[str] = ..., kind: _Optional[_Union[StarKind, str]] = ..., program: _Optional[str] = ..., inputs: _Optional[_Mapping[str, Input]] = ..., requires: _Optional[_Iterable[str]] = ..., priority: _Optional[int] = ..., timeouts: _Optional[_Union[Timeouts, _Mapping]] = ..., retry: _Optional[_Union[RetryPolicy, _Mapping]] = ..., may_edit: _Optional[bool] = ..., title: _Optional[str] = ..., quorum: _Optional[int] = ..., is_idempotent: _Optional[bool] = ..., replan_when: _Optional[_Union[Condition, _Mapping]] = ...) -> None: ...
+    reuses: str
+    def __init__(self, id: _Optional[str] = ..., kind: _Optional[_Union[StarKind, str]] = ..., program: _Optional[str] = ..., inputs: _Optional[_Mapping[str, Input]] = ..., requires: _Optional[_Iterable[str]] = ..., priority: _Optional[int] = ..., timeouts: _Optional[_Union[Timeouts, _Mapping]] = ..., retry: _Optional[_Union[RetryPolicy, _Mapping]] = ..., may_edit: _Optional[bool] = ..., title: _Optional[str] = ..., quorum: _Optional[int] = ..., is_idempotent: _Optional[bool] = ..., replan_when: _Optional[_Union[Condition, _Mapping]] = ..., reuses: _Optional[str] = ...) -> None: ...
 
 class Condition(_message.Message):
     __slots__ = ("terms",)
@@ -393,7 +395,7 @@ class Attempt(_message.Message):
     def __init__(self, number: _Optional[int] = ..., worker: _Optional[str] = ..., fencing_token: _Optional[int] = ..., leased_at: _Optional[float] = ..., ended_at: _Optional[float] = ..., outcome: _Optional[_Union[AttemptOutcome, str]] = ..., error: _Optional[_Union[StarError, _Mapping]] = ..., holds_slot: _Optional[bool] = ...) -> None: ...
 
 class Star(_message.Message):
-    __slots__ = ("spec", "state", "revision", "attempts", "retry_at", "ready_at", "finished_at", "result_json", "error", "waiting_for", "artifact")
+    __slots__ = ("spec", "state", "revision", "attempts", "retry_at", "ready_at", "finished_at", "result_json", "error", "waiting_for", "artifact", "version", "source")
     SPEC_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
@@ -405,6 +407,8 @@ class Star(_message.Message):
     ERROR_FIELD_NUMBER: _ClassVar[int]
     WAITING_FOR_FIELD_NUMBER: _ClassVar[int]
     ARTIFACT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
     spec: StarSpec
     state: StarState
     revision: int
@@ -416,7 +420,9 @@ class Star(_message.Message):
     error: StarError
     waiting_for: str
     artifact: Artifact
-    def __init__(self, spec: _Optional[_Union[StarSpec, _Mapping]] = ..., state: _Optional[_Union[StarState, str]] = ..., revision: _Optional[int] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., retry_at: _Optional[float] = ..., ready_at: _Optional[float] = ..., finished_at: _Optional[float] = ..., result_json: _Optional[str] = ..., error: _Optional[_Union[StarError, _Mapping]] = ..., waiting_for: _Optional[str] = ..., artifact: _Optional[_Union[Artifact, _Mapping]] = ...) -> None: ...
+    version: str
+    source: str
+    def __init__(self, spec: _Optional[_Union[StarSpec, _Mapping]] = ..., state: _Optional[_Union[StarState, str]] = ..., revision: _Optional[int] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., retry_at: _Optional[float] = ..., ready_at: _Optional[float] = ..., finished_at: _Optional[float] = ..., result_json: _Optional[str] = ..., error: _Optional[_Union[StarError, _Mapping]] = ..., waiting_for: _Optional[str] = ..., artifact: _Optional[_Union[Artifact, _Mapping]] = ..., version: _Optional[str] = ..., source: _Optional[str] = ...) -> None: ...
 
 class Budget(_message.Message):
     __slots__ = ("stars", "attempts", "seconds", "replans")
@@ -623,7 +629,7 @@ class Record(_message.Message):
         releases_slot: bool
         def __init__(self, star: _Optional[str] = ..., attempt: _Optional[int] = ..., outcome: _Optional[_Union[AttemptOutcome, str]] = ..., error: _Optional[_Union[StarError, _Mapping]] = ..., retry_at: _Optional[float] = ..., releases_slot: _Optional[bool] = ...) -> None: ...
     class StarFinished(_message.Message):
-        __slots__ = ("star", "state", "result_json", "error", "attempt", "outcome", "releases_slot", "artifact")
+        __slots__ = ("star", "state", "result_json", "error", "attempt", "outcome", "releases_slot", "artifact", "version", "source")
         STAR_FIELD_NUMBER: _ClassVar[int]
         STATE_FIELD_NUMBER: _ClassVar[int]
         RESULT_JSON_FIELD_NUMBER: _ClassVar[int]
@@ -632,6 +638,8 @@ class Record(_message.Message):
         OUTCOME_FIELD_NUMBER: _ClassVar[int]
         RELEASES_SLOT_FIELD_NUMBER: _ClassVar[int]
         ARTIFACT_FIELD_NUMBER: _ClassVar[int]
+        VERSION_FIELD_NUMBER: _ClassVar[int]
+        SOURCE_FIELD_NUMBER: _ClassVar[int]
         star: str
         state: StarState
         result_json: str
@@ -640,7 +648,9 @@ class Record(_message.Message):
         outcome: AttemptOutcome
         releases_slot: bool
         artifact: Artifact
-        def __init__(self, star: _Optional[str] = ..., state: _Optional[_Union[StarState, str]] = ..., result_json: _Optional[str] = ..., error: _Optional[_Union[StarError, _Mapping]] = ..., attempt: _Optional[int] = ..., outcome: _Optional[_Union[AttemptOutcome, str]] = ..., releases_slot: _Optional[bool] = ..., artifact: _Optional[_Union[Artifact, _Mapping]] = ...) -> None: ...
+        version: str
+        source: str
+        def __init__(self, star: _Optional[str] = ..., state: _Optional[_Union[StarState, str]] = ..., result_json: _Optional[str] = ..., error: _Optional[_Union[StarError, _Mapping]] = ..., attempt: _Optional[int] = ..., outcome: _Optional[_Union[AttemptOutcome, str]] = ..., releases_slot: _Optional[bool] = ..., artifact: _Optional[_Union[Artifact, _Mapping]] = ..., version: _Optional[str] = ..., source: _Optional[str] = ...) -> None: ...
     class SlotReleased(_message.Message):
         __slots__ = ("star", "attempt")
         STAR_FIELD_NUMBER: _ClassVar[int]
