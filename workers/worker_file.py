@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from asterism.orchestrator.core.errors import Misconfigured
 from asterism.orchestrator.core.ids import is_name
@@ -30,21 +30,15 @@ class WorkerFile(BaseModel):
     models: Mapping[str, ModelTable] = Field(default_factory=dict, max_length=MAX_MODELS)
     serve_models: ServeTable | None = None
 
-    @field_validator("mcp")
-    @classmethod
-    def _check_names(cls, servers: Mapping[str, McpSettings]) -> Mapping[str, McpSettings]:
-        for name in servers:
-            if not is_server_name(name):
-                raise ValueError(f"{name!r} is no name of a server: letters, digits, '_' and '-', at most 32")
-        return servers
-
-    @field_validator("models")
-    @classmethod
-    def _check_models(cls, models: Mapping[str, ModelTable]) -> Mapping[str, ModelTable]:
-        for name in models:
+    @model_validator(mode="after")
+    def _are_names(self) -> "WorkerFile":
+        for name in self.models:
             if not is_name(name):
-                raise ValueError(f"{name!r} is no name of a model: letters, digits and ._~-, at most 64")
-        return models
+                raise ValueError(f"models: {name!r} is no name: letters, digits and ._~-, at most 64")
+        for name in self.mcp:
+            if not is_server_name(name):
+                raise ValueError(f"mcp: {name!r} is no name of a server: letters, digits, '_' and '-', at most 32")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +59,20 @@ def load_worker_file(path: Path | None = None, environment: Mapping[str, str] = 
     try:
         with where.open("rb") as file:
             content = file.read(MAX_FILE_BYTES + 1)
-        if len(content) > MAX_FILE_BYTES:
-            raise Misconfigured("config", f"{where} has more than {MAX_FILE_BYTES} bytes")
-        given = tomllib.loads(content.decode())
     except (FileNotFoundError, NotADirectoryError):
         if named is not None:
             raise Misconfigured("config", f"there is no file {where}") from None
         return LoadedFile(WorkerFile(), None)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
-        raise Misconfigured("config", f"cannot read {where}: {error}") from None
+    except OSError as error:
+        raise Misconfigured("config", f"cannot read {where}: {error.strerror}") from error
+    if len(content) > MAX_FILE_BYTES:
+        raise Misconfigured("config", f"{where} has more than {MAX_FILE_BYTES} bytes")
     try:
-        return LoadedFile(WorkerFile.model_validate(given), where)
+        return LoadedFile(WorkerFile.model_validate(tomllib.loads(content.decode())), where)
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise Misconfigured(str(where), f"is not TOML: {error}") from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        setting = ".".join(str(part) for part in first["loc"]) or "config"
-        raise Misconfigured(setting, f"{first['msg'].removeprefix('Value error, ')} (in {where})") from None
+        key = ".".join(map(str, first["loc"]))
+        reason = str(first["msg"]).removeprefix("Value error, ")
+        raise Misconfigured(f"{key} in {where}" if key else str(where), reason) from None

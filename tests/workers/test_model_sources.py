@@ -1,7 +1,8 @@
 """The worker's file, the models that it names, and what `asterism doctor` says of them."""
 
+import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,11 @@ token_file = "/etc/asterism/token"
 """
 
 
+def read_worker_file(named: Path | None = None, environment: Mapping[str, str] = os.environ) -> WorkerFile:
+    """What the file says."""
+    return load_worker_file(named, environment).settings
+
+
 def written(folder: Path, text: str | bytes) -> Path:
     path = folder / "worker.toml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -55,7 +61,7 @@ def settings(tables: dict[str, ModelTable], *models: str) -> WorkSettings:
 
 
 def test_the_file_is_read(tmp_path: Path) -> None:
-    file = load_worker_file(written(tmp_path, FILE)).settings
+    file = read_worker_file(written(tmp_path, FILE))
     writer = file.models["writer"]
     assert (writer.url, writer.model, writer.api, writer.server) == (
         "https://llm.example/v1",
@@ -72,53 +78,52 @@ def test_the_file_is_read(tmp_path: Path) -> None:
 
 def test_the_example_is_one(tmp_path: Path) -> None:
     example = (Path(__file__).parents[2] / "deploy" / "config" / "worker.toml").read_text()
-    assert load_worker_file(written(tmp_path, example)).settings.models["writer"].price.answer == 10.0
+    assert read_worker_file(written(tmp_path, example)).models["writer"].price.answer == 10.0
     # Also with what is commented out.
     whole = re.sub(r"(?m)^# (?=[a-z_]+ = |\[)", "", example)
-    file = load_worker_file(written(tmp_path, whole)).settings
+    file = read_worker_file(written(tmp_path, whole))
     assert set(file.models) == {"writer", "small"}
     assert file.serve_models is not None
 
 
 def test_the_users_file_need_not_be_there_and_a_named_one_must(tmp_path: Path) -> None:
     home = {"ASTERISM_CONFIG_HOME": str(tmp_path)}
-    assert load_worker_file(environment=home).settings == WorkerFile()
+    assert read_worker_file(environment=home) == WorkerFile()
     with pytest.raises(Misconfigured, match="there is no file"):
-        load_worker_file(tmp_path / "worker.toml")
+        read_worker_file(tmp_path / "worker.toml")
     with pytest.raises(Misconfigured, match="there is no file"):
-        load_worker_file(environment={**home, "ASTERISM_WORKER_CONFIG": str(tmp_path / "other.toml")})
+        read_worker_file(environment={**home, "ASTERISM_WORKER_CONFIG": str(tmp_path / "other.toml")})
     written(tmp_path, FILE)
-    assert set(load_worker_file(environment=home).settings.models) == {"writer", "small"}
+    assert set(read_worker_file(environment=home).models) == {"writer", "small"}
 
 
 @pytest.mark.parametrize(
     ("text", "key"),
     [
-        ("[models.a]\n", "setting models.a: "),
-        ("[models.a]\nurl='http://x/v1'\nfolder='y'\n", "setting models.a: "),
+        ("[models.a]\n", "models.a in"),
+        ("[models.a]\nurl='http://x/v1'\nfolder='y'\n", "models.a in"),
         ("[models.a]\nfolder='y'\nmodel='z'\n", "takes no model"),
         ("[models.a]\nurl='file:///etc/passwd'\n", "http://"),
-        ("[models.a]\nurl='http://me:secret@x/v1'\n", "names a user"),
-        ("[models.a]\nurl='http://x/v1'\nkey='secret'\n", "setting models.a.key: "),
+        ("[models.a]\nurl='http://x/v1'\nkey='secret'\n", "models.a.key in"),
         ("[models.a]\nurl='http://x/v1'\nkey_env='A'\nkey_file='b'\n", "not both"),
-        ("[models.a]\nurl='http://x/v1'\napi='both'\n", "setting models.a.api: "),
-        ("[models.a]\nurl='http://x/v1'\nretries=-1\n", "setting models.a.retries: "),
-        ("[models.a]\nurl='http://x/v1'\ntoken_s=0\n", "setting models.a.token_s: "),
-        ("[models.a]\nurl='http://x/v1'\nprice={prompt=nan}\n", "setting models.a.price.prompt: "),
-        ("[models.a]\nurl='http://x/v1'\ncontext_tokens=0\n", "setting models.a.context_tokens: "),
+        ("[models.a]\nurl='http://x/v1'\napi='both'\n", "models.a.api in"),
+        ("[models.a]\nurl='http://x/v1'\nretries=-1\n", "models.a.retries in"),
+        ("[models.a]\nurl='http://x/v1'\ntoken_s=0\n", "models.a.token_s in"),
+        ("[models.a]\nurl='http://x/v1'\nprice={prompt=nan}\n", "models.a.price.prompt in"),
+        ("[models.a]\nurl='http://x/v1'\ncontext_tokens=0\n", "models.a.context_tokens in"),
         ("[models.'a b']\nurl='http://x/v1'\n", "is no name"),
-        ("models = 3\n", "setting models: "),
-        ("[serve_models]\n", "setting serve_models.listen: "),
-        ("[other]\n", "setting other: "),
-        ("x", "cannot read"),
-        (b"\xff", "cannot read"),
-        ("a = " + "[" * 50_000, "cannot read"),
+        ("models = 3\n", "models in"),
+        ("[serve_models]\n", "serve_models.listen in"),
+        ("[other]\n", "other in"),
+        ("x", "is not TOML"),
+        (b"\xff", "is not TOML"),
+        ("a = " + "[" * 50_000, "is not TOML"),
         (b"#" * (MAX_FILE_BYTES + 1), "more than"),
     ],
 )
 def test_what_is_wrong_in_the_file_is_named(tmp_path: Path, text: str | bytes, key: str) -> None:
-    with pytest.raises(Misconfigured, match=re.escape(key)) as refused:
-        load_worker_file(written(tmp_path, text))
+    with pytest.raises(Misconfigured, match=key) as refused:
+        read_worker_file(written(tmp_path, text))
     assert "secret" not in refused.value.message
 
 
@@ -126,7 +131,7 @@ def test_what_is_wrong_in_the_file_is_named(tmp_path: Path, text: str | bytes, k
 def test_any_file_is_read_or_refused(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     path = written(tmp_path_factory.getbasetemp(), text.encode("utf-8", "surrogatepass"))
     try:
-        file = load_worker_file(path).settings
+        file = read_worker_file(path)
     except Misconfigured:
         return
     assert isinstance(file, WorkerFile)
