@@ -19,8 +19,8 @@ from asterism.agents.report import gather_boards
 class ProgramSpec:
     """A program: `needs_model` says whether it may ask for text, and so needs an engine.
 
-    Texts have seeds, so that a program is pure whose result depends on texts alone and not on when they end; a new
-    `version` says that it may give another result for the same inputs.
+    Texts have seeds, so that a program is pure whose result depends on texts alone and not on when they end. A new
+    `version` says that the result may be another one now; none, that it never was.
     """
 
     function: Callable[[Mapping[str, Json], ProgramContext], Program]
