@@ -144,6 +144,7 @@ def _lease(state: State, constellation: TaskConstellation, record: AttemptLeased
 
 def _end_attempt(state: State, constellation: TaskConstellation, record: AttemptEnded) -> None:
     star = constellation.stars[record.star]
+    constellation.tokens += record.tokens
     attempt = star.attempts[-1]
     attempt.outcome = record.outcome
     attempt.error = record.error
@@ -157,6 +158,7 @@ def _end_attempt(state: State, constellation: TaskConstellation, record: Attempt
 
 def _finish(state: State, constellation: TaskConstellation, record: StarFinished) -> None:
     star = constellation.stars[record.star]
+    constellation.tokens += record.tokens
     if record.attempt is not None:
         attempt = star.attempts[-1]
         attempt.outcome = record.outcome

@@ -6,7 +6,7 @@ from asterism.orchestrator.core.check import check_batch
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.edits import AddLine, AddStar, CancelStar, Edit, EditBatch
 from asterism.orchestrator.core.effects import Acknowledge, AnswerEdits, Broadcast, Stop
-from asterism.orchestrator.core.ending import cancel_star, find_skip, finish_star, skip_state
+from asterism.orchestrator.core.ending import cancel_star, check_tokens, find_skip, finish_star, skip_state
 from asterism.orchestrator.core.errors import AsterismError, InvalidEdit
 from asterism.orchestrator.core.events import AttemptFailed, AttemptProgressed, AttemptSucceeded, EditsProposed
 from asterism.orchestrator.core.ids import FencingToken, WorkerId
@@ -41,6 +41,8 @@ def on_progressed(turn: Turn, event: AttemptProgressed) -> None:
     lease.last_progress_at = event.at
     if event.chunks:
         turn.effect(Broadcast(constellation.id, lease.star, lease.attempt, event.worker, event.chunks))
+        lease.tokens += sum(chunk.tokens for chunk in event.chunks)
+        check_tokens(turn, constellation, lease.tokens)
 
 
 def on_proposed(turn: Turn, event: EditsProposed) -> None:
@@ -71,7 +73,8 @@ def on_succeeded(turn: Turn, event: AttemptSucceeded) -> None:
         refusal = edit_for_star(turn, constellation, star, event.batch)
         if refusal is not None:
             error = StarError("edit_refused", refusal)
-            finish_star(turn, constellation, star, StarState.FAILED, error=error, outcome=AttemptOutcome.FAILED)
+            outcome = AttemptOutcome.FAILED
+            finish_star(turn, constellation, star, StarState.FAILED, error=error, outcome=outcome, tokens=event.tokens)
             return
     finish_star(
         turn,
@@ -81,7 +84,9 @@ def on_succeeded(turn: Turn, event: AttemptSucceeded) -> None:
         result=event.result,
         outcome=AttemptOutcome.SUCCEEDED,
         version=description.version,
+        tokens=event.tokens,
     )
+    _look_at_tokens(turn, constellation, event.tokens)
     if turn.state.results is not None:
         keep_result(turn.state, constellation, star, description)
     if star.spec.replan_when is not None:
@@ -95,10 +100,21 @@ def on_failed(turn: Turn, event: AttemptFailed) -> None:
     if found is None:
         _confirm_stopped(turn, event.worker, event.fencing_token)
         return
-    lease, _, _ = found
+    lease, constellation, _ = found
     # A worker that stops an attempt unasked is leaving: that is not the star's fault.
     outcome = AttemptOutcome.LOST if event.is_stopped else AttemptOutcome.FAILED
-    end_attempt(turn, lease, outcome, event.error, releases_slot=True)
+    end_attempt(turn, lease, outcome, event.error, releases_slot=True, tokens=event.tokens)
+    _look_at_tokens(turn, constellation, event.tokens)
+
+
+def _look_at_tokens(turn: Turn, constellation: TaskConstellation, tokens: int) -> None:
+    """Whether the budget of tokens is used up, or nearly, with those of an attempt that has ended."""
+    most = constellation.budget.tokens
+    if most is None or not tokens:
+        return
+    check_tokens(turn, constellation)
+    if is_pressing(constellation.tokens, constellation.tokens - tokens, most):
+        on_pressure(turn, constellation, f"{most} tokens")
 
 
 def _confirm_stopped(turn: Turn, worker: WorkerId, token: FencingToken) -> None:
@@ -112,7 +128,9 @@ def release(turn: Turn, lease: Lease) -> None:
     turn.record(SlotReleased(turn.seq, turn.at, lease.constellation, lease.star, lease.attempt))
 
 
-def end_attempt(turn: Turn, lease: Lease, outcome: AttemptOutcome, error: StarError, *, releases_slot: bool) -> None:
+def end_attempt(
+    turn: Turn, lease: Lease, outcome: AttemptOutcome, error: StarError, *, releases_slot: bool, tokens: int = 0
+) -> None:
     """End a live attempt badly: the star waits for its next one, or has failed."""
     constellation = turn.state.constellations[lease.constellation]
     star = constellation.stars[lease.star]
@@ -129,6 +147,7 @@ def end_attempt(turn: Turn, lease: Lease, outcome: AttemptOutcome, error: StarEr
             error=error,
             outcome=outcome,
             releases_slot=releases_slot,
+            tokens=tokens,
         )
         return
     if not releases_slot:
@@ -144,6 +163,7 @@ def end_attempt(turn: Turn, lease: Lease, outcome: AttemptOutcome, error: StarEr
             error,
             again_at if again_at > turn.at else None,
             releases_slot,
+            max(tokens, lease.tokens),
         )
     )
 
@@ -192,11 +212,15 @@ def without_repeats(constellation: TaskConstellation, batch: EditBatch) -> EditB
     return EditBatch(tuple(kept), batch.base_revision)
 
 
-def apply_batch(turn: Turn, constellation: TaskConstellation, batch: EditBatch, by: str, reason: str = "") -> None:
-    """Apply a batch that has been checked, then what follows from it: cancelled stars, and stars left without hope."""
+def apply_batch(turn: Turn, constellation: TaskConstellation, batch: EditBatch, by: str, reason: str = "") -> int:
+    """Apply a batch that has been checked, then what follows from it: cancelled stars, and stars left without hope.
+
+    Gives the batch's revision: what holds children for a rewrite is an edit of its own, after it.
+    """
     turn.touch(constellation)
     before = len(constellation.stars)
-    turn.record(EditsApplied(turn.seq, turn.at, constellation.id, constellation.revision + 1, by, batch.edits, reason))
+    revision = constellation.revision + 1
+    turn.record(EditsApplied(turn.seq, turn.at, constellation.id, revision, by, batch.edits, reason))
     most = constellation.budget.stars
     if constellation.replan is not None and is_pressing(len(constellation.stars), before, most):
         on_pressure(turn, constellation, f"{most} stars")
@@ -216,3 +240,4 @@ def apply_batch(turn: Turn, constellation: TaskConstellation, batch: EditBatch, 
                     finish_star(turn, constellation, child, skip_state(skip), error=skip)
             case _:
                 pass
+    return revision

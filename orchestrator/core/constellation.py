@@ -46,6 +46,8 @@ class TaskConstellation:
     """Stars that are not terminal."""
     attempts: int = 0
     """Leased in all, for the budget."""
+    tokens: int = 0
+    """That models wrote for attempts which have ended, for the budget."""
     seq: int = 0
     """The last record that changed it."""
     pause: Pause | None = None

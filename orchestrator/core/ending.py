@@ -11,7 +11,7 @@ from asterism.orchestrator.core.records import ConstellationEnded, StarFinished
 from asterism.orchestrator.core.replan import ask_replan, is_held
 from asterism.orchestrator.core.request import ConstellationState
 from asterism.orchestrator.core.retry import NOT_NEEDED, successor
-from asterism.orchestrator.core.star import AttemptOutcome, StarError, StarKind, StarState, TaskStar
+from asterism.orchestrator.core.star import Attempt, AttemptOutcome, StarError, StarKind, StarState, TaskStar
 from asterism.orchestrator.core.turn import Turn
 from asterism.orchestrator.core.values import Artifact, Result
 
@@ -39,6 +39,7 @@ def finish_star(
     spreads: bool = True,
     version: str = "",
     source: str = "",
+    tokens: int = 0,
 ) -> None:
     """End a star for good, then (`spreads`) skip, all the way down, the children that it leaves without hope.
 
@@ -66,6 +67,7 @@ def finish_star(
                 releases_slot,
                 version if star is first else "",
                 source if star is first else "",
+                0 if live is None else max(tokens if star is first else 0, _streamed(turn, live)),
             )
         )
         if live is not None and not releases_slot:
@@ -82,6 +84,19 @@ def finish_star(
             skip = find_skip(constellation, line)
             if spreads and skip is not None and not is_held(constellation, child_id):
                 pending.append((constellation.stars[child_id], skip_state(skip), None, skip, None, True))
+
+
+def _streamed(turn: Turn, live: Attempt) -> int:
+    return turn.state.workers[live.worker].running[live.fencing_token].tokens
+
+
+def check_tokens(turn: Turn, constellation: TaskConstellation, live: int = 0) -> None:
+    """End a request whose budget of tokens is used up; `live` are those of attempts that have not ended."""
+    most = constellation.budget.tokens
+    if most is None or constellation.state.is_terminal or constellation.tokens + live <= most:
+        return
+    reason = f"the budget of {most} tokens is used up"
+    end_constellation(turn, constellation, ConstellationState.FAILED, reason)
 
 
 def _ask_to_save(turn: Turn, constellation: TaskConstellation, star: TaskStar) -> None:

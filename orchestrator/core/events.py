@@ -199,6 +199,8 @@ class AttemptSucceeded:
     fencing_token: FencingToken
     result: Result
     batch: EditBatch | None = None
+    tokens: int = 0
+    """That models wrote for the attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +214,8 @@ class AttemptFailed:
     is_stopped: bool = False
     chance: float = 0.0
     """Uniform in [0, 1): the jitter of a backoff."""
+    tokens: int = 0
+    """That models wrote for the attempt."""
 
 
 @dataclass(frozen=True, slots=True)

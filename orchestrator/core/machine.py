@@ -211,8 +211,7 @@ class Machine:
     ) -> None:
         constellation = self._find(constellation_id)
         check_batch(constellation, batch, self._state.known_capabilities(), is_retry=is_retry)
-        apply_batch(turn, constellation, batch, by, reason)
-        turn.outcome.reply = Reply(constellation.id, constellation.revision)
+        turn.outcome.reply = Reply(constellation.id, apply_batch(turn, constellation, batch, by, reason))
 
     def _replan(self, turn: Turn, event: ReplanRequested) -> None:
         constellation = self._find(event.constellation)
@@ -233,6 +232,8 @@ def _check_budget(budget: Budget) -> None:
         raise InvalidField("budget.stars", f"{budget.stars} is outside 1 to 1,000,000")
     if not 1 <= budget.attempts <= 10_000_000:
         raise InvalidField("budget.attempts", f"{budget.attempts} is outside 1 to 10,000,000")
+    if budget.tokens is not None and not 1 <= budget.tokens <= 10**15:
+        raise InvalidField("budget.tokens", f"{budget.tokens} is outside 1 to 10**15")
     if not 0 <= budget.replans <= 100:
         raise InvalidField("budget.replans", f"{budget.replans} is outside 0 to 100")
     if budget.seconds is not None and not 0 < budget.seconds <= 366 * 86400:

@@ -81,6 +81,8 @@ class AttemptEnded:
     error: StarError
     retry_at: float | None
     releases_slot: bool
+    tokens: int = 0
+    """That models wrote for the attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,8 @@ class StarFinished:
     """Of the program or tool that gave the result."""
     source: str = ""
     """`CONSTELLATION/STAR` whose result it is, where the star did not run."""
+    tokens: int = 0
+    """That models wrote for its last attempt."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,8 @@ class Lease:
     is_stopping: bool = False
     """The attempt has ended here; its worker has not confirmed yet."""
     last_progress_at: float = 0.0
+    tokens: int = 0
+    """That came as streamed text so far."""
 
 
 @dataclass(slots=True)

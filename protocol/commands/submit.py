@@ -7,6 +7,7 @@ from asterism.protocol.commands.options import (
     BudgetReplans,
     BudgetSeconds,
     BudgetStars,
+    BudgetTokens,
     Form,
     Output,
     OutputFormat,
@@ -22,6 +23,7 @@ def submit(
     request_id: RequestId = None,
     max_stars: BudgetStars = None,
     max_seconds: BudgetSeconds = None,
+    max_tokens: BudgetTokens = None,
     max_replans: BudgetReplans = None,
     address: Address = None,
     token_file: TokenFile = None,
@@ -31,5 +33,5 @@ def submit(
     from asterism.protocol.commands.actions import submit as action
     from asterism.protocol.commands.actions.source import read_request
 
-    budget = action.budget_of(max_stars, max_seconds, max_replans)
+    budget = action.budget_of(max_stars, max_seconds, max_tokens, max_replans)
     action.submit(read_request(source, form), request_id or uuid4().hex, budget, address, token_file, output)

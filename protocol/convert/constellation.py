@@ -26,6 +26,7 @@ from asterism.protocol.v1 import types_pb2 as pb
 MAX_STARS: Final = 1_000_000
 MAX_ATTEMPTS: Final = 10_000_000
 MAX_REPLANS: Final = 100
+MAX_TOKENS: Final = 10**15
 MAX_REQUEST_ID: Final = 128
 
 
@@ -59,7 +60,13 @@ def request_from_proto(proto: pb.Request, at: str = "request") -> Request:
 
 def budget_to_proto(budget: Budget) -> pb.Budget:
     """No seconds: without end."""
-    return pb.Budget(stars=budget.stars, attempts=budget.attempts, seconds=budget.seconds, replans=budget.replans)
+    return pb.Budget(
+        stars=budget.stars,
+        attempts=budget.attempts,
+        seconds=budget.seconds,
+        tokens=budget.tokens,
+        replans=budget.replans,
+    )
 
 
 def budget_from_proto(proto: pb.Budget, at: str = "budget") -> Budget:
@@ -69,6 +76,7 @@ def budget_from_proto(proto: pb.Budget, at: str = "budget") -> Budget:
         checks.integer(proto.stars, f"{at}.stars", 1, MAX_STARS),
         checks.integer(proto.attempts, f"{at}.attempts", 1, MAX_ATTEMPTS),
         checks.positive(proto.seconds, f"{at}.seconds") if proto.HasField("seconds") else None,
+        checks.integer(proto.tokens, f"{at}.tokens", 1, MAX_TOKENS) if proto.HasField("tokens") else None,
         Budget().replans if replans is None else replans,
     )
 
@@ -180,6 +188,7 @@ def constellation_to_proto(
         resumed_at=constellation.resumed_at,
         replan=None if constellation.replan is None else star_spec_to_proto(constellation.replan, "replan"),
         is_pressed=constellation.is_pressed,
+        tokens=constellation.tokens,
     )
 
 
@@ -216,6 +225,7 @@ def constellation_from_proto(
         resumed_at=checks.number(proto.resumed_at, f"{at}.resumed_at") if proto.HasField("resumed_at") else None,
         replan=star_spec_from_proto(proto.replan, f"{at}.replan") if proto.HasField("replan") else None,
         is_pressed=proto.is_pressed,
+        tokens=checks.integer(proto.tokens, f"{at}.tokens"),
     )
     for index, line_proto in enumerate(proto.lines):
         line = line_from_proto(line_proto, f"{at}.lines[{index}]")

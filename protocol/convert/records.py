@@ -79,6 +79,7 @@ def record_to_proto(record: ConstellationRecord) -> pb.Record:
                     error=star_error_to_proto(record.error),
                     retry_at=record.retry_at,
                     releases_slot=record.releases_slot,
+                    tokens=record.tokens,
                 )
             )
         case StarFinished():
@@ -111,6 +112,7 @@ def _star_finished_to_proto(record: StarFinished) -> pb.Record.StarFinished:
         releases_slot=record.releases_slot,
         version=record.version,
         source=record.source,
+        tokens=record.tokens,
     )
 
 
@@ -169,6 +171,7 @@ def record_from_proto(proto: pb.Record, at: str = "record") -> ConstellationReco
                 star_error_from_proto(ended.error, f"{at}.error"),
                 checks.number(ended.retry_at, f"{at}.retry_at") if ended.HasField("retry_at") else None,
                 ended.releases_slot,
+                checks.integer(ended.tokens, f"{at}.tokens"),
             )
         case "star_finished":
             finished = proto.star_finished
@@ -188,6 +191,7 @@ def record_from_proto(proto: pb.Record, at: str = "record") -> ConstellationReco
                 finished.releases_slot,
                 checks.text(finished.version, f"{at}.version", checks.MAX_TITLE),
                 checks.text(finished.source, f"{at}.source", checks.MAX_TITLE),
+                checks.integer(finished.tokens, f"{at}.tokens"),
             )
         case "slot_released":
             released = proto.slot_released

@@ -82,6 +82,15 @@ def draw_picture(
         "reason": constellation.reason,
         "created_at": constellation.created_at,
         "ended_at": constellation.ended_at,
+        "budget": {
+            "stars": constellation.budget.stars,
+            "attempts": constellation.budget.attempts,
+            "seconds": constellation.budget.seconds,
+            "tokens": constellation.budget.tokens,
+            "replans": constellation.budget.replans,
+        },
+        "attempts": constellation.attempts,
+        "tokens": constellation.tokens,
         "revision": constellation.revision,
         "revisions": [
             {

@@ -425,16 +425,18 @@ class Star(_message.Message):
     def __init__(self, spec: _Optional[_Union[StarSpec, _Mapping]] = ..., state: _Optional[_Union[StarState, str]] = ..., revision: _Optional[int] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., retry_at: _Optional[float] = ..., ready_at: _Optional[float] = ..., finished_at: _Optional[float] = ..., result_json: _Optional[str] = ..., error: _Optional[_Union[StarError, _Mapping]] = ..., waiting_for: _Optional[str] = ..., artifact: _Optional[_Union[Artifact, _Mapping]] = ..., version: _Optional[str] = ..., source: _Optional[str] = ...) -> None: ...
 
 class Budget(_message.Message):
-    __slots__ = ("stars", "attempts", "seconds", "replans")
+    __slots__ = ("stars", "attempts", "seconds", "replans", "tokens")
     STARS_FIELD_NUMBER: _ClassVar[int]
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     REPLANS_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
     stars: int
     attempts: int
     seconds: float
     replans: int
-    def __init__(self, stars: _Optional[int] = ..., attempts: _Optional[int] = ..., seconds: _Optional[float] = ..., replans: _Optional[int] = ...) -> None: ...
+    tokens: int
+    def __init__(self, stars: _Optional[int] = ..., attempts: _Optional[int] = ..., seconds: _Optional[float] = ..., replans: _Optional[int] = ..., tokens: _Optional[int] = ...) -> None: ...
 
 class Request(_message.Message):
     __slots__ = ("form", "text", "name", "options_json")
@@ -449,7 +451,7 @@ class Request(_message.Message):
     def __init__(self, form: _Optional[str] = ..., text: _Optional[str] = ..., name: _Optional[str] = ..., options_json: _Optional[str] = ...) -> None: ...
 
 class Constellation(_message.Message):
-    __slots__ = ("id", "request_id", "owner", "request", "budget", "created_at", "revision", "state", "reason", "ended_at", "stars", "lines", "seq", "attempts", "started_at", "pause", "resumed_at", "replan", "is_pressed")
+    __slots__ = ("id", "request_id", "owner", "request", "budget", "created_at", "revision", "state", "reason", "ended_at", "stars", "lines", "seq", "attempts", "started_at", "pause", "resumed_at", "replan", "is_pressed", "tokens")
     ID_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
@@ -469,6 +471,7 @@ class Constellation(_message.Message):
     RESUMED_AT_FIELD_NUMBER: _ClassVar[int]
     REPLAN_FIELD_NUMBER: _ClassVar[int]
     IS_PRESSED_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
     id: str
     request_id: str
     owner: str
@@ -488,7 +491,8 @@ class Constellation(_message.Message):
     resumed_at: float
     replan: StarSpec
     is_pressed: bool
-    def __init__(self, id: _Optional[str] = ..., request_id: _Optional[str] = ..., owner: _Optional[str] = ..., request: _Optional[_Union[Request, _Mapping]] = ..., budget: _Optional[_Union[Budget, _Mapping]] = ..., created_at: _Optional[float] = ..., revision: _Optional[int] = ..., state: _Optional[_Union[ConstellationState, str]] = ..., reason: _Optional[str] = ..., ended_at: _Optional[float] = ..., stars: _Optional[_Iterable[_Union[Star, _Mapping]]] = ..., lines: _Optional[_Iterable[_Union[Line, _Mapping]]] = ..., seq: _Optional[int] = ..., attempts: _Optional[int] = ..., started_at: _Optional[float] = ..., pause: _Optional[_Union[Pause, _Mapping]] = ..., resumed_at: _Optional[float] = ..., replan: _Optional[_Union[StarSpec, _Mapping]] = ..., is_pressed: _Optional[bool] = ...) -> None: ...
+    tokens: int
+    def __init__(self, id: _Optional[str] = ..., request_id: _Optional[str] = ..., owner: _Optional[str] = ..., request: _Optional[_Union[Request, _Mapping]] = ..., budget: _Optional[_Union[Budget, _Mapping]] = ..., created_at: _Optional[float] = ..., revision: _Optional[int] = ..., state: _Optional[_Union[ConstellationState, str]] = ..., reason: _Optional[str] = ..., ended_at: _Optional[float] = ..., stars: _Optional[_Iterable[_Union[Star, _Mapping]]] = ..., lines: _Optional[_Iterable[_Union[Line, _Mapping]]] = ..., seq: _Optional[int] = ..., attempts: _Optional[int] = ..., started_at: _Optional[float] = ..., pause: _Optional[_Union[Pause, _Mapping]] = ..., resumed_at: _Optional[float] = ..., replan: _Optional[_Union[StarSpec, _Mapping]] = ..., is_pressed: _Optional[bool] = ..., tokens: _Optional[int] = ...) -> None: ...
 
 class Pause(_message.Message):
     __slots__ = ("by", "reason", "at")
@@ -614,22 +618,24 @@ class Record(_message.Message):
         fencing_token: int
         def __init__(self, star: _Optional[str] = ..., attempt: _Optional[int] = ..., worker: _Optional[str] = ..., fencing_token: _Optional[int] = ...) -> None: ...
     class AttemptEnded(_message.Message):
-        __slots__ = ("star", "attempt", "outcome", "error", "retry_at", "releases_slot")
+        __slots__ = ("star", "attempt", "outcome", "error", "retry_at", "releases_slot", "tokens")
         STAR_FIELD_NUMBER: _ClassVar[int]
         ATTEMPT_FIELD_NUMBER: _ClassVar[int]
         OUTCOME_FIELD_NUMBER: _ClassVar[int]
         ERROR_FIELD_NUMBER: _ClassVar[int]
         RETRY_AT_FIELD_NUMBER: _ClassVar[int]
         RELEASES_SLOT_FIELD_NUMBER: _ClassVar[int]
+        TOKENS_FIELD_NUMBER: _ClassVar[int]
         star: str
         attempt: int
         outcome: AttemptOutcome
         error: StarError
         retry_at: float
         releases_slot: bool
-        def __init__(self, star: _Optional[str] = ..., attempt: _Optional[int] = ..., outcome: _Optional[_Union[AttemptOutcome, str]] = ..., error: _Optional[_Union[StarError, _Mapping]] = ..., retry_at: _Optional[float] = ..., releases_slot: _Optional[bool] = ...) -> None: ...
+        tokens: int
+        def __init__(self, star: _Optional[str] = ..., attempt: _Optional[int] = ..., outcome: _Optional[_Union[AttemptOutcome, str]] = ..., error: _Optional[_Union[StarError, _Mapping]] = ..., retry_at: _Optional[float] = ..., releases_slot: _Optional[bool] = ..., tokens: _Optional[int] = ...) -> None: ...
     class StarFinished(_message.Message):
-        __slots__ = ("star", "state", "result_json", "error", "attempt", "outcome", "releases_slot", "artifact", "version", "source")
+        __slots__ = ("star", "state", "result_json", "error", "attempt", "outcome", "releases_slot", "artifact", "version", "source", "tokens")
         STAR_FIELD_NUMBER: _ClassVar[int]
         STATE_FIELD_NUMBER: _ClassVar[int]
         RESULT_JSON_FIELD_NUMBER: _ClassVar[int]
@@ -640,6 +646,7 @@ class Record(_message.Message):
         ARTIFACT_FIELD_NUMBER: _ClassVar[int]
         VERSION_FIELD_NUMBER: _ClassVar[int]
         SOURCE_FIELD_NUMBER: _ClassVar[int]
+        TOKENS_FIELD_NUMBER: _ClassVar[int]
         star: str
         state: StarState
         result_json: str
@@ -650,7 +657,8 @@ class Record(_message.Message):
         artifact: Artifact
         version: str
         source: str
-        def __init__(self, star: _Optional[str] = ..., state: _Optional[_Union[StarState, str]] = ..., result_json: _Optional[str] = ..., error: _Optional[_Union[StarError, _Mapping]] = ..., attempt: _Optional[int] = ..., outcome: _Optional[_Union[AttemptOutcome, str]] = ..., releases_slot: _Optional[bool] = ..., artifact: _Optional[_Union[Artifact, _Mapping]] = ..., version: _Optional[str] = ..., source: _Optional[str] = ...) -> None: ...
+        tokens: int
+        def __init__(self, star: _Optional[str] = ..., state: _Optional[_Union[StarState, str]] = ..., result_json: _Optional[str] = ..., error: _Optional[_Union[StarError, _Mapping]] = ..., attempt: _Optional[int] = ..., outcome: _Optional[_Union[AttemptOutcome, str]] = ..., releases_slot: _Optional[bool] = ..., artifact: _Optional[_Union[Artifact, _Mapping]] = ..., version: _Optional[str] = ..., source: _Optional[str] = ..., tokens: _Optional[int] = ...) -> None: ...
     class SlotReleased(_message.Message):
         __slots__ = ("star", "attempt")
         STAR_FIELD_NUMBER: _ClassVar[int]

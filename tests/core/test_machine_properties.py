@@ -181,7 +181,7 @@ class MachineStory(RuleBasedStateMachine):
         plan = StarSpec(StarId("plan"), StarKind.PLAN, "p", may_edit=True, retry=RetryPolicy(2, 0.0))
         request_id = f"r{self.requests}"
         constellation = ConstellationId(f"c{self.requests}")
-        budget = Budget(7 + 2 * replans, 30, 40.0, replans)
+        budget = Budget(7 + 2 * replans, 30, 40.0, replans=replans)
         request = Request("x", "t")
         self.tell(RequestSubmitted(self.at, constellation, request_id, "me", request, budget, plan, RULE))
         again = RequestSubmitted(self.at, ConstellationId("other"), request_id, "me", request, budget, plan, RULE)

@@ -1,5 +1,6 @@
 """A request in words through real processes: a model behind an OpenAI-compatible server plans, mends and answers."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from asterism.orchestrator.core.records import ConstellationEnded, EditsApplied
 from asterism.orchestrator.core.request import ConstellationState, Request
 from asterism.orchestrator.core.star import StarState
+from asterism.protocol.answers import StreamedText
 from asterism.protocol.client import AsyncClient
 from asterism.workers.engine.http_server import serving
 from asterism.workers.engine.scripted import ScriptedEngine
@@ -72,16 +74,28 @@ async def writer(request: pytest.FixtureRequest, running: Fleet) -> AsyncIterato
     await engine.close()
 
 
+def said(running: Fleet, command: str, constellation: str) -> str:
+    """What a command prints that succeeds."""
+    child = running.start(command, [command, constellation, "--address", running.address])
+    assert child.wait() == 0, child.read()
+    return child.read()
+
+
 async def test_twenty_stars_take_one_call_to_plan_and_one_to_mend(running: Fleet, writer: Writer) -> None:
     fails = "one" in writer.plan.split("board = ")[1].split("\n")[0]
     async with AsyncClient(running.address) as client:
         await attached(client, 1)
         submitted = await client.submit(Request("text", "How is it going in Lyon? Write a sentence."))
-        records = [record async for record in client.watch(submitted.constellation)]
+        items = [item async for item in client.watch(submitted.constellation)]
+        records = [item for item in items if not isinstance(item, StreamedText)]
         ended = records[-1]
         assert isinstance(ended, ConstellationEnded)
         assert ended.state is ConstellationState.SUCCEEDED, ended.reason
         picture = (await client.get(submitted.constellation)).constellation
+        told = await asyncio.to_thread(said, running, "history", submitted.constellation)
+        assert len(told.splitlines()) == picture.revision
+        same = f"{len(records)} records give revision {picture.revision}\n"
+        assert await asyncio.to_thread(said, running, "replay", submitted.constellation) == same
     states = {str(name): star.state for name, star in picture.stars.items()}
     results: dict[str, Any] = {str(name): star.result for name, star in picture.stars.items()}
     assert picture.answer()["report"] == results["report"]
