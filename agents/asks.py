@@ -268,7 +268,7 @@ class ToolDescription:
     summary: str
     schema: Mapping[str, Json] = field(default_factory=lambda: {"type": "object"})
     effect: Effect = Effect.NONE
-    version: str = "1"
+    version: str = ""
     cache_s: float | None = None
     """Seconds for which a result may stand for another call with the same arguments; None: never."""
 

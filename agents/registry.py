@@ -19,25 +19,29 @@ from asterism.agents.report import gather_boards
 class ProgramSpec:
     """A program: `needs_model` says whether it may ask for text, and so needs an engine.
 
-    Texts have seeds, so that a program is pure whose result depends on texts alone and not on when they end; a new
-    `version` says that it may give another result for the same inputs.
+    Texts have seeds, so that a program is pure whose result depends on texts alone and not on when they end. A new
+    `version` says that the result may be another one now; none, that it never was.
     """
 
     function: Callable[[Mapping[str, Json], ProgramContext], Program]
     needs_model: bool
     summary: str
     effect: Effect = Effect.NONE
-    version: str = "1"
+    version: str = ""
 
 
 PROGRAMS: Final[Mapping[str, ProgramSpec]] = MappingProxyType(
     {
-        "answer": ProgramSpec(answer_task, True, "Answer a task from data and parents' results", Effect.PURE),
-        "gather": ProgramSpec(gather, True, "Join any amount of results into one answer", Effect.PURE),
-        "judge": ProgramSpec(judge, True, "Verify, score or vote over candidates or parents' results", Effect.PURE),
-        "react": ProgramSpec(react, True, "Do a task in steps, with the worker's tools", Effect.NONE),
+        "answer": ProgramSpec(
+            answer_task, True, "Answer a task from data and parents' results; gives answer", Effect.PURE
+        ),
+        "gather": ProgramSpec(gather, True, "Join any amount of results into one; gives answer", Effect.PURE),
+        "judge": ProgramSpec(
+            judge, True, "Verify, score or vote over candidates or parents' results; gives best, value", Effect.PURE
+        ),
+        "react": ProgramSpec(react, True, "Do a task in steps, with the worker's tools; gives answer", Effect.NONE),
         "react.idempotent": ProgramSpec(
-            react_idempotent, True, "Do a task in steps, with tools that may run twice", Effect.IDEMPOTENT
+            react_idempotent, True, "Do a task in steps, with tools that may run twice; gives answer", Effect.IDEMPOTENT
         ),
         "gather.boards": ProgramSpec(gather_boards, False, "Report on boards from what other stars found", Effect.PURE),
         # Which thread ends first, and whether one leaves the machine, depends on the machine.
@@ -51,7 +55,7 @@ PROGRAMS: Final[Mapping[str, ProgramSpec]] = MappingProxyType(
             reason_join, True, "Join reasoning threads that ran as stars, and write the answer", Effect.IDEMPOTENT
         ),
         "reason.text": ProgramSpec(
-            reason_text, True, "Answer a prompt in parallel reasoning threads", Effect.IDEMPOTENT
+            reason_text, True, "Answer a prompt in parallel reasoning threads; gives answer", Effect.IDEMPOTENT
         ),
     }
 )

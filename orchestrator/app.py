@@ -30,6 +30,7 @@ from asterism.orchestrator.services.rates import Places, TokenBuckets
 from asterism.orchestrator.services.worker import WorkerService
 from asterism.orchestrator.standby import Refusing
 from asterism.orchestrator.store import OpenStore
+from asterism.orchestrator.telling import tell
 from asterism.protocol.v1 import artifact_pb2_grpc, client_pb2_grpc, fleet_pb2_grpc, worker_pb2_grpc
 from asterism.store.location import shown
 from asterism.store.sql import SqlStore
@@ -123,7 +124,7 @@ async def _serving(
     """Recover, serve while the block runs, then drain."""
     files = ArtifactFiles(settings.artifact_location)
     snapshot = await store.load()
-    machine = Machine(snapshot, at=clock.now(), lease_s=settings.lease_s)
+    machine = Machine(snapshot, at=clock.now(), lease_s=settings.lease_s, tell=tell, reuses=settings.reuse_results)
     log.info("recovered", live=len(snapshot.constellations), workers=len(snapshot.workers), epoch=epoch)
     loop = Loop(
         machine=machine,

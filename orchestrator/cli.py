@@ -92,6 +92,10 @@ def serve(
     max_watches: Annotated[int | None, typer.Option(help="Watches of one identity at one time.")] = None,
     changes_per_s: Annotated[float | None, typer.Option(help="Submits, edits and retries of one identity.")] = None,
     change_burst: Annotated[int | None, typer.Option(help="As many of them at once.")] = None,
+    reuse_results: Annotated[
+        bool | None,
+        typer.Option("--reuse-results/--no-reuse-results", help="Pure stars of one identity share results."),
+    ] = None,
     tls: TlsMode = None,
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,

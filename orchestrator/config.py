@@ -68,6 +68,8 @@ class Settings(BaseSettings):
     """Submits, edits and retries of one identity, in the long run."""
     change_burst: int = Field(default=200, ge=1)
     """As many of them as may come at once."""
+    reuse_results: bool = False
+    """Whether pure stars of one identity share their results, for as long as their tool allows."""
     tls: Literal["off", "self-made", "files"] = "off"
     """`self-made` makes a certificate in the data folder once; `files` takes tls_cert and tls_key."""
     tls_cert: Path | None = None

@@ -10,7 +10,7 @@ from asterism.orchestrator.core.star import OutputOf, StarKind, StarSpec
 from asterism.orchestrator.core.values import Path
 from asterism.planner.fields import WrongAt, line_kind
 from asterism.planner.mapping import expander, gatherer, template_parents
-from asterism.planner.stars import AfterFields, MapStar, PlanStar, QuorumFields, Related
+from asterism.planner.stars import AfterFields, MapStar, PlanStar, QuorumFields, Related, WorkStar
 from asterism.planner.when import to_condition
 
 
@@ -29,6 +29,8 @@ def compile_star(star_id: StarId, star: PlanStar, *, at: Path = ()) -> Compiled:
     if isinstance(star, MapStar):
         return _compile_map(star_id, star, lines, at)
     spec = star.spec(star_id, StarKind(star.kind), star.program, at=at, quorum=star.quorum_size)
+    if isinstance(star, WorkStar) and star.replan_when is not None:
+        spec = replace(spec, replan_when=to_condition(star.replan_when, at=(*at, "replan_when")))
     lines.take_inputs(spec, (*at, "inputs"))
     return Compiled((AddStar(spec), *lines.edits(star_id)), lines.places)
 

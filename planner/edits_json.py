@@ -1,6 +1,7 @@
 """Edits as JSON, the form in which programs and people write them: each a mapping of one key, and back."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Final, assert_never
 
 from pydantic import Field
@@ -44,6 +45,7 @@ from asterism.planner.when import When, to_condition
 
 class _AddStar(StarFields):
     id: Name
+    replan_when: When | None = None
 
 
 class _Star(Fields):
@@ -96,7 +98,11 @@ def edit_from_json(item: Json) -> Edit:
     match kind:
         case "add_star":
             star = validated(_AddStar, body, at=(kind,))
-            return AddStar(star.to_core(StarId(star.id), at=(kind,)))
+            spec = star.to_core(StarId(star.id), at=(kind,))
+            if star.replan_when is None:
+                return AddStar(spec)
+            surprise = to_condition(star.replan_when, at=(kind, "replan_when"))
+            return AddStar(replace(spec, replan_when=surprise))
         case "remove_star":
             return RemoveStar(StarId(validated(_Star, body, at=(kind,)).star))
         case "update_star":
@@ -174,6 +180,8 @@ def star_to_json(spec: StarSpec) -> Mapping[str, Json]:
         fields["title"] = spec.title
     if spec.is_idempotent is not None:
         fields["is_idempotent"] = spec.is_idempotent
+    if spec.replan_when is not None:
+        fields["replan_when"] = condition_to_json(spec.replan_when)
     if spec.quorum:
         fields["quorum"] = spec.quorum
     return fields
@@ -185,11 +193,12 @@ def line_to_json(line: TaskStarLine) -> Mapping[str, Json]:
     if line.kind is not LineKind.SUCCESS:
         fields["kind"] = line.kind.value
     if line.condition is not None:
-        fields["condition"] = _condition_to_json(line.condition)
+        fields["condition"] = condition_to_json(line.condition)
     return fields
 
 
-def _condition_to_json(condition: Condition) -> Mapping[str, Json]:
+def condition_to_json(condition: Condition) -> Mapping[str, Json]:
+    """As the fields of `ConditionFields`."""
     terms = [_compare_to_json(term) if isinstance(term, Compare) else term.operator.value for term in condition.terms]
     only = terms[0]
     return only if len(terms) == 1 and isinstance(only, Mapping) else {"terms": terms}

@@ -18,7 +18,9 @@ from asterism.orchestrator.core.star import (
     StarInput,
     StarKind,
     StarSpec,
+    Telling,
     Timeouts,
+    Told,
 )
 from asterism.orchestrator.core.values import Json, Path
 
@@ -32,9 +34,10 @@ Inputs: TypeAlias = Annotated[
     dict[InputName, JsonValue],
     Field(
         max_length=64,
-        description="Name -> value. A value is passed on as it is, whatever it looks like, with three exceptions: "
+        description="Name -> value. A value is passed on as it is, whatever it looks like, with four exceptions: "
         '{"$from": STAR, "$path": [STEPS]} is a part of a star\'s result, {"$parents": true} gathers the outcomes of '
-        'all parents, and {"$value": VALUE} is VALUE itself, also when it has keys that begin with a dollar sign.',
+        'all parents, {"$told": "request"}, "graph" or "offers" is what is around the star when it is dispatched, and '
+        '{"$value": VALUE} is VALUE itself, also when it has keys that begin with a dollar sign.',
     ),
 ]
 Capabilities: TypeAlias = Annotated[list[Capability], Field(max_length=32)]
@@ -205,6 +208,10 @@ def _real_steps(value: Any, location: tuple[str | int, ...]) -> Path:
     return tuple(path)
 
 
+class _Told(Fields):
+    what: Annotated[Telling, Field(alias="$told", strict=False)]
+
+
 class _From(Fields):
     star: Annotated[Name, Field(alias="$from")]
     path: Annotated[Steps, Field(alias="$path")] = []
@@ -222,13 +229,16 @@ def _input_from_json(value: Json, *, at: Path) -> StarInput:
         return Constant(value["$value"])
     if value.keys() == {"$parents"} and value["$parents"] is True:
         return ParentOutcomes()
+    if value.keys() == {"$told"}:
+        return Told(validated(_Told, value, at=at).what)
     if "$from" in value:
         source = validated(_From, value, at=at)
         return OutputOf(StarId(source.star), tuple(source.path))
     raise WrongAt(
         at,
-        'a mapping with a key that begins with "$" is {"$from": star, "$path": [...]}, {"$parents": true} or '
-        '{"$value": anything}; wrap plain data that looks like this in {"$value": ...}',
+        'a mapping with a key that begins with "$" is {"$from": star, "$path": [...]}, {"$parents": true}, '
+        '{"$told": "request", "graph" or "offers"} or {"$value": anything}; wrap plain data that looks like this in '
+        '{"$value": ...}',
     )
 
 
@@ -243,6 +253,8 @@ def input_to_json(value: StarInput) -> Json:
             return {"$from": star, "$path": list(path)} if path else {"$from": star}
         case ParentOutcomes():
             return {"$parents": True}
+        case Told(what):
+            return {"$told": what.value}
 
 
 def line_kind(kind: LineKind | None, *, has_condition: bool, at: Path) -> LineKind:

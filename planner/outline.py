@@ -103,5 +103,8 @@ def _row(star: Outlined, depth: int) -> str:
 def _shown(line: TaskStarLine) -> str:
     if line.condition is not None:
         return f"{line.parent} if {line.condition}"
-    ends: Mapping[LineKind, str] = {LineKind.COMPLETION: " (however it ends)", LineKind.QUORUM: " (quorum)"}
+    ends: Mapping[LineKind, str] = {
+        LineKind.COMPLETION: " (however it ends)",
+        LineKind.QUORUM: " (quorum)",
+    }
     return f"{line.parent}{ends.get(line.kind, '')}"

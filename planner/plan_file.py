@@ -14,10 +14,19 @@ from asterism.planner.compiling import Compiled, compile_star
 from asterism.planner.document import read_document
 from asterism.planner.fields import Fields, Name, WrongAt, validated
 from asterism.planner.mapping import is_of_map
+from asterism.planner.replanning import REPLAN_PROGRAM
 from asterism.planner.stars import AnyStar, MapStar, PlanStar
 
 StarList: TypeAlias = Annotated[list[AnyStar], Tag("list")]
 StarMap: TypeAlias = Annotated[dict[Name, AnyStar], Tag("map")]
+
+
+class ReplanFields(Fields):
+    """Who is asked to rewrite the graph when a star has failed for good or a result is a surprise."""
+
+    model: Name
+    program: Name = REPLAN_PROGRAM
+    """One that takes the inputs `request`, `graph`, `surroundings` and `why`."""
 
 
 class PlanDocument(Fields):
@@ -27,6 +36,7 @@ class PlanDocument(Fields):
         StarList | StarMap,
         Discriminator(lambda value: "map" if isinstance(value, Mapping) else "list"),
     ]
+    replan: ReplanFields | None = None
 
 
 Batch: TypeAlias = tuple[Edit, ...]
@@ -52,6 +62,17 @@ def plan_batches(text: str) -> Iterator[Batch]:
             batch, count, size = [], 0, min(2 * size, MAX_BATCH_STARS)
     if batch:
         yield tuple(batch)
+
+
+def read_replan(text: str) -> ReplanFields | None:
+    """What a plan file says of rewrites; raises InvalidField."""
+    if "replan" not in text:
+        return None
+    document = read_document(text)
+    try:
+        return validated(PlanDocument, document.value).replan
+    except WrongAt as wrong:
+        raise document.refusal(wrong.path, wrong.reason) from None
 
 
 def _read_stars(text: str) -> list[Batch]:

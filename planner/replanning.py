@@ -69,7 +69,10 @@ All edits apply together, or none. To see more of some stars first: {"thought": 
 
 
 def replan(inputs: Mapping[str, Json], context: ProgramContext) -> Program:
-    """Edits the `graph` for the `request`, because of `why`; the result says what was thought and done."""
+    """Edits the `graph` for the `request`, because of `why`; the result says what was thought and done.
+
+    With `must_edit` an answer without edits fails the star: what it was asked about has failed, and stays so.
+    """
     request = read_request(inputs)
     try:
         graph = read_graph(inputs.get("graph"))
@@ -91,12 +94,15 @@ def replan(inputs: Mapping[str, Json], context: ProgramContext) -> Program:
         reason = f"Nothing was changed. The edits are refused: {shortened(done, _MAX_MORE)}\n{_AGAIN}"
         written = yield from answer(_go_on(question, written, reason), spent)
         done = yield from _propose(written, graph)
+    if done is None and inputs.get("must_edit") is True:
+        raise ProgramFailed(
+            "replan_declined", f"the model leaves the graph as it is: {_thought(written)}", retryable=False
+        )
     if isinstance(done, str):
         raise ProgramFailed("replan_refused", f"the edits, put right once: {done}", retryable=False)
-    thought = written.value.get("thought") if isinstance(written.value, Mapping) else None
     result: dict[str, Json] = {
         "edits": len(_read_edits(written.value)),
-        "thought": thought,
+        "thought": _thought(written),
         "revision": graph.revision if done is None else done.revision,
         "spent": spent.to_json(),
     }
@@ -130,6 +136,10 @@ def _propose(written: Written, graph: Graph) -> Asking[EditReply | str | None]:
     if not isinstance(reply, EditReply):
         raise TypeError(f"Emit was answered by {type(reply).__name__}")
     return reply if reply.accepted else "; ".join(reply.reasons)
+
+
+def _thought(written: Written) -> Json:
+    return written.value.get("thought") if isinstance(written.value, Mapping) else None
 
 
 def _go_on(question: Question, written: Written, said: str) -> Question:

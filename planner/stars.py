@@ -74,6 +74,10 @@ class WorkStar(Related, WorkFields):
 
     kind: Literal["tool", "agent", "reason", "plan", "gather"]
     program: Name
+    replan_when: Annotated[
+        When | None,
+        Field(description="On the outcome of its success: where it holds, the graph is rewritten."),
+    ] = None
 
 
 class ApprovalStar(Related, WorkFields):

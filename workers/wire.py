@@ -104,15 +104,19 @@ def _report_to_proto(report: Report) -> worker_pb2.Finished:
             token = report.fencing_token
             if report.artifact is not None:
                 artifact = artifact_to_proto(report.artifact)
-                return worker_pb2.Finished(fencing_token=token, artifact=artifact, edits=edits)
-            return worker_pb2.Finished(fencing_token=token, result_json=report.result_json, edits=edits)
+                return worker_pb2.Finished(fencing_token=token, artifact=artifact, edits=edits, tokens=report.tokens)
+            return worker_pb2.Finished(
+                fencing_token=token, result_json=report.result_json, edits=edits, tokens=report.tokens
+            )
         case Failed():
-            return worker_pb2.Finished(fencing_token=report.fencing_token, error=star_error_to_proto(report.error))
+            error = star_error_to_proto(report.error)
+            return worker_pb2.Finished(fencing_token=report.fencing_token, error=error, tokens=report.tokens)
         case Stopped():
             return worker_pb2.Finished(
                 fencing_token=report.fencing_token,
                 error=types_pb2.StarError(code="stopped", message="stopped as told"),
                 is_stopped=True,
+                tokens=report.tokens,
             )
         case _:
             assert_never(report)

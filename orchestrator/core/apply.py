@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final, assert_never
 
-from asterism.orchestrator.core.constellation import Pause, TaskConstellation
+from asterism.orchestrator.core.constellation import BY_BUDGET, Pause, TaskConstellation
 from asterism.orchestrator.core.edits import (
     AddLine,
     AddStar,
@@ -104,6 +104,7 @@ def _accept(state: State, record: RequestAccepted) -> None:
         record.at,
         record.at,
         seq=record.seq,
+        replan=record.replan,
     )
     state.adopt(constellation, at=record.at)
 
@@ -143,6 +144,7 @@ def _lease(state: State, constellation: TaskConstellation, record: AttemptLeased
 
 def _end_attempt(state: State, constellation: TaskConstellation, record: AttemptEnded) -> None:
     star = constellation.stars[record.star]
+    constellation.tokens += record.tokens
     attempt = star.attempts[-1]
     attempt.outcome = record.outcome
     attempt.error = record.error
@@ -156,6 +158,7 @@ def _end_attempt(state: State, constellation: TaskConstellation, record: Attempt
 
 def _finish(state: State, constellation: TaskConstellation, record: StarFinished) -> None:
     star = constellation.stars[record.star]
+    constellation.tokens += record.tokens
     if record.attempt is not None:
         attempt = star.attempts[-1]
         attempt.outcome = record.outcome
@@ -164,6 +167,8 @@ def _finish(state: State, constellation: TaskConstellation, record: StarFinished
         _let_go(state, attempt, record.releases_slot)
     star.state = record.state
     star.result = record.result
+    star.version = record.version
+    star.source = record.source
     star.error = record.error
     star.finished_at = record.at
     star.retry_at = None
@@ -203,8 +208,11 @@ def _edit(state: State, constellation: TaskConstellation, record: EditsApplied) 
         constellation.reason = ""
         constellation.ended_at = None
         constellation.started_at = record.at
+        constellation.is_pressed = False
         del state.ended[constellation.id]
         state.watch_budget(constellation)
+    if record.by == BY_BUDGET:
+        constellation.is_pressed = True
     touched: dict[StarId, None] = {}
     for edit in record.edits:
         for star_id in _edit_one(state, constellation, edit):
@@ -275,7 +283,6 @@ def _join(state: State, record: WorkerJoined) -> None:
     if worker.has_left:
         state.push(Deadline(record.at, Timer.WORKER_LEASE, worker=record.worker))
     worker.instance = record.instance
-    worker.profile = record.profile
+    worker.take_profile(record.profile)
     worker.has_left = False
-    worker.capabilities = record.profile.capabilities(worker.labels)
     state.fleet_changed()

@@ -18,7 +18,7 @@ from asterism.orchestrator.core.edits import (
     update_spec,
 )
 from asterism.orchestrator.core.errors import InvalidEdit, InvalidField, StaleRevision
-from asterism.orchestrator.core.ids import StarId, is_name
+from asterism.orchestrator.core.ids import StarId, is_name, is_replan_name
 from asterism.orchestrator.core.line import LineKind, TaskStarLine
 from asterism.orchestrator.core.retry import is_successor
 from asterism.orchestrator.core.star import (
@@ -67,6 +67,8 @@ def check_batch(
         for edit in batch.edits:
             if isinstance(edit, AddStar):
                 check_new_name(edit.spec.id)
+                if edit.spec.reuses is not None:
+                    raise InvalidEdit(edit.spec.id, "only a retry says whose result may stand for a star's")
     for edit in batch.edits:
         draft.take(edit)
     if base is not None:
@@ -120,6 +122,8 @@ class _Draft:
                 self.named[parent] = None
                 if parent not in self._parents_of(child):
                     raise InvalidEdit(child, f"has no line from {parent}")
+                if self._parents_of(child)[parent] is LineKind.GUARD:
+                    raise InvalidEdit(child, f"waits for the rewrite {parent}: cancel that instead")
                 del self._parents_of(child)[parent]
                 self._cut.add((parent, child))
                 self._lessened[child] = None
@@ -150,6 +154,8 @@ class _Draft:
     def _remove_star(self, star: StarId) -> None:
         self._need_editable(star, "removed")
         known = self._graph.stars.get(star)
+        if known is not None and known.spec.asks_replan:
+            raise InvalidEdit(star, "asks for a rewrite, and others wait for it: cancel it instead")
         if known is not None and any(attempt.holds_slot for attempt in known.attempts):
             raise InvalidEdit(star, "has an attempt that its worker has not stopped yet; remove it after that")
         for child in self._children_of(star):
@@ -174,6 +180,8 @@ class _Draft:
             raise InvalidEdit(line.child, f"its line from {line.parent}: {fault}")
         if line.kind is LineKind.QUORUM and not self._spec(line.child).quorum:
             raise InvalidEdit(line.child, "a line of kind quorum needs a star with a quorum")
+        if line.kind is LineKind.GUARD:
+            raise InvalidEdit(line.child, "lines of kind guard are kept for rewrites")
         parents = self._parents_of(line.child)
         if line.parent in parents:
             raise InvalidEdit(line.child, f"has a line from {line.parent} already")
@@ -307,6 +315,8 @@ def check_new_name(star: StarId) -> None:
         raise InvalidEdit(star, f"a new star's name has at most {MAX_NEW_NAME} characters")
     if is_successor(star):
         raise InvalidEdit(star, "names that end in '~' and a number are kept for retries")
+    if is_replan_name(star):
+        raise InvalidEdit(star, "names like replan.1 are kept for rewrites")
 
 
 def check_spec(spec: StarSpec, known: frozenset[str]) -> None:

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from asterism.orchestrator.core.ids import ConstellationId, StarId
 from asterism.orchestrator.core.line import LineKind, TaskStarLine
 from asterism.orchestrator.core.request import Budget, ConstellationState, Request
-from asterism.orchestrator.core.star import StarKind, StarState, TaskStar
+from asterism.orchestrator.core.star import StarKind, StarSpec, StarState, TaskStar
 from asterism.orchestrator.core.values import Artifact, Json, Result
 
 
@@ -45,12 +46,18 @@ class TaskConstellation:
     """Stars that are not terminal."""
     attempts: int = 0
     """Leased in all, for the budget."""
+    tokens: int = 0
+    """That models wrote for attempts which have ended, for the budget."""
     seq: int = 0
     """The last record that changed it."""
     pause: Pause | None = None
     """While it is set no star of it is dispatched; what runs goes on."""
     resumed_at: float | None = None
     """When a pause last ended: a wait for a slot that began before begins anew."""
+    replan: StarSpec | None = None
+    """What a star is made from that asks for a rewrite; None: nobody is asked."""
+    is_pressed: bool = False
+    """Whether a rewrite was asked for because most of a budget is used."""
 
     def lines(self) -> Iterator[TaskStarLine]:
         """Every line, grouped by child."""
@@ -104,5 +111,9 @@ class TaskConstellation:
         }
 
 
+BY_POLICY: Final = "policy"
+"""Who made an edit that nobody asked for."""
+BY_BUDGET: Final = "policy:budget"
+"""The same, because most of a budget is used."""
 PLAN_STAR = StarId("plan")
 """The id of the star that every constellation begins with."""

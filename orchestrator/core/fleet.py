@@ -15,8 +15,9 @@ from asterism.orchestrator.core.events import (
 from asterism.orchestrator.core.ids import WorkerId, is_name
 from asterism.orchestrator.core.profile import WorkerProfile
 from asterism.orchestrator.core.records import WorkerDraining, WorkerJoined, WorkerLabelled, WorkerLeft
+from asterism.orchestrator.core.replan import DEPARTED_S
 from asterism.orchestrator.core.star import AttemptOutcome, StarError
-from asterism.orchestrator.core.state import Lease, Worker
+from asterism.orchestrator.core.state import Deadline, Lease, Timer, Worker
 from asterism.orchestrator.core.turn import Turn
 
 MAX_SLOTS: Final = 4096
@@ -85,6 +86,8 @@ def leave(turn: Turn, worker: Worker, reason: str) -> None:
     if worker.is_attached:
         turn.effect(Disconnect(worker.id, worker.instance, reason))
     turn.record(WorkerLeft(turn.seq, turn.at, worker.id, reason))
+    if any(constellation.replan is not None for constellation in turn.state.constellations.values()):
+        turn.state.push(Deadline(turn.at + DEPARTED_S, Timer.DEPARTURE, worker=worker.id))
 
 
 def lose(turn: Turn, lease: Lease, reason: str) -> None:

@@ -19,6 +19,9 @@ class LineKind(StrEnum):
     QUORUM = "quorum"
     """The parent is one of those of which the child's `quorum` must succeed; then the others are cancelled, unless
     somebody else waits for them. The child is skipped once too few are left."""
+    GUARD = "guard"
+    """The parent may rewrite the graph so that the child can run: the child is held until it is terminal, and then its
+    other parents say whether it runs."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from asterism.orchestrator.core.edits import Edit
 from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId, WorkerId
 from asterism.orchestrator.core.profile import WorkerProfile
 from asterism.orchestrator.core.request import Budget, ConstellationState, Request
-from asterism.orchestrator.core.star import AttemptOutcome, StarError, StarState
+from asterism.orchestrator.core.star import AttemptOutcome, StarError, StarSpec, StarState
 from asterism.orchestrator.core.values import Result
 
 
@@ -25,6 +25,8 @@ class RequestAccepted:
     owner: str
     request: Request
     budget: Budget
+    replan: StarSpec | None = None
+    """What the stars are made from that ask for a rewrite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +38,10 @@ class EditsApplied:
     constellation: ConstellationId
     revision: int
     by: str
-    """`star:ID`, `client:NAME` or `policy`."""
+    """`star:ID`, `client:NAME`, `policy` or `policy:budget`."""
     edits: tuple[Edit, ...]
     reason: str = ""
-    """Of a person."""
+    """Of a person, or why a rewrite is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,8 @@ class AttemptEnded:
     error: StarError
     retry_at: float | None
     releases_slot: bool
+    tokens: int = 0
+    """That models wrote for the attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,12 @@ class StarFinished:
     """The live attempt that ended with it, if any."""
     outcome: AttemptOutcome | None
     releases_slot: bool
+    version: str = ""
+    """Of the program or tool that gave the result."""
+    source: str = ""
+    """`CONSTELLATION/STAR` whose result it is, where the star did not run."""
+    tokens: int = 0
+    """That models wrote for its last attempt."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from asterism.orchestrator.core.events import (
     EditRequested,
     Event,
     PauseRequested,
+    ReplanRequested,
     RequestSubmitted,
     RetryRequested,
 )
@@ -27,6 +28,7 @@ from asterism.orchestrator.services.rates import Places, TokenBuckets
 from asterism.orchestrator.services.watch import stream_to
 from asterism.orchestrator.store import Store
 from asterism.planner.check import check, plan_star
+from asterism.planner.rule import default_rule, replan_rule
 from asterism.planner.surroundings import Surroundings
 from asterism.planner.text_form import TEXT_FORM
 from asterism.protocol.answers import Ending
@@ -41,12 +43,15 @@ from asterism.protocol.convert import (
     request_from_proto,
     request_id_from_proto,
     star_id,
+    star_inputs_from_proto,
     summary_to_proto,
 )
 from asterism.protocol.v1 import client_pb2, client_pb2_grpc, types_pb2
 
 DEFAULT_PAGE: Final = 50
 MAX_PAGE: Final = 500
+MAX_RETRIED: Final = 1000
+"""Stars that one retry names."""
 MAX_REASON_CHARS: Final = 1000
 MAX_READING: Final = 16
 """Requests of one identity that are being checked at one time; each takes up to a second."""
@@ -90,8 +95,9 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
                 raise AlreadyExists("request_id", request_id, "it named another request")
             return client_pb2.SubmitResponse(constellation=known, is_new=False)
         star = self._plan_star(asked)
+        rule = await asyncio.to_thread(replan_rule, asked, self._loop.machine.known_capabilities)
         reply = await self._loop.ask(
-            RequestSubmitted(self._clock.now(), self._ids.new(), request_id, identity.name, asked, budget, star)
+            RequestSubmitted(self._clock.now(), self._ids.new(), request_id, identity.name, asked, budget, star, rule)
         )
         assert reply is not None, "a submit is answered with its constellation"
         return client_pb2.SubmitResponse(constellation=reply.constellation, is_new=reply.is_new)
@@ -179,6 +185,19 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
             event = EditRequested(self._clock.now(), wanted, f"client:{identity.name}", batch, reason)
             return client_pb2.EditResponse(revision=await self._revision(event))
 
+    async def Replan(self, request: client_pb2.ReplanRequest, context: Any) -> client_pb2.ReplanResponse:
+        """Have a model rewrite the graph, because a person says so."""
+        identity = CALLER.get()
+        wanted = constellation_id(request.constellation)
+        self._changes.take(identity.name)
+        why = _reason(request.why, "why")
+        if not why.strip():
+            raise InvalidField("why", "say what is to be changed")
+        rule = default_rule(self._loop.machine.known_capabilities)
+        with self._loop.adopted(await self._find(wanted, identity)):
+            event = ReplanRequested(self._clock.now(), wanted, f"client:{identity.name}", why, rule)
+            return client_pb2.ReplanResponse(revision=await self._revision(event))
+
     async def Cancel(self, request: client_pb2.CancelRequest, context: Any) -> client_pb2.CancelResponse:
         """End a request; a second time is harmless."""
         wanted = constellation_id(request.constellation)
@@ -192,8 +211,15 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         identity = CALLER.get()
         wanted = constellation_id(request.constellation)
         self._changes.take(identity.name)
+        checks.few(request.stars, "stars", MAX_RETRIED)
+        checks.few(request.rebinds, "rebinds", MAX_RETRIED)
+        stars = tuple(star_id(name, f"stars[{index}]") for index, name in enumerate(request.stars))
+        rebinds = {
+            star_id(one.star, f"rebinds[{index}].star"): star_inputs_from_proto(one.inputs, f"rebinds[{index}].inputs")
+            for index, one in enumerate(request.rebinds)
+        }
         with self._loop.adopted(await self._find(wanted, identity)):
-            event = RetryRequested(self._clock.now(), wanted, f"client:{identity.name}")
+            event = RetryRequested(self._clock.now(), wanted, f"client:{identity.name}", stars, rebinds)
             return client_pb2.RetryResponse(revision=await self._revision(event))
 
     async def Decide(self, request: client_pb2.DecideRequest, context: Any) -> client_pb2.DecideResponse:
@@ -238,9 +264,9 @@ async def _next_ending(outbox: WatcherOutbox) -> Ending:
     raise Unreachable("the orchestrator", "it is leaving; wait again")
 
 
-def _reason(text: str) -> str:
+def _reason(text: str, field: str = "reason") -> str:
     if len(text) > MAX_REASON_CHARS:
-        raise InvalidField("reason", f"must be at most {MAX_REASON_CHARS} characters, is {len(text)}")
+        raise InvalidField(field, f"must be at most {MAX_REASON_CHARS} characters, is {len(text)}")
     return text
 
 

@@ -18,7 +18,7 @@ from asterism.orchestrator.core.ids import FencingToken, WorkerId
 from asterism.orchestrator.core.profile import Description, Effect, Gpu, WorkerProfile
 from asterism.orchestrator.core.values import Artifact, Result
 from asterism.protocol.convert import checks, enums
-from asterism.protocol.convert.constellation import constellation_id
+from asterism.protocol.convert.constellation import MAX_TOKENS, constellation_id
 from asterism.protocol.convert.edits import edit_batch_from_proto, edit_batch_to_proto
 from asterism.protocol.convert.star import (
     artifact_from_proto,
@@ -190,17 +190,21 @@ def finished_to_proto(report: AttemptSucceeded | AttemptFailed) -> worker_pb2.Fi
             edits = None if report.batch is None else edit_batch_to_proto(report.batch, "edits")
             if isinstance(report.result, Artifact):
                 artifact = artifact_to_proto(report.result)
-                return worker_pb2.Finished(fencing_token=report.fencing_token, artifact=artifact, edits=edits)
+                return worker_pb2.Finished(
+                    fencing_token=report.fencing_token, artifact=artifact, edits=edits, tokens=report.tokens
+                )
             return worker_pb2.Finished(
                 fencing_token=report.fencing_token,
                 result_json=checks.json_to_text(report.result, "result_json"),
                 edits=edits,
+                tokens=report.tokens,
             )
         case AttemptFailed():
             return worker_pb2.Finished(
                 fencing_token=report.fencing_token,
                 error=star_error_to_proto(report.error),
                 is_stopped=report.is_stopped,
+                tokens=report.tokens,
             )
 
 
@@ -209,6 +213,7 @@ def finished_from_proto(
 ) -> AttemptSucceeded | AttemptFailed:
     """How an attempt ended, said by `worker`; `chance` is the jitter of a backoff that may follow."""
     token = _token(proto.fencing_token, f"{at}.fencing_token")
+    tokens = checks.integer(proto.tokens, f"{at}.tokens", 0, MAX_TOKENS)
     match proto.WhichOneof("outcome"):
         case "result_json" | "artifact" as kind:
             batch = edit_batch_from_proto(proto.edits, f"{at}.edits") if proto.HasField("edits") else None
@@ -217,10 +222,10 @@ def finished_from_proto(
                 result = artifact_from_proto(proto.artifact, f"{at}.artifact")
             else:
                 result = checks.json_from_text(proto.result_json, f"{at}.result_json")
-            return AttemptSucceeded(at_time, worker, token, result, batch)
+            return AttemptSucceeded(at_time, worker, token, result, batch, tokens)
         case "error":
             error = star_error_from_proto(proto.error, f"{at}.error")
-            return AttemptFailed(at_time, worker, token, error, proto.is_stopped, chance)
+            return AttemptFailed(at_time, worker, token, error, proto.is_stopped, chance, tokens)
         case _:
             raise InvalidField(at, "must have a result_json, an artifact or an error")
 

@@ -19,6 +19,7 @@ class ArrowKind(StrEnum):
     COMPLETION = "completion"
     CONDITION = "condition"
     QUORUM = "quorum"
+    GUARD = "guard"
     ADDED = "added"
 
 
@@ -103,6 +104,8 @@ def _words(star: TaskStar) -> Iterator[str]:
             yield seconds(last.ended_at - last.leased_at)
         if len(star.attempts) > 1:
             yield f"{len(star.attempts)} attempts"
+    if star.source:
+        yield f"as {star.source}"
     threads = reasoning_threads(star.result)
     if threads is not None and threads > 1:
         yield f"{threads} threads"

@@ -59,6 +59,8 @@ def _mermaid_arrow(kind: ArrowKind) -> str:
             return "-->|if|"
         case ArrowKind.QUORUM:
             return "-->|votes|"
+        case ArrowKind.GUARD:
+            return "-.->|may save|"
         case ArrowKind.ADDED:
             return "-. adds .->"
         case _:
@@ -80,6 +82,8 @@ def _dot_style(kind: ArrowKind) -> str:
             return "bold"
         case ArrowKind.QUORUM:
             return "tapered"
+        case ArrowKind.GUARD:
+            return "dotted"
         case ArrowKind.ADDED:
             return "dotted"
         case _:

@@ -38,20 +38,22 @@ class ProposedEdits(_message.Message):
     def __init__(self, fencing_token: _Optional[int] = ..., proposal: _Optional[int] = ..., batch: _Optional[_Union[_types_pb2.EditBatch, _Mapping]] = ...) -> None: ...
 
 class Finished(_message.Message):
-    __slots__ = ("fencing_token", "result_json", "error", "artifact", "edits", "is_stopped")
+    __slots__ = ("fencing_token", "result_json", "error", "artifact", "edits", "is_stopped", "tokens")
     FENCING_TOKEN_FIELD_NUMBER: _ClassVar[int]
     RESULT_JSON_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     ARTIFACT_FIELD_NUMBER: _ClassVar[int]
     EDITS_FIELD_NUMBER: _ClassVar[int]
     IS_STOPPED_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
     fencing_token: int
     result_json: str
     error: _types_pb2.StarError
     artifact: _types_pb2.Artifact
     edits: _types_pb2.EditBatch
     is_stopped: bool
-    def __init__(self, fencing_token: _Optional[int] = ..., result_json: _Optional[str] = ..., error: _Optional[_Union[_types_pb2.StarError, _Mapping]] = ..., artifact: _Optional[_Union[_types_pb2.Artifact, _Mapping]] = ..., edits: _Optional[_Union[_types_pb2.EditBatch, _Mapping]] = ..., is_stopped: _Optional[bool] = ...) -> None: ...
+    tokens: int
+    def __init__(self, fencing_token: _Optional[int] = ..., result_json: _Optional[str] = ..., error: _Optional[_Union[_types_pb2.StarError, _Mapping]] = ..., artifact: _Optional[_Union[_types_pb2.Artifact, _Mapping]] = ..., edits: _Optional[_Union[_types_pb2.EditBatch, _Mapping]] = ..., is_stopped: _Optional[bool] = ..., tokens: _Optional[int] = ...) -> None: ...
 
 class WorkerFrame(_message.Message):
     __slots__ = ("hello", "progress", "proposed", "finished", "goodbye", "draining")

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from asterism.orchestrator.core import replan
 from asterism.orchestrator.core.condition import Comparison, Condition
 from asterism.orchestrator.core.edits import (
     AddLine,
@@ -22,6 +23,7 @@ from asterism.orchestrator.core.edits import (
     UpdateStar,
 )
 from asterism.orchestrator.core.effects import Acknowledge, Assign, Effect, Stop
+from asterism.orchestrator.core.ending import find_skip
 from asterism.orchestrator.core.errors import AsterismError
 from asterism.orchestrator.core.events import (
     AttemptFailed,
@@ -35,6 +37,7 @@ from asterism.orchestrator.core.events import (
     Event,
     HeldAttempt,
     LabelRequested,
+    ReplanRequested,
     RequestSubmitted,
     RetryRequested,
     TimePassed,
@@ -92,6 +95,7 @@ specs = st.builds(
     retry=st.builds(RetryPolicy, max_attempts=st.integers(1, 3), backoff_s=st.sampled_from([0.0, 1.0])),
     may_edit=st.booleans(),
     quorum=st.sampled_from([0, 0, 1, 2]),
+    replan_when=st.sampled_from([None, None, Condition.of(("result", "a"), Comparison.EQ, 1)]),
 )
 conditions = st.builds(
     Condition.of,
@@ -118,6 +122,7 @@ edits: st.SearchStrategy[Edit] = st.one_of(
 batches = st.builds(
     EditBatch, st.lists(edits, min_size=1, max_size=5).map(tuple), st.one_of(st.none(), st.integers(0, 6))
 )
+RULE = StarSpec(StarId("replan"), StarKind.PLAN, "q", may_edit=True, retry=RetryPolicy(2, 0.0))
 ARTIFACT = Artifact("ab" * 32, 100_000)
 results = st.sampled_from([None, {"a": 1}, {"a": [1, 2]}, "$1 {{x}} ${s1.out}", ARTIFACT])
 
@@ -170,18 +175,23 @@ class MachineStory(RuleBasedStateMachine):
         self.submit()
 
     @precondition(lambda self: self.requests < 3)
-    @rule()
-    def submit(self) -> None:
+    @rule(replans=st.integers(0, 3))
+    def submit(self, replans: int = 2) -> None:
         self.requests += 1
         plan = StarSpec(StarId("plan"), StarKind.PLAN, "p", may_edit=True, retry=RetryPolicy(2, 0.0))
         request_id = f"r{self.requests}"
         constellation = ConstellationId(f"c{self.requests}")
-        budget = Budget(7, 30, 40.0)
-        self.tell(RequestSubmitted(self.at, constellation, request_id, "me", Request("x", "t"), budget, plan))
-        again = RequestSubmitted(self.at, ConstellationId("other"), request_id, "me", Request("x", "t"), budget, plan)
+        budget = Budget(7 + 2 * replans, 30, 40.0, replans=replans)
+        request = Request("x", "t")
+        self.tell(RequestSubmitted(self.at, constellation, request_id, "me", request, budget, plan, RULE))
+        again = RequestSubmitted(self.at, ConstellationId("other"), request_id, "me", request, budget, plan, RULE)
         before = picture(self.state)
         assert self.machine.step(again).reply is not None
         assert picture(self.state) == before
+
+    @rule(number=st.integers(1, 3), rule=st.sampled_from([None, RULE]))
+    def replan(self, number: int, rule: StarSpec | None) -> None:
+        self.tell(ReplanRequested(self.at, ConstellationId(f"c{number}"), "client:me", "why", rule))
 
     @rule(number=st.integers(1, 3), batch=batches)
     def edit(self, number: int, batch: EditBatch) -> None:
@@ -361,12 +371,14 @@ class MachineStory(RuleBasedStateMachine):
                 assert star.unmet == len(open_parents) + lacking
                 lost = voters.count(StarState.FAILED) + voters.count(StarState.CANCELLED)
                 assert star.quorum_spare == len(voters) - lost - star.spec.quorum
-                assert star.quorum_spare >= 0 or star.state.is_terminal, "it waits for what cannot come"
+                is_held = star_id in constellation.parents and replan.is_held(constellation, star_id)
+                assert star.quorum_spare >= 0 or star.state.is_terminal or is_held, "it waits for what cannot come"
                 assert [attempt.number for attempt in star.attempts] == list(range(1, len(star.attempts) + 1))
                 assert all(attempt.outcome is not None for attempt in star.attempts[:-1])
                 assert (star.state is StarState.RUNNING) == (star.live_attempt is not None)
                 if star.state is StarState.READY:
                     assert star.unmet == 0
+                    assert not any(find_skip(constellation, line) for line in parents.values())
                     assert star.retry_at is None
                     assert self.state.is_queued(constellation.id, star_id)
             open_stars = [star for star in constellation.stars.values() if not star.state.is_terminal]

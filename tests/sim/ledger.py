@@ -37,7 +37,7 @@ from asterism.orchestrator.core.records import (
     WorkerLeft,
 )
 from asterism.orchestrator.core.request import Budget, ConstellationState
-from asterism.orchestrator.core.star import AttemptOutcome, StarSpec, StarState
+from asterism.orchestrator.core.star import AttemptOutcome, OutputOf, ParentOutcomes, StarSpec, StarState
 from asterism.orchestrator.core.values import Artifact
 from tests.sim.invariants import Invariant, Violation
 
@@ -336,13 +336,27 @@ class Ledger:
         live = star.live
         if (live is None) != (record.attempt is None):
             self._fail(Invariant.ACCEPTED, record, "the live attempt does not end with its star")
-        if record.state is StarState.SUCCEEDED:
+        if record.source:
+            self._check_reused(graph, star, record)
+        elif record.state is StarState.SUCCEEDED:
             results = [] if live is None else [json.loads(text) for text in self.reported.get(live.token, ())]
             if record.result not in results or record.outcome is not AttemptOutcome.SUCCEEDED:
                 self._fail(Invariant.ACCEPTED, record, "nobody reported that under the fence of its lease")
         if record.attempt is not None and record.outcome is not None:
             self._end_run(star, record, record.attempt, record.outcome)
         star.end = record
+
+    def _check_reused(self, graph: Graph, star: Star, record: StarFinished) -> None:
+        """The result is that of the star which it retries, and all that both were given is the same."""
+        before = None if star.spec.reuses is None else graph.stars[star.spec.reuses]
+        if before is None or before.end is None or before.end.state is not StarState.SUCCEEDED:
+            self._fail(Invariant.ACCEPTED, record, "there is no result that could stand for it")
+        if record.result != before.end.result or record.attempt is not None:
+            self._fail(Invariant.ACCEPTED, record, "it is not the result of the star that it retries")
+        if _given(graph, star.spec) != _given(graph, before.spec):
+            self._fail(Invariant.ACCEPTED, record, "what it is given has changed")
+        if not all(_lets(graph, line) for line in graph.lines.values() if line.child == record.star):
+            self._fail(Invariant.ACCEPTED, record, "its parents do not let it run yet")
 
     def _end_run(self, star: Star, record: AttemptEnded | StarFinished, attempt: int, outcome: AttemptOutcome) -> None:
         live = star.live
@@ -380,6 +394,29 @@ def _is_of_worker(record: AttemptEnded | StarFinished) -> bool:
     return record.error is not None and record.error.code not in ("start_to_close", "heartbeat", "cancelled")
 
 
+def _given(graph: Graph, spec: StarSpec) -> list[object]:
+    """What a star gets, by the names of its inputs; of its parents the results, whatever they are called."""
+    given: list[object] = [spec.kind, spec.program, spec.requires]
+    for name, source in sorted(spec.inputs.items()):
+        match source:
+            case OutputOf(parent, path):
+                end = graph.stars[parent].end
+                given.append((name, path, None if end is None else end.result))
+            case ParentOutcomes():
+                ends = {
+                    line.parent: graph.stars[line.parent].end for line in graph.lines.values() if line.child == spec.id
+                }
+                outcomes = {
+                    parent.partition("~")[0]: (end.state, end.result, None if end.error is None else end.error.message)
+                    for parent, end in ends.items()
+                    if end is not None
+                }
+                given.append((name, outcomes))
+            case _:
+                given.append((name, source))
+    return given
+
+
 def _has_quorum(graph: Graph, child: StarId) -> bool:
     """Whether enough of its parents by QUORUM lines have succeeded."""
     lines = graph.lines.values()
@@ -399,7 +436,7 @@ def _lets(graph: Graph, line: TaskStarLine) -> bool:
     if line.kind is LineKind.QUORUM:
         return _has_quorum(graph, line.child)
     if line.condition is None:
-        return line.kind is LineKind.COMPLETION
+        return line.kind in (LineKind.COMPLETION, LineKind.GUARD)
     error = None if end.error is None else {"code": end.error.code, "message": end.error.message}
     assert not isinstance(end.result, Artifact), "the workers of a schedule report small results"
     return line.condition.holds({"state": end.state.value, "result": end.result, "error": error})

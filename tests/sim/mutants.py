@@ -241,6 +241,12 @@ MUTANTS: Final[Sequence[Mutant]] = (
         "            case WorkerRenewed():\n                pass\n",
     ),
     Mutant(
+        "what a rewrite did not save runs",
+        f"{CORE}/ending.py",
+        "    if line.kind is LineKind.GUARD:\n        others",
+        "    if line.kind is LineKind.GUARD:\n        return None\n        others",
+    ),
+    Mutant(
         "a backoff is not waited for",
         f"{CORE}/apply.py",
         "    star.retry_at = record.retry_at\n    star.state = StarState.READY",

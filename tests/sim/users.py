@@ -22,6 +22,8 @@ from tests.sim.processes import Process
 
 T = TypeVar("T")
 REQUEST: Final = '{"stars": [{"id": "a", "kind": "tool", "program": "quick"}]}'
+REWRITTEN: Final = REQUEST[:-1] + ', "replan": {"model": "m", "program": "plan"}}'
+"""What fails of it may be saved by edits, which are as random as any."""
 """What the door checks; the programs of the simulation plan as they please."""
 PATIENCE_S: Final = 1e6
 
@@ -54,7 +56,7 @@ class Users:
 
     async def submit(self, rng: random.Random, marker: str) -> None:
         """A request, submitted until it is answered, and once more."""
-        request = Request("plan", REQUEST, marker)
+        request = Request("plan", rng.choice([REQUEST, REWRITTEN]), marker)
         budget = Budget(stars=60, attempts=rng.choice([400, 400, 6]), seconds=rng.choice([None, None, 25.0]))
         answer = await self._insist(lambda: self.client.submit(request, marker, budget))
         if answer is None:
@@ -106,6 +108,12 @@ class Users:
         journal = self._auditor.ledger.graphs[constellation].journal
         if answer and not any(isinstance(record, ConstellationEnded) for record in journal):
             self._auditor.fail(Invariant.DURABLE, f"{constellation} is said to be cancelled and is not")
+
+    async def replan(self, rng: random.Random, marker: str) -> None:
+        """Somebody wants a rewrite, for no good reason."""
+        constellation = self._some(rng)
+        if constellation is not None:
+            await self._insist(lambda: self.client.replan(constellation, marker))
 
     async def retry(self, rng: random.Random, marker: str) -> None:
         """What failed runs again."""

@@ -162,7 +162,7 @@ class SimWorker:
             routes=Routes(self._addresses),
             worker=WorkerId(self.name),
             instance=f"{self.name}-{life}",
-            profile=WorkerProfile(SLOTS, tools=offered, programs=offered),
+            profile=WorkerProfile(SLOTS, models=("m",), tools=offered, programs=offered),
             chance=rng.random,
         )
         programs = Programs(self._seed, self.temper)

@@ -35,7 +35,7 @@ def _object(required: tuple[str, ...], **properties: Json) -> Mapping[str, Json]
 _SCHEMAS: Final[Mapping[str, tuple[str, Mapping[str, Json]]]] = MappingProxyType(
     {
         "shell": (
-            "Run a command line in /bin/sh; files are kept for the later calls of the same star only",
+            "Run a command line in /bin/sh, whose files are kept for this star's later calls; gives stdout, stderr",
             _object(
                 ("command",),
                 command={"type": "string", "minLength": 1, "maxLength": MOST_COMMAND},
@@ -44,7 +44,7 @@ _SCHEMAS: Final[Mapping[str, tuple[str, Mapping[str, Json]]]] = MappingProxyType
             ),
         ),
         "command": (
-            "Run one of these programs, without a shell",
+            "Run one of these programs, without a shell; gives stdout, stderr",
             _object(
                 ("argv",),
                 argv={
@@ -58,11 +58,16 @@ _SCHEMAS: Final[Mapping[str, tuple[str, Mapping[str, Json]]]] = MappingProxyType
             ),
         ),
         "python": (
-            "Run Python code in a fresh interpreter; what it prints is the result",
-            _object(("code",), code={"type": "string", "maxLength": MOST_TEXT}, check=_CHECK),
+            "Run Python code in a fresh interpreter; what it prints is stdout of the result",
+            _object(
+                ("code",),
+                code={"type": "string", "maxLength": MOST_TEXT},
+                data={"description": "Any value; the code has it as the variable `data`"},
+                check=_CHECK,
+            ),
         ),
         "file.read": (
-            f"Read a file, or {DEFAULT_READ} bytes of it from an offset",
+            f"Read a file, or {DEFAULT_READ} bytes of it from an offset; gives text",
             _object(
                 ("path",),
                 path=_PATH,
@@ -76,11 +81,12 @@ _SCHEMAS: Final[Mapping[str, tuple[str, Mapping[str, Json]]]] = MappingProxyType
             _object(("path", "text"), path=_PATH, text={"type": "string", "maxLength": MOST_TEXT}, encoding=_ENCODING),
         ),
         "file.list": (
-            "List a folder and, to a depth, those below it",
+            "List a folder and, to a depth, those below it; gives entries: path, kind, size",
             _object((), path=_PATH, depth=_whole(1, MOST_DEPTH), max_entries=_whole(1, MOST_ENTRIES)),
         ),
         "file.search": (
-            "Find lines in the files of a folder that hold a text or match a regular expression of Python",
+            "Find lines in the files of a folder that hold a text or match a regular expression of Python; "
+            "gives matches: path, line, text",
             _object(
                 ("pattern",),
                 pattern={"type": "string", "minLength": 1, "maxLength": 1000},
@@ -91,7 +97,7 @@ _SCHEMAS: Final[Mapping[str, tuple[str, Mapping[str, Json]]]] = MappingProxyType
             ),
         ),
         "http.get": (
-            "Get what is at a URL of an allowed host",
+            "Get what is at a URL of an allowed host; gives status, text",
             _object(
                 ("url",),
                 url={"type": "string", "minLength": 1, "maxLength": 4096},

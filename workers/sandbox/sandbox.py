@@ -1,6 +1,7 @@
 """The tools that touch this machine, each call in a process of its own; what the settings do not allow is not there."""
 
 import asyncio
+import json
 import os
 import shutil
 import stat
@@ -135,7 +136,10 @@ class Sandbox:
                     raise PermissionError(f"{argv[0][:100]!r} is not among the commands that are allowed: {there}")
                 return argv, arguments.get("stdin", "").encode()
             case "python":
-                return (str(self._settings.python or sys.executable), "-I", "-"), arguments["code"].encode()
+                code = arguments["code"]
+                if "data" in arguments:
+                    code = f"import json; data = json.loads({json.dumps(arguments['data'])!r})\n{code}"
+                return (str(self._settings.python or sys.executable), "-I", "-"), code.encode()
             case _:
                 return (), b""
 

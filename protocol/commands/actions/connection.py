@@ -48,7 +48,12 @@ async def named_or_newest(client: "AsyncClient", constellation: str | None) -> C
 
 
 async def history_of(client: "AsyncClient", picture: Picture) -> History:
-    """How a constellation came to be what the picture shows: its journal up to there."""
+    """How a constellation came to be what the picture shows."""
+    return read_history(await journal_of(client, picture))
+
+
+async def journal_of(client: "AsyncClient", picture: Picture) -> list[ConstellationRecord]:
+    """The records of a constellation up to what the picture shows."""
     records: list[ConstellationRecord] = []
     async with aclosing(client.watch(picture.constellation.id, with_text=False)) as items:
         async for item in items:
@@ -58,7 +63,7 @@ async def history_of(client: "AsyncClient", picture: Picture) -> History:
                 records.append(item)
             if item.seq >= picture.constellation.seq:
                 break
-    return read_history(records)
+    return records
 
 
 def _credential(file: Path) -> str:
