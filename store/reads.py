@@ -18,9 +18,11 @@ from asterism.store.codec import JournalRow, decode
 from asterism.store.plain import read
 from asterism.store.schema import (
     LIVE,
+    NOBODY,
     artifacts,
     attempts,
     constellations,
+    forgotten,
     journal,
     lines,
     orchestrator,
@@ -31,6 +33,7 @@ from asterism.store.schema import (
 
 _IS_LIVE: Final = sa.text(LIVE)
 _IS_NAMED: Final = constellations.c.constellation == sa.bindparam("of_constellation")
+_IS_OWNED: Final = requests.c.owner != NOBODY
 
 
 def _rows_of(table: sa.Table, chosen: sa.ColumnElement[bool] | sa.TextClause, *order: sa.Column[Any]) -> sa.Select[Any]:
@@ -39,11 +42,13 @@ def _rows_of(table: sa.Table, chosen: sa.ColumnElement[bool] | sa.TextClause, *o
     return sa.select(table).where(table.c.constellation.in_(ids)).order_by(table.c.constellation, *order)
 
 
-def _graph_queries(chosen: sa.ColumnElement[bool] | sa.TextClause) -> tuple[sa.Select[Any], ...]:
+def _graph_queries(
+    chosen: sa.ColumnElement[bool] | sa.TextClause, *of_request: sa.ColumnElement[bool]
+) -> tuple[sa.Select[Any], ...]:
     head = (
         sa.select(constellations, *(column for column in requests.c if column.name != "constellation"))
         .join(requests, requests.c.constellation == constellations.c.constellation)
-        .where(chosen)
+        .where(chosen, *of_request)
         .order_by(constellations.c.constellation)
     )
     return (
@@ -56,7 +61,7 @@ def _graph_queries(chosen: sa.ColumnElement[bool] | sa.TextClause) -> tuple[sa.S
 
 
 LIVE_GRAPHS: Final = _graph_queries(_IS_LIVE)
-ONE_GRAPH: Final = _graph_queries(_IS_NAMED)
+ONE_GRAPH: Final = _graph_queries(_IS_NAMED, _IS_OWNED)
 _SUMMARY: Final[list[sa.Column[Any]]] = [
     requests.c.constellation,
     requests.c.request_id,
@@ -74,13 +79,18 @@ _SUMMARY: Final[list[sa.Column[Any]]] = [
 READ_WORKERS: Final = sa.select(workers).order_by(workers.c.worker)
 READ_ORCHESTRATOR: Final = sa.select(orchestrator).where(orchestrator.c.id == 1)
 LAST_SEQ: Final = sa.select(sa.func.max(journal.c.seq))
+FORGOTTEN_SEQ: Final = sa.select(forgotten.c.last_seq).where(forgotten.c.id == 1)
 FIND_REQUEST: Final = sa.select(requests.c.constellation).where(
     requests.c.owner == sa.bindparam("owner"), requests.c.request_id == sa.bindparam("request_id")
 )
 FIND_ARTIFACT: Final = (
     sa.select(requests.c.owner, artifacts.c.sha256, artifacts.c.size)
     .join(requests, requests.c.constellation == artifacts.c.constellation)
-    .where(artifacts.c.constellation == sa.bindparam("of_constellation"), artifacts.c.star == sa.bindparam("of_star"))
+    .where(
+        artifacts.c.constellation == sa.bindparam("of_constellation"),
+        artifacts.c.star == sa.bindparam("of_star"),
+        _IS_OWNED,
+    )
 )
 LIST_ARTIFACTS: Final = sa.select(artifacts.c.sha256, artifacts.c.size)
 READ_WHOLE_JOURNAL: Final = (
@@ -109,7 +119,7 @@ def read_snapshot(connection: sa.Connection) -> Snapshot:
     return Snapshot(
         tuple(_read_graphs(connection, LIVE_GRAPHS, {})),
         known,
-        connection.execute(LAST_SEQ).scalar_one() or 0,
+        max(connection.execute(LAST_SEQ).scalar_one() or 0, connection.execute(FORGOTTEN_SEQ).scalar_one()),
         FencingToken(head.last_fencing_token),
     )
 
@@ -145,11 +155,10 @@ def summaries_query(
     query = (
         sa.select(*_SUMMARY)
         .join(constellations, constellations.c.constellation == requests.c.constellation)
+        .where(_IS_OWNED if owner is None else requests.c.owner == owner)
         .order_by(requests.c.constellation.desc())
         .limit(limit)
     )
-    if owner is not None:
-        query = query.where(requests.c.owner == owner)
     if states:
         query = query.where(constellations.c.state.in_(sorted(state.value for state in states)))
     if before is not None:
@@ -193,8 +202,11 @@ def read_journal(
 def _read_graphs(
     connection: sa.Connection, queries: tuple[sa.Select[Any], ...], values: dict[str, Any]
 ) -> Iterable[TaskConstellation]:
-    heads, star_rows, line_rows, attempt_rows, artifact_rows = (connection.execute(query, values) for query in queries)
-    found = {row.constellation: _constellation(row) for row in heads}
+    head, *rest = queries
+    found = {row.constellation: _constellation(row) for row in connection.execute(head, values)}
+    if not found:
+        return ()
+    star_rows, line_rows, attempt_rows, artifact_rows = (connection.execute(query, values) for query in rest)
     placed_at: dict[tuple[str, str], float] = {}
     for row in star_rows:
         found[row.constellation].stars[StarId(row.star)] = _star(row)

@@ -148,9 +148,7 @@ def append_records(connection: sa.Connection, records: Sequence[Record], epoch: 
     Raises WrongState where the epoch is not the newest, or where a record does not fit what is stored.
     """
     token = max((record.fencing_token for record in records if isinstance(record, AttemptLeased)), default=0)
-    if GUARD.run(connection, [{"of_epoch": epoch, "token": token}]) == 0:
-        newest = connection.execute(READ_EPOCH).scalar_one()
-        raise WrongState(EPOCH, str(epoch), f"not {newest}", "another orchestrator has taken over")
+    hold_epoch(connection, epoch, token)
     batch = Batch(connection)
     changes = Changes()
     for record in records:
@@ -166,6 +164,16 @@ def append_records(connection: sa.Connection, records: Sequence[Record], epoch: 
     ]
     batch.add(ADD_JOURNAL, journalled)
     batch.flush()
+
+
+def hold_epoch(connection: sa.Connection, epoch: int, token: int = 0) -> None:
+    """Let no newer epoch begin before the transaction has ended, and keep the fencing token if it is the newest.
+
+    Raises WrongState where the epoch is not the newest.
+    """
+    if GUARD.run(connection, [{"of_epoch": epoch, "token": token}]) == 0:
+        newest = connection.execute(READ_EPOCH).scalar_one()
+        raise WrongState(EPOCH, str(epoch), f"not {newest}", "another orchestrator has taken over")
 
 
 def _write(batch: Batch, changes: Changes) -> None:

@@ -204,6 +204,13 @@ class World:
             until = asyncio.get_running_loop().time() + rng.uniform(1.0, 9.0)
             self.disk.cut_off[rng.choice(self.orchestrators).address] = until
 
+    def _forget(self, rng: random.Random) -> None:
+        """The retention comes round, wherever somebody leads."""
+        age_s = rng.choice([0.0, 0.5, 3.0])
+        for one in self.orchestrators:
+            if one.life is not None:
+                one.life.forget(age_s)
+
     def _pair(self, rng: random.Random) -> tuple[str, str]:
         machine = rng.choice([*(worker.name for worker in self.workers), "user"])
         return machine, rng.choice(self.orchestrators).address
