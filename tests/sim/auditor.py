@@ -36,8 +36,9 @@ LEASE_S: Final = 6.0
 """Of a worker: several times what a message and a commit take on a bad day."""
 LATE_S: Final = HEARING_S + MISSED_S + 0.1
 """How late the loop may look at what is due, after a time in which it did not run."""
-PATIENCE_S: Final = 2.5
-"""How long a worker on an open stream may go untold that it is to stop."""
+PATIENCE_S: Final = 0.75
+"""How long a worker on an open stream may go untold that it is to stop, by a leader that has nothing else to do: less
+than the slowest tool that does not hang, since who has ended by itself need not be told."""
 
 
 @dataclass

@@ -99,21 +99,9 @@ MUTANTS: Final[Sequence[Mutant]] = (
         "if False:",
     ),
     Mutant(
-        "what somebody uses is forgotten",
-        LOOP,
-        "        spared = {*self.machine.pinned, *self._watchers}\n",
-        "        spared = set[ConstellationId]()\n",
-    ),
-    Mutant(
         "memory keeps what the store has forgotten",
         LOOP,
         "        self.machine.forget(gone)\n",
-        "",
-    ),
-    Mutant(
-        "nobody waits for what is being forgotten",
-        LOOP,
-        "            await self._forgets_nothing.wait()\n",
         "",
     ),
     Mutant(

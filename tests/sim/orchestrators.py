@@ -24,6 +24,7 @@ from tests.sim.network import HEALTH, Network
 from tests.sim.processes import Process
 
 LEADER_LEASE_S: Final = 4.0
+FORGETS_EACH_S: Final = 0.2
 PART: Final = 3
 """Stars that the store forgets at a time: fewer than most requests have."""
 WALL_S: Final = 1_000_000.0
@@ -63,17 +64,19 @@ class Life:
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
         self._handlers |= {f"/{service}/{name}": handler for name, handler in handlers.items()}
 
-    def forget(self, age_s: float) -> None:
-        """Forget what ended longer ago, if this one leads and has nothing of the kind to do yet."""
+    def forget(self, age_s: float, times: int) -> None:
+        """Forget what ended longer ago, so many times, if this one leads and has nothing of the kind to do yet."""
         if self.loop is not None and not self.process.is_dead and not self._is_forgetting:
             self._is_forgetting = True
-            self.spawn(self._forget(self.loop, self.clock.now() - age_s))
+            self.spawn(self._forget(self.loop, age_s, times))
 
-    async def _forget(self, loop: Loop, before: float) -> None:
+    async def _forget(self, loop: Loop, age_s: float, times: int) -> None:
         # It may be about to leave.
         with suppress(Overloaded):
-            while await loop.forget(before, PART):
-                pass
+            for _ in range(times):
+                while await loop.forget(self.clock.now() - age_s, PART):
+                    pass
+                await asyncio.sleep(FORGETS_EACH_S)
         self._is_forgetting = False
 
     async def live(self) -> None:

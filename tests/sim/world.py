@@ -205,11 +205,11 @@ class World:
             self.disk.cut_off[rng.choice(self.orchestrators).address] = until
 
     def _forget(self, rng: random.Random) -> None:
-        """The retention comes round, wherever somebody leads."""
-        age_s = rng.choice([0.0, 0.5, 3.0])
+        """The retention comes round, a few times, wherever somebody leads."""
+        age_s, times = rng.choice([0.0, 0.5, 3.0]), rng.choice([1, 10])
         for one in self.orchestrators:
             if one.life is not None:
-                one.life.forget(age_s)
+                one.life.forget(age_s, times)
 
     def _pair(self, rng: random.Random) -> tuple[str, str]:
         machine = rng.choice([*(worker.name for worker in self.workers), "user"])
