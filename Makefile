@@ -24,9 +24,12 @@ MINUTES ?= 60
 TRAIN ?=
 SCHEDULES ?= 20000
 FIRST ?= 0
+KILLS ?= 100
+RESTARTS ?= 10
+LOSSES ?= 20
 
 .PHONY: help run test venv dev lint types imports unit format proto schema train train-apr evaluate bench bench-graphs \
-	bench-figures bench-peers bench-gpu compare peers soak mutants mutation clean
+	bench-figures bench-peers bench-gpu compare peers soak soak-sim soak-faults mutants mutation clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -127,8 +130,14 @@ $(PEERS)/.installed: $(PEERS)/bin/python $(CONSTRAINTS)
 		$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) llama-cpp-python gguf
 	@touch $@
 
-soak: dev ## SCHEDULES schedules of the fault simulation, from seed FIRST
+soak: soak-sim soak-faults ## the long runs: SCHEDULES of the simulation, KILLS, RESTARTS of PostgreSQL, LOSSES of the leader
+
+soak-sim: dev ## SCHEDULES schedules of the fault simulation, from seed FIRST
 	ASTERISM_SIM_SCHEDULES=$(SCHEDULES) ASTERISM_SIM_FIRST=$(FIRST) $(BIN)/python -m pytest -q -n $(JOBS) tests/sim
+
+soak-faults: dev ## real processes: KILLS kills, PostgreSQL restarted RESTARTS times, LOSSES leaders stopped
+	ASTERISM_KILLS=$(KILLS) ASTERISM_RESTARTS=$(RESTARTS) ASTERISM_LOSSES=$(LOSSES) $(BIN)/python -m pytest -q -n 1 \
+		tests/e2e/test_many_kills.py tests/e2e/test_database_faults.py tests/e2e/test_postgres.py
 
 mutants: dev ## does the simulation notice each mistake that is put into the code
 	$(BIN)/python -m tests.sim.mutants
