@@ -20,6 +20,7 @@ REQUEST ?= deploy/requests/boards.txt
 WORKERS ?= 3
 JOBS ?= 2
 MINUTES ?= 60
+FUZZ_S ?= 300
 # More options of the training, such as --bfloat16 --compiled; see its --help.
 TRAIN ?=
 SCHEDULES ?= 20000
@@ -29,7 +30,7 @@ RESTARTS ?= 10
 LOSSES ?= 20
 
 .PHONY: help run test venv dev lint types imports unit format proto schema train train-apr evaluate bench bench-graphs \
-	bench-figures bench-peers bench-gpu compare peers soak soak-sim soak-faults mutants mutation clean
+	bench-figures bench-peers bench-gpu compare peers soak soak-sim soak-faults fuzz mutants mutation clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -138,6 +139,8 @@ soak-sim: dev ## SCHEDULES schedules of the fault simulation, from seed FIRST
 soak-faults: dev ## real processes: KILLS kills, PostgreSQL restarted RESTARTS times, LOSSES leaders stopped
 	ASTERISM_KILLS=$(KILLS) ASTERISM_RESTARTS=$(RESTARTS) ASTERISM_LOSSES=$(LOSSES) $(BIN)/python -m pytest -q -n 1 \
 		tests/e2e/test_many_kills.py tests/e2e/test_database_faults.py tests/e2e/test_postgres.py
+fuzz: dev ## every door at which people's texts come in, FUZZ_S seconds each
+	ASTERISM_FUZZ_S=$(FUZZ_S) $(BIN)/python -m pytest -q -n $(JOBS) $(shell git ls-files 'tests/**/test_*fuzz*.py')
 
 mutants: dev ## does the simulation notice each mistake that is put into the code
 	$(BIN)/python -m tests.sim.mutants

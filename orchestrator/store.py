@@ -25,7 +25,11 @@ class Store(Protocol):
         """Everything that is live."""
 
     async def append(self, records: Sequence[Record], epoch: int) -> None:
-        """Put all of it on disk in one transaction, or raise and change nothing."""
+        """Put all of it on disk in one transaction, or raise and change nothing.
+
+        WrongState where the epoch is not the newest, where a seq is stored already, or for a record about a
+        constellation or a worker that is not. Whether a record fits the graph is the machine's business.
+        """
 
     async def forget(
         self, ended_before: float, spared: Collection[ConstellationId], most_stars: int, epoch: int
@@ -39,7 +43,7 @@ class Store(Protocol):
         ...
 
     async def find_constellation(self, constellation: ConstellationId) -> TaskConstellation | None:
-        """The whole graph, whatever its state; `unmet` counters and READY are recomputed from its lines."""
+        """The whole graph, whatever its state."""
 
     async def find_request(self, owner: str, request_id: str) -> ConstellationId | None:
         """The constellation that `owner` submitted under `request_id`."""

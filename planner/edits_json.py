@@ -5,6 +5,7 @@ from typing import Annotated, Final, assert_never
 
 from pydantic import Field
 
+from asterism.orchestrator.core.condition import Compare, Condition
 from asterism.orchestrator.core.edits import (
     AddLine,
     AddStar,
@@ -23,7 +24,6 @@ from asterism.orchestrator.core.values import Json
 from asterism.planner.document import plain
 from asterism.planner.fields import (
     Capabilities,
-    ConditionFields,
     Fields,
     Inputs,
     Name,
@@ -35,10 +35,11 @@ from asterism.planner.fields import (
     WrongAt,
     input_to_json,
     inputs_from_json,
-    line_condition,
+    line_kind,
     refusal,
     validated,
 )
+from asterism.planner.when import When, to_condition
 
 
 class _AddStar(StarFields):
@@ -64,7 +65,7 @@ class _Line(Fields):
 
 class _AddLine(_Line):
     kind: Annotated[LineKind | None, Field(strict=False)] = None
-    condition: ConditionFields | None = None
+    condition: When | None = None
 
 
 class _RebindInputs(_Star):
@@ -81,13 +82,14 @@ def edits_from_json(items: Sequence[Mapping[str, Json]], base_revision: int | No
     for index, item in enumerate(items):
         field = f"edits[{index}]"
         try:
-            edits.append(_edit_from_json(plain(item, field=field)))
+            edits.append(edit_from_json(plain(item, field=field)))
         except WrongAt as wrong:
             raise refusal(wrong, field=field) from None
     return EditBatch(tuple(edits), base_revision)
 
 
-def _edit_from_json(item: Json) -> Edit:
+def edit_from_json(item: Json) -> Edit:
+    """One edit; raises WrongAt."""
     if not isinstance(item, Mapping) or len(item) != 1:
         raise WrongAt((), f"an edit is a mapping of one key, which is one of {', '.join(KINDS)}")
     ((kind, body),) = item.items()
@@ -101,9 +103,9 @@ def _edit_from_json(item: Json) -> Edit:
             return _update(validated(_UpdateStar, body, at=(kind,)))
         case "add_line":
             line = validated(_AddLine, body, at=(kind,))
-            line_kind = line_condition(line.kind, line.condition, at=(kind,))
-            condition = None if line.condition is None else line.condition.to_core()
-            return AddLine(TaskStarLine(StarId(line.parent), StarId(line.child), line_kind, condition))
+            sort = line_kind(line.kind, has_condition=line.condition is not None, at=(kind,))
+            condition = None if line.condition is None else to_condition(line.condition, at=(kind, "condition"))
+            return AddLine(TaskStarLine(StarId(line.parent), StarId(line.child), sort, condition))
         case "remove_line":
             ends = validated(_Line, body, at=(kind,))
             return RemoveLine(StarId(ends.parent), StarId(ends.child))
@@ -170,6 +172,10 @@ def star_to_json(spec: StarSpec) -> Mapping[str, Json]:
         fields["may_edit"] = True
     if spec.title:
         fields["title"] = spec.title
+    if spec.is_idempotent is not None:
+        fields["is_idempotent"] = spec.is_idempotent
+    if spec.quorum:
+        fields["quorum"] = spec.quorum
     return fields
 
 
@@ -179,9 +185,23 @@ def line_to_json(line: TaskStarLine) -> Mapping[str, Json]:
     if line.kind is not LineKind.SUCCESS:
         fields["kind"] = line.kind.value
     if line.condition is not None:
-        of = line.condition
-        fields["condition"] = {"path": list(of.path), "is": of.comparison.value, "value": of.value}
+        fields["condition"] = _condition_to_json(line.condition)
     return fields
+
+
+def _condition_to_json(condition: Condition) -> Mapping[str, Json]:
+    terms = [_compare_to_json(term) if isinstance(term, Compare) else term.operator.value for term in condition.terms]
+    only = terms[0]
+    return only if len(terms) == 1 and isinstance(only, Mapping) else {"terms": terms}
+
+
+def _compare_to_json(compare: Compare) -> Mapping[str, Json]:
+    fields: dict[str, Json] = {
+        "path": list(compare.path),
+        "is": compare.comparison.value,
+        "value": compare.value,
+    }
+    return {**fields, "of_length": True} if compare.of_length else fields
 
 
 def _update_to_json(edit: UpdateStar) -> Mapping[str, Json]:

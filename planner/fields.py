@@ -3,11 +3,13 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, StringConstraints, Tag, ValidationError
 
+from asterism.orchestrator.core.check import MAX_QUORUM
+from asterism.orchestrator.core.condition import MAX_TERMS, Compare, Comparison, Condition, Connect, Operator
 from asterism.orchestrator.core.errors import InvalidField
 from asterism.orchestrator.core.ids import NAME_PATTERN, StarId
-from asterism.orchestrator.core.line import Comparison, Condition, LineKind
+from asterism.orchestrator.core.line import LineKind
 from asterism.orchestrator.core.star import (
     Constant,
     OutputOf,
@@ -75,23 +77,47 @@ class RetryFields(Fields):
         return RetryPolicy(self.max_attempts, self.backoff_s, self.multiplier, self.max_backoff_s, self.jitter)
 
 
-class ConditionFields(Fields):
-    """A comparison of a part of the parent's outcome `{state, result, error}` with a value."""
+class CompareFields(Fields):
+    """A comparison of a part of the parent's outcome `{state, result, error}`, or of its length, with a value."""
 
     path: Steps
     comparison: Annotated[Comparison, Field(alias="is", strict=False)]
     value: JsonValue = None
+    of_length: bool = False
 
     def to_core(self) -> Condition:
         """The core's own value."""
-        return Condition(tuple(self.path), self.comparison, self.value)
+        return Condition((Compare(tuple(self.path), self.comparison, self.value, self.of_length),))
 
 
-class StarFields(Fields):
-    """A star, all but its id."""
+class TermsFields(Fields):
+    """Comparisons, and operators each behind the one (`not`) or two terms that it joins."""
 
-    kind: Annotated[StarKind, Field(strict=False)]
-    program: Name
+    terms: Annotated[
+        list[
+            Annotated[
+                Annotated[CompareFields, Tag("compare")] | Annotated[Operator, Field(strict=False), Tag("operator")],
+                Discriminator(lambda term: "operator" if isinstance(term, str) else "compare"),
+            ]
+        ],
+        Field(min_length=1, max_length=MAX_TERMS),
+    ]
+
+    def to_core(self) -> Condition:
+        """The core's own value; the core says whether it can be evaluated."""
+        terms = (term.to_core().terms[0] if isinstance(term, CompareFields) else Connect(term) for term in self.terms)
+        return Condition(tuple(terms))
+
+
+ConditionFields: TypeAlias = Annotated[
+    Annotated[CompareFields, Tag("compare")] | Annotated[TermsFields, Tag("terms")],
+    Discriminator(lambda value: "terms" if isinstance(value, Mapping) and "terms" in value else "compare"),
+]
+
+
+class WorkFields(Fields):
+    """What is said of a star besides its kind and its program."""
+
     inputs: Inputs = {}
     requires: Capabilities = []
     priority: Priority = 0
@@ -99,13 +125,16 @@ class StarFields(Fields):
     retry: RetryFields = RetryFields()
     may_edit: bool = False
     title: Title = ""
+    is_idempotent: Annotated[
+        bool | None, Field(description="Whether it may run again after it may have begun; null: as its tool says.")
+    ] = None
 
-    def to_core(self, star: StarId, *, at: Path) -> StarSpec:
+    def spec(self, star: StarId, kind: StarKind, program: str, *, at: Path, quorum: int = 0) -> StarSpec:
         """The core's own value; `at` is where the star stands, for what may be wrong with its inputs."""
         return StarSpec(
             star,
-            self.kind,
-            self.program,
+            kind,
+            program,
             inputs=inputs_from_json(self.inputs, at=(*at, "inputs")),
             requires=frozenset(self.requires),
             priority=self.priority,
@@ -113,7 +142,21 @@ class StarFields(Fields):
             retry=self.retry.to_core(),
             may_edit=self.may_edit,
             title=self.title,
+            quorum=quorum,
+            is_idempotent=self.is_idempotent,
         )
+
+
+class StarFields(WorkFields):
+    """A star as the graph has it, all but its id."""
+
+    kind: Annotated[StarKind, Field(strict=False)]
+    program: Name
+    quorum: Annotated[int, Field(ge=0, le=MAX_QUORUM)] = 0
+
+    def to_core(self, star: StarId, *, at: Path) -> StarSpec:
+        """The core's own value."""
+        return self.spec(star, self.kind, self.program, at=at, quorum=self.quorum)
 
 
 class WrongAt(Exception):
@@ -202,9 +245,9 @@ def input_to_json(value: StarInput) -> Json:
             return {"$parents": True}
 
 
-def line_condition(kind: LineKind | None, condition: ConditionFields | None, *, at: Path) -> LineKind:
+def line_kind(kind: LineKind | None, *, has_condition: bool, at: Path) -> LineKind:
     """The kind of a line: what is given, or what the presence of a condition says."""
-    if condition is not None:
+    if has_condition:
         if kind not in (None, LineKind.CONDITION):
             raise WrongAt(at, f"a line of kind {kind} has no condition")
         return LineKind.CONDITION

@@ -99,9 +99,9 @@ class Client:
         """The value of a star's result that is an artifact."""
         return self._wait(self._client.artifact_value(constellation, star))
 
-    def edit(self, constellation: ConstellationId, batch: EditBatch) -> int:
+    def edit(self, constellation: ConstellationId, batch: EditBatch, reason: str = "") -> int:
         """Apply a batch of edits whole and give the new revision."""
-        return self._wait(self._client.edit(constellation, batch))
+        return self._wait(self._client.edit(constellation, batch, reason))
 
     def cancel(self, constellation: ConstellationId, reason: str = "") -> None:
         """End a request; harmless when it has ended already."""
@@ -110,6 +110,16 @@ class Client:
     def retry(self, constellation: ConstellationId) -> int:
         """Run what failed or was cancelled again, and give the new revision."""
         return self._wait(self._client.retry(constellation))
+
+    def decide(
+        self, constellation: ConstellationId, star: StarId, *, approve: bool, reason: str = "", value: Json = None
+    ) -> None:
+        """Answer a star that waits for a person."""
+        self._wait(self._client.decide(constellation, star, approve=approve, reason=reason, value=value))
+
+    def pause(self, constellation: ConstellationId, reason: str = "", *, is_paused: bool = True) -> None:
+        """Hold a request back, or (False) let it go on."""
+        self._wait(self._client.pause(constellation, reason, is_paused=is_paused))
 
     def workers(self) -> tuple[WorkerStatus, ...]:
         """The fleet, by name."""

@@ -11,7 +11,11 @@ from asterism.orchestrator.core.errors import AsterismError
 from asterism.protocol.commands.ending import ExitCode, advice, print_error
 
 _GROUP: Final = "asterism.commands"
-_EXTRAS: Final = {"asterism.orchestrator": "orchestrator", "asterism.workers": "worker"}
+_EXTRAS: Final = {
+    "asterism.orchestrator": "orchestrator",
+    "asterism.planner": "orchestrator",
+    "asterism.workers": "worker",
+}
 """Room -> the extra that brings what its commands import. The rooms' code itself is always there."""
 
 

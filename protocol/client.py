@@ -29,6 +29,7 @@ from asterism.protocol.convert import (
     edit_batch_to_proto,
     ending_from_proto,
     json_from_text,
+    optional_json_to_text,
     record_from_proto,
     request_to_proto,
     streamed_text_from_proto,
@@ -229,9 +230,9 @@ class AsyncClient:
     ) -> Download:
         return await begin_download(channel, constellation, star, self.address, self._try_s)
 
-    async def edit(self, constellation: ConstellationId, batch: EditBatch) -> int:
+    async def edit(self, constellation: ConstellationId, batch: EditBatch, reason: str = "") -> int:
         """Apply a batch of edits whole and give the new revision; StaleRevision or InvalidEdit say why it was not."""
-        message = client_pb2.EditRequest(constellation=constellation, batch=edit_batch_to_proto(batch))
+        message = client_pb2.EditRequest(constellation=constellation, batch=edit_batch_to_proto(batch), reason=reason)
         return (
             await self._ask(lambda channel: _clients(channel).Edit(message, timeout=self._try_s), is_repeatable=False)
         ).revision
@@ -247,6 +248,24 @@ class AsyncClient:
         return (
             await self._ask(lambda channel: _clients(channel).Retry(message, timeout=self._try_s), is_repeatable=False)
         ).revision
+
+    async def decide(
+        self, constellation: ConstellationId, star: StarId, *, approve: bool, reason: str = "", value: Json = None
+    ) -> None:
+        """Answer a star that waits for a person; `value` goes with a yes. Another answer than before is refused."""
+        message = client_pb2.DecideRequest(
+            constellation=constellation,
+            star=star,
+            is_approved=approve,
+            reason=reason,
+            value_json=optional_json_to_text(value, "value"),
+        )
+        await self._ask(lambda channel: _clients(channel).Decide(message, timeout=self._try_s))
+
+    async def pause(self, constellation: ConstellationId, reason: str = "", *, is_paused: bool = True) -> None:
+        """Hold a request back, or (False) let it go on; what runs goes on either way."""
+        message = client_pb2.PauseRequest(constellation=constellation, is_paused=is_paused, reason=reason)
+        await self._ask(lambda channel: _clients(channel).Pause(message, timeout=self._try_s))
 
     async def workers(self) -> tuple[WorkerStatus, ...]:
         """The fleet, by name."""

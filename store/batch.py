@@ -33,13 +33,10 @@ class Batch:
         self._parts: list[_Part] = []
         self._touched: set[str] = set()
 
-    def add(
-        self, prepared: Prepared, rows: Sequence[Row], *, must_match: bool = False, touches: str | None = None
-    ) -> None:
+    def add(self, prepared: Prepared, rows: Sequence[Row], *, must_match: bool = False) -> None:
         """Run a statement for the rows, now or at the latest with `flush`.
 
-        `must_match`: WrongState unless it changes as many rows as are given: no change is lost in silence. `touches`
-        names what it changes, by default its table: for rows that no other part of the batch knows.
+        `must_match`: WrongState unless it changes as many rows as are given: no change is lost in silence.
         """
         if not rows:
             return
@@ -47,7 +44,7 @@ class Batch:
         if not self._waits:
             _check(part, prepared.run(self.connection, rows))
             return
-        table = touches or prepared.table.name
+        table = prepared.table.name
         if table in self._touched:
             self.flush()
         self._touched.add(table)

@@ -1,69 +1,112 @@
-"""Records as rows of the journal: what is searched for stands in columns, the rest in a body of JSON text."""
+"""Pages of the journal: the records of one constellation that follow each other in one append, as one JSON text."""
 
 import json
-from dataclasses import dataclass, replace
-from typing import Final, get_args
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, get_args
 
 from asterism.orchestrator.core.errors import Misconfigured
 from asterism.orchestrator.core.ids import ConstellationId
-from asterism.orchestrator.core.records import Record, StarFinished
+from asterism.orchestrator.core.records import (
+    Record,
+    StarFinished,
+    WorkerDraining,
+    WorkerJoined,
+    WorkerLabelled,
+    WorkerLeft,
+)
 from asterism.orchestrator.core.values import Artifact
 from asterism.store.plain import Coder, Convert, coder, fields_reader
-from asterism.store.text import Writer, object_writer
+from asterism.store.text import TAG, Writer, object_writer
 
-VERSION: Final = 2
-"""Of the bodies. A change that `decode` could not read raises it, and teaches `decode` to lift the older ones.
+VERSION: Final = 3
+"""Of the bodies. A change that `decode` could not read raises it, and teaches `decode` to lift the older ones. Before 3
+a body was that of one record; a migration has lifted those."""
 
-A body is written in the oldest version that can say it: 2 is that of a result which is an artifact.
-"""
+_COLUMNS: Final = frozenset({"constellation"})
+_RESULT: Final = frozenset({"result"})
+_ARTIFACT: Final[Coder[Artifact]] = coder(Artifact)
+_WRITERS: Final[dict[type[Record], Writer]] = {
+    cls: object_writer(cls, but=_COLUMNS, tag=cls.__name__) for cls in get_args(Record)
+}
+_WRITE_PUT_ASIDE: Final = object_writer(StarFinished, but=_COLUMNS | _RESULT, tag=StarFinished.__name__)
+_READERS: Final[dict[str, Convert]] = {cls.__name__: fields_reader(cls, but=_COLUMNS) for cls in get_args(Record)}
+_READ_PUT_ASIDE: Final = fields_reader(StarFinished, but=_COLUMNS | _RESULT)
 
 
 @dataclass(frozen=True, slots=True)
-class JournalRow:
-    """One record as the journal keeps it."""
+class Page:
+    """Some records as the journal keeps them: one row, however many there are."""
 
     seq: int
+    """Of the last of them: whoever reads on after a seq finds the pages with more by their key."""
     constellation: ConstellationId | None
-    """None for a record about a worker."""
-    kind: str
-    """The record's type."""
-    at: float
+    """None for records about workers."""
     body: str
-    """JSON object: the version `v` and all the other fields."""
+    """JSON object: the version `v`, and all `records`."""
 
 
-_COLUMNS: Final = frozenset({"seq", "at", "constellation"})
-_ARTIFACT: Final[Coder[Artifact]] = coder(Artifact)
-_WRITERS: Final[dict[str, Writer]] = {
-    cls.__name__: object_writer(cls, but=_COLUMNS, end='"v":1') for cls in get_args(Record)
-}
-_WRITE_FINISHED: Final = object_writer(StarFinished, but=_COLUMNS)
-_READERS: Final[dict[str, Convert]] = {cls.__name__: fields_reader(cls, but=_COLUMNS) for cls in get_args(Record)}
+def encode(records: Sequence[Record]) -> list[Page]:
+    """As few pages as hold them in their order."""
+    pages: list[Page] = []
+    texts: list[str] = []
+    of: ConstellationId | None = None
+    last: Record | None = None
+    for record in records:
+        constellation = _constellation(record)
+        if last is not None and constellation != of:
+            pages.append(_page(last, of, texts))
+            texts = []
+        texts.append(_write(record))
+        last, of = record, constellation
+    if last is not None:
+        pages.append(_page(last, of, texts))
+    return pages
 
 
-def encode(record: Record) -> JournalRow:
-    """The row of a record."""
-    kind = type(record).__name__
+def decode(page: Page) -> Iterator[Record]:
+    """The records of a page; raises Misconfigured where a newer asterism wrote it."""
+    plain = json.loads(page.body)
+    if plain["v"] > VERSION:
+        raise _too_new(page, f"version {plain['v']}")
+    for one in plain["records"]:
+        yield _read(page, one)
+
+
+def _constellation(record: Record) -> ConstellationId | None:
+    match record:
+        case WorkerJoined() | WorkerLeft() | WorkerDraining() | WorkerLabelled():
+            return None
+        case _:
+            return record.constellation
+
+
+def _page(last: Record, constellation: ConstellationId | None, texts: Sequence[str]) -> Page:
+    return Page(last.seq, constellation, f'{{"v":{VERSION},"records":[{",".join(texts)}]}}')
+
+
+def _write(record: Record) -> str:
     if isinstance(record, StarFinished) and isinstance(record.result, Artifact):
-        # Beside the result, whose every value is data.
-        text = _WRITE_FINISHED(replace(record, result=None))
-        body = f'{text[:-1]},"artifact":{_ARTIFACT.write(record.result)},"v":2}}'
-    else:
-        body = _WRITERS[kind](record)
-    return JournalRow(record.seq, getattr(record, "constellation", None), kind, record.at, body)
+        # In place of the result, whose every value is data.
+        return f'{_WRITE_PUT_ASIDE(record)[:-1]},"artifact":{_ARTIFACT.write(record.result)}}}'
+    return _WRITERS[type(record)](record)
 
 
-def decode(row: JournalRow) -> Record:
-    """The record that `encode` was given; raises Misconfigured where a newer asterism wrote it."""
-    plain = json.loads(row.body)
-    version = plain.pop("v")
-    if version > VERSION or row.kind not in _READERS:
-        reason = f"record {row.seq} ({row.kind}, version {version}) was written by a newer asterism; start that one"
-        raise Misconfigured("store", reason)
-    if version == 2:
-        plain["result"] = _ARTIFACT.from_plain(plain.pop("artifact"))
-    plain["seq"], plain["at"] = row.seq, row.at
-    if row.constellation is not None:
-        plain["constellation"] = row.constellation
-    record: Record = _READERS[row.kind](plain)
+def _read(page: Page, plain: dict[str, Any]) -> Record:
+    kind = plain.pop(TAG)
+    read = _READERS.get(kind)
+    if read is None:
+        raise _too_new(page, kind)
+    if page.constellation is not None:
+        plain["constellation"] = page.constellation
+    artifact = plain.pop("artifact", None)
+    if artifact is not None:
+        plain["result"] = _ARTIFACT.from_plain(artifact)
+        read = _READ_PUT_ASIDE
+    record: Record = read(plain)
     return record
+
+
+def _too_new(page: Page, what: str) -> Misconfigured:
+    reason = f"the journal's page {page.seq} ({what}) was written by a newer asterism; start that one"
+    return Misconfigured("store", reason)

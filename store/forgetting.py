@@ -5,27 +5,20 @@ then on, and its request_id is free; then its rows go bit by bit, also after a r
 """
 
 from collections.abc import Collection, Iterator, Sequence
+from itertools import takewhile
 from typing import Any, Final
 
 import sqlalchemy as sa
 
 from asterism.orchestrator.core.ids import ConstellationId
-from asterism.store.schema import (
-    NOBODY,
-    Big,
-    artifacts,
-    attempts,
-    constellations,
-    forgotten,
-    journal,
-    lines,
-    requests,
-    stars,
-)
+from asterism.store.codec import Page, decode
+from asterism.store.schema import NOBODY, Big, artifacts, constellations, forgotten, journal, requests
 from asterism.store.writes import hold_epoch
 
 AT_ONCE: Final = 100
 """Constellations, at most, that one call looks at and removes whole."""
+PER_PAGE: Final = 8
+"""Stars for which a page of the journal counts."""
 
 _ONE: Final[sa.BindParameter[Any]] = sa.bindparam("of_constellation")
 _LAST: Final[sa.BindParameter[Any]] = sa.bindparam("last")
@@ -40,9 +33,7 @@ READ_LEFT: Final = (
     sa.select(requests.c.constellation).where(requests.c.owner == NOBODY).order_by(requests.c.constellation).limit(1)
 )
 READ_ENDED: Final = (
-    sa.select(
-        constellations.c.constellation, constellations.c.stars, constellations.c.attempts, constellations.c.revision
-    )
+    sa.select(constellations.c.constellation, constellations.c.stars, constellations.c.revision)
     .where(constellations.c.ended_at < sa.bindparam("ended_before"), constellations.c.stopping == 0)
     .order_by(constellations.c.ended_at, constellations.c.constellation)
     .limit(sa.bindparam("at_most"))
@@ -50,37 +41,26 @@ READ_ENDED: Final = (
 DISOWN: Final = (
     sa.update(requests)
     .where(requests.c.constellation == _ONE)
-    .values(owner=NOBODY, request_id=requests.c.constellation, request="")
+    .values(owner=NOBODY, request_id=requests.c.constellation, name="")
 )
-READ_STARS: Final = (
-    sa.select(stars.c.star).where(stars.c.constellation == _ONE).order_by(stars.c.star).limit(sa.bindparam("at_most"))
+READ_ARTIFACTS: Final = (
+    sa.select(artifacts.c.star)
+    .where(artifacts.c.constellation == _ONE)
+    .order_by(artifacts.c.star)
+    .limit(sa.bindparam("at_most"))
 )
-FORGET_STARS: Final = tuple(
-    sa.delete(table).where(table.c.constellation == _ONE, table.c[column] <= _LAST)
-    for table, column in (
-        (artifacts, "star"),
-        (attempts, "star"),
-        (lines, "child"),
-        (lines, "parent"),
-        (stars, "star"),
-    )
-)
-READ_SEQS: Final = (
+FORGET_ARTIFACTS: Final = sa.delete(artifacts).where(artifacts.c.constellation == _ONE, artifacts.c.star <= _LAST)
+READ_PAGES: Final = (
     sa.select(journal.c.seq)
     .where(journal.c.constellation == _ONE)
     .order_by(journal.c.seq)
     .limit(sa.bindparam("at_most"))
 )
-FORGET_SEQS: Final = sa.delete(journal).where(journal.c.constellation == _ONE, journal.c.seq <= _LAST)
+FORGET_PAGES: Final = sa.delete(journal).where(journal.c.constellation == _ONE, journal.c.seq <= _LAST)
 READ_OF_WORKERS: Final = (
-    sa.select(journal.c.seq, journal.c.at)
-    .where(journal.c.constellation.is_(None))
-    .order_by(journal.c.seq)
-    .limit(sa.bindparam("at_most"))
+    sa.select(journal).where(journal.c.constellation.is_(None)).order_by(journal.c.seq).limit(sa.bindparam("at_most"))
 )
-FORGET_OF_WORKERS: Final = sa.delete(journal).where(
-    journal.c.constellation.is_(None), journal.c.seq <= _LAST, journal.c.at < sa.bindparam("before")
-)
+FORGET_OF_WORKERS: Final = sa.delete(journal).where(journal.c.constellation.is_(None), journal.c.seq <= _LAST)
 
 
 def forget(
@@ -103,7 +83,7 @@ def forget(
     for row in connection.execute(READ_ENDED, values):
         if row.constellation in spared:
             continue
-        size += 1 + max(row.stars, row.attempts, row.revision)
+        size += 1 + max(row.stars, row.revision)
         if size > most_stars or len(chosen) == AT_ONCE:
             break
         chosen.append(row.constellation)
@@ -121,21 +101,20 @@ def forget(
 
 def removals(chosen: Sequence[str]) -> Iterator[sa.Delete]:
     """What removes all of those constellations, each table after all that refers to its rows."""
-    for table in (artifacts, attempts, lines, stars, journal, constellations, requests):
+    for table in (artifacts, journal, constellations, requests):
         yield sa.delete(table).where(table.c.constellation.in_(chosen))
 
 
 def _forget_part(connection: sa.Connection, constellation: str, most_stars: int) -> None:
-    """Some stars and what refers to them; when none is left, some of the journal; and then the request."""
+    """Some of its artifacts; when none is left, some of the journal; and then the request."""
     of: dict[str, object] = {"of_constellation": constellation}
-    names = connection.execute(READ_STARS, {**of, "at_most": most_stars}).scalars().all()
-    if names:
-        for part in FORGET_STARS:
-            connection.execute(part, {**of, "last": names[-1]})
+    stars = connection.execute(READ_ARTIFACTS, {**of, "at_most": most_stars}).scalars().all()
+    if stars:
+        connection.execute(FORGET_ARTIFACTS, {**of, "last": stars[-1]})
         return
-    seqs = connection.execute(READ_SEQS, {**of, "at_most": most_stars}).scalars().all()
+    seqs = connection.execute(READ_PAGES, {**of, "at_most": max(1, most_stars // PER_PAGE)}).scalars().all()
     if seqs:
-        connection.execute(FORGET_SEQS, {**of, "last": seqs[-1]})
+        connection.execute(FORGET_PAGES, {**of, "last": seqs[-1]})
     else:
         for whole in removals([constellation]):
             connection.execute(whole)
@@ -143,7 +122,8 @@ def _forget_part(connection: sa.Connection, constellation: str, most_stars: int)
 
 def _forget_workers(connection: sa.Connection, before: float, at_most: int) -> None:
     """The oldest of what the journal says of workers: how they are now stands in their own table."""
-    oldest = connection.execute(READ_OF_WORKERS, {"at_most": at_most}).all()
-    seqs = [row.seq for row in oldest if row.at < before]
+    pages = connection.execute(READ_OF_WORKERS, {"at_most": at_most})
+    old = takewhile(lambda page: all(record.at < before for record in decode(page)), (Page(*row) for row in pages))
+    seqs = [page.seq for page in old]
     if seqs:
-        connection.execute(FORGET_OF_WORKERS, {"last": seqs[-1], "before": before})
+        connection.execute(FORGET_OF_WORKERS, {"last": seqs[-1]})

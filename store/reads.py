@@ -1,67 +1,48 @@
-"""The queries: the tables read back into the core's nouns, everything that is not stored recomputed."""
+"""The queries: what is listed comes from its table, and a graph is the fold of its records."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, Final
 
 import sqlalchemy as sa
 
+from asterism.orchestrator.core.apply import apply
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId, WorkerId
-from asterism.orchestrator.core.line import LineKind, TaskStarLine
 from asterism.orchestrator.core.records import Record
 from asterism.orchestrator.core.request import ConstellationState
 from asterism.orchestrator.core.snapshot import Snapshot, StoredWorker, Summary
-from asterism.orchestrator.core.star import Attempt, AttemptOutcome, StarState, TaskStar
+from asterism.orchestrator.core.state import State, Worker
 from asterism.orchestrator.core.values import Artifact
-from asterism.store.changes import BUDGET, CONDITION, ERROR, PROFILE, REQUEST, SPEC
-from asterism.store.codec import JournalRow, decode
+from asterism.store.changes import PROFILE
+from asterism.store.codec import Page, decode
 from asterism.store.plain import read
 from asterism.store.schema import (
     LIVE,
     NOBODY,
     artifacts,
-    attempts,
     constellations,
     forgotten,
     journal,
-    lines,
     orchestrator,
     requests,
-    stars,
     workers,
 )
 
-_IS_LIVE: Final = sa.text(LIVE)
-_IS_NAMED: Final = constellations.c.constellation == sa.bindparam("of_constellation")
 _IS_OWNED: Final = requests.c.owner != NOBODY
-
-
-def _rows_of(table: sa.Table, chosen: sa.ColumnElement[bool] | sa.TextClause, *order: sa.Column[Any]) -> sa.Select[Any]:
-    """The rows of `table` that belong to the chosen constellations, one constellation after the other."""
-    ids = sa.select(constellations.c.constellation).where(chosen)
-    return sa.select(table).where(table.c.constellation.in_(ids)).order_by(table.c.constellation, *order)
-
-
-def _graph_queries(
-    chosen: sa.ColumnElement[bool] | sa.TextClause, *of_request: sa.ColumnElement[bool]
-) -> tuple[sa.Select[Any], ...]:
-    head = (
-        sa.select(constellations, *(column for column in requests.c if column.name != "constellation"))
-        .join(requests, requests.c.constellation == constellations.c.constellation)
-        .where(chosen, *of_request)
-        .order_by(constellations.c.constellation)
-    )
-    return (
-        head,
-        _rows_of(stars, chosen, stars.c.position),
-        _rows_of(lines, chosen, lines.c.position),
-        _rows_of(attempts, chosen, attempts.c.star, attempts.c.number),
-        _rows_of(artifacts, chosen),
-    )
-
-
-LIVE_GRAPHS: Final = _graph_queries(_IS_LIVE)
-ONE_GRAPH: Final = _graph_queries(_IS_NAMED, _IS_OWNED)
+READ_LIVE: Final = (
+    sa.select(journal)
+    .where(journal.c.constellation.in_(sa.select(constellations.c.constellation).where(sa.text(LIVE))))
+    .order_by(journal.c.constellation, journal.c.seq)
+)
+READ_ONE: Final = (
+    sa.select(journal)
+    .join(requests, requests.c.constellation == journal.c.constellation)
+    .where(journal.c.constellation == sa.bindparam("of_constellation"), _IS_OWNED)
+    .order_by(journal.c.seq)
+)
+PAGES: Final = 16
+"""Rows of the journal that are read at a time: each may hold some hundred records."""
 _SUMMARY: Final[list[sa.Column[Any]]] = [
     requests.c.constellation,
     requests.c.request_id,
@@ -105,7 +86,18 @@ READ_JOURNAL: Final = READ_WHOLE_JOURNAL.where(journal.c.constellation == sa.bin
 def read_snapshot(connection: sa.Connection) -> Snapshot:
     """Everything that is live; the caller's transaction makes it one picture."""
     head = connection.execute(READ_ORCHESTRATOR).one()
-    known = tuple(
+    known = read_workers(connection)
+    return Snapshot(
+        tuple(_fold(known, connection.execute(READ_LIVE)).constellations.values()),
+        tuple(known),
+        max(connection.execute(LAST_SEQ).scalar_one() or 0, connection.execute(FORGOTTEN_SEQ).scalar_one()),
+        FencingToken(head.last_fencing_token),
+    )
+
+
+def read_workers(connection: sa.Connection) -> list[StoredWorker]:
+    """All that are known, by name."""
+    return [
         StoredWorker(
             WorkerId(row.worker),
             row.instance,
@@ -115,18 +107,26 @@ def read_snapshot(connection: sa.Connection) -> Snapshot:
             read(row.labels),
         )
         for row in connection.execute(READ_WORKERS)
-    )
-    return Snapshot(
-        tuple(_read_graphs(connection, LIVE_GRAPHS, {})),
-        known,
-        max(connection.execute(LAST_SEQ).scalar_one() or 0, connection.execute(FORGOTTEN_SEQ).scalar_one()),
-        FencingToken(head.last_fencing_token),
-    )
+    ]
 
 
 def find_constellation(connection: sa.Connection, constellation: ConstellationId) -> TaskConstellation | None:
     """One whole graph."""
-    return next(iter(_read_graphs(connection, ONE_GRAPH, {"of_constellation": constellation})), None)
+    pages = connection.execute(READ_ONE, {"of_constellation": constellation}).all()
+    if not pages:
+        return None
+    return _fold(read_workers(connection), pages).constellations[constellation]
+
+
+def _fold(known: Sequence[StoredWorker], pages: Iterable[sa.Row[Any]]) -> State:
+    """What the records of some constellations, each one's in order, lead to."""
+    state = State()
+    for stored in known:
+        state.workers[stored.id] = Worker(stored.id, stored.instance, stored.profile)
+    for row in pages:
+        for record in decode(Page(row.seq, row.constellation, row.body)):
+            apply(state, record)
+    return state
 
 
 def find_artifact(
@@ -191,103 +191,21 @@ def read_journal(
     connection: sa.Connection, constellation: ConstellationId | None, after_seq: int, limit: int
 ) -> list[Record]:
     """At most `limit` records after `after_seq`, of one constellation or (None) of everything."""
-    values: dict[str, Any] = {"after_seq": after_seq, "at_most": limit}
-    if constellation is None:
-        found = connection.execute(READ_WHOLE_JOURNAL, values)
-    else:
-        found = connection.execute(READ_JOURNAL, {**values, "of_constellation": constellation})
-    return [decode(JournalRow(row.seq, row.constellation, row.kind, row.at, row.body)) for row in found]
+    return list(islice(_records(connection, constellation, after_seq), limit))
 
 
-def _read_graphs(
-    connection: sa.Connection, queries: tuple[sa.Select[Any], ...], values: dict[str, Any]
-) -> Iterable[TaskConstellation]:
-    head, *rest = queries
-    found = {row.constellation: _constellation(row) for row in connection.execute(head, values)}
-    if not found:
-        return ()
-    star_rows, line_rows, attempt_rows, artifact_rows = (connection.execute(query, values) for query in rest)
-    placed_at: dict[tuple[str, str], float] = {}
-    for row in star_rows:
-        found[row.constellation].stars[StarId(row.star)] = _star(row)
-        placed_at[row.constellation, row.star] = row.placed_at
-    for row in line_rows:
-        _add_line(found[row.constellation], row)
-    for row in attempt_rows:
-        _add_attempt(found[row.constellation].stars[StarId(row.star)], row)
-    for row in artifact_rows:
-        found[row.constellation].stars[StarId(row.star)].result = Artifact(row.sha256, row.size)
-    for constellation in found.values():
-        for star in constellation.stars.values():
-            _settle(constellation, star, placed_at[constellation.id, star.spec.id])
-    return found.values()
-
-
-def _constellation(row: sa.Row[Any]) -> TaskConstellation:
-    return TaskConstellation(
-        ConstellationId(row.constellation),
-        row.request_id,
-        row.owner,
-        REQUEST.read(row.request),
-        BUDGET.read(row.budget),
-        row.created_at,
-        row.started_at,
-        revision=row.revision,
-        state=ConstellationState(row.state),
-        reason=row.reason,
-        ended_at=row.ended_at,
-        attempts=row.attempts,
-        seq=row.seq,
-    )
-
-
-def _star(row: sa.Row[Any]) -> TaskStar:
-    """The star as its row tells; what is not terminal is settled when its lines and attempts are known."""
-    star = TaskStar(SPEC.read(row.spec), StarState.WAITING, row.revision)
-    if row.state is not None:
-        star.state = StarState(row.state)
-        star.finished_at = row.finished_at
-        star.result = read(row.result)
-        star.error = None if row.error is None else ERROR.read(row.error)
-    return star
-
-
-def _add_line(constellation: TaskConstellation, row: sa.Row[Any]) -> None:
-    parent, child = StarId(row.parent), StarId(row.child)
-    condition = None if row.condition is None else CONDITION.read(row.condition)
-    line = TaskStarLine(parent, child, LineKind(row.kind), condition)
-    constellation.parents.setdefault(child, {})[parent] = line
-    constellation.children.setdefault(parent, {})[child] = line
-    if not constellation.stars[parent].state.is_terminal:
-        constellation.stars[child].unmet += 1
-
-
-def _add_attempt(star: TaskStar, row: sa.Row[Any]) -> None:
-    """In the order of their numbers: only the last one's backoff still counts."""
-    attempt = Attempt(row.number, WorkerId(row.worker), FencingToken(row.fencing_token), row.leased_at)
-    attempt.holds_slot = row.holds_slot
-    attempt.ended_at = row.ended_at
-    attempt.outcome = None if row.outcome is None else AttemptOutcome(row.outcome)
-    attempt.error = None if row.error is None else ERROR.read(row.error)
-    star.attempts.append(attempt)
-    star.retry_at = None if star.state.is_terminal else row.retry_at
-
-
-def _settle(constellation: TaskConstellation, star: TaskStar, placed_at: float) -> None:
-    """Work out the state of a star that is not terminal, count it, and say since when it could run.
-
-    `ready_at` may be later than it was in memory, by an edit that changed the lines of a star that was READY already;
-    it only bounds the wait for a slot, which then begins anew.
-    """
-    if star.state.is_terminal:
-        return
-    constellation.unfinished += 1
-    if star.unmet == 0:
-        parents = constellation.parents.get(star.spec.id, ())
-        ends = [constellation.stars[parent].finished_at or 0.0 for parent in parents]
-        ends += [attempt.ended_at for attempt in star.attempts if attempt.ended_at is not None]
-        star.ready_at = max([placed_at, *ends])
-    if star.live_attempt is not None:
-        star.state = StarState.RUNNING
-    elif star.unmet == 0 and star.retry_at is None:
-        star.state = StarState.READY
+def _records(connection: sa.Connection, constellation: ConstellationId | None, after_seq: int) -> Iterator[Record]:
+    values: dict[str, Any] = {"at_most": PAGES}
+    query = READ_WHOLE_JOURNAL
+    if constellation is not None:
+        values["of_constellation"] = constellation
+        query = READ_JOURNAL
+    seq, is_there_more = after_seq, True
+    while is_there_more:
+        rows = connection.execute(query, {**values, "after_seq": seq}).all()
+        for row in rows:
+            for record in decode(Page(row.seq, row.constellation, row.body)):
+                if record.seq > after_seq:
+                    yield record
+            seq = row.seq
+        is_there_more = len(rows) == PAGES

@@ -1,4 +1,4 @@
-"""The tables. A star's state is not a column: it follows from its lines and attempts until the star is terminal."""
+"""The tables: the journal, and beside it what is listed, looked up by a name, or outlives a request."""
 
 from typing import Final
 
@@ -24,8 +24,6 @@ requests: Final = sa.Table(
     sa.Column("form", Text, nullable=False),
     sa.Column("name", Text, nullable=False),
     sa.Column("created_at", sa.Float, nullable=False),
-    sa.Column("budget", Text, nullable=False),
-    sa.Column("request", Text, nullable=False),
     sa.UniqueConstraint("owner", "request_id", name="requests_by_request_id"),
     sa.Index("requests_by_owner", "owner", "constellation"),
 )
@@ -39,8 +37,6 @@ constellations: Final = sa.Table(
     sa.Column("revision", Big, nullable=False),
     sa.Column("stars", Big, nullable=False),
     sa.Column("stars_terminal", Big, nullable=False),
-    sa.Column("attempts", Big, nullable=False),
-    sa.Column("started_at", sa.Float, nullable=False),
     sa.Column("state", Text, nullable=False),
     sa.Column("reason", Text, nullable=False),
     sa.Column("ended_at", sa.Float),
@@ -67,24 +63,6 @@ sa.Index(
     postgresql_where=sa.text("ended_at IS NOT NULL"),
 )
 
-stars: Final = sa.Table(
-    "stars",
-    METADATA,
-    sa.Column("constellation", Text, sa.ForeignKey("constellations.constellation"), primary_key=True),
-    sa.Column("star", Text, primary_key=True),
-    # Order of being added: the journal's seq, then the place in its batch.
-    sa.Column("position", Big, nullable=False),
-    sa.Column("revision", Big, nullable=False),
-    # When it was added or an edit last changed its lines.
-    sa.Column("placed_at", sa.Float, nullable=False),
-    sa.Column("spec", Text, nullable=False),
-    # The four below are NULL until it is terminal; `error` may stay so.
-    sa.Column("state", Text),
-    sa.Column("finished_at", sa.Float),
-    sa.Column("error", Text),
-    sa.Column("result", Text),
-)
-
 artifacts: Final = sa.Table(
     "artifacts",
     METADATA,
@@ -93,44 +71,9 @@ artifacts: Final = sa.Table(
     # In hexadecimal digits.
     sa.Column("sha256", Text, nullable=False),
     sa.Column("size", Big, nullable=False),
-    sa.ForeignKeyConstraint(["constellation", "star"], ["stars.constellation", "stars.star"]),
     sqlite_with_rowid=False,
 )
-"""Where the results of some stars lie; in `stars` those are null. Apart, because few stars have one."""
-
-lines: Final = sa.Table(
-    "lines",
-    METADATA,
-    sa.Column("constellation", Text, primary_key=True),
-    sa.Column("child", Text, primary_key=True),
-    sa.Column("parent", Text, primary_key=True),
-    sa.Column("position", Big, nullable=False),
-    sa.Column("kind", Text, nullable=False),
-    sa.Column("condition", Text),
-    sa.ForeignKeyConstraint(["constellation", "child"], ["stars.constellation", "stars.star"]),
-    sa.ForeignKeyConstraint(["constellation", "parent"], ["stars.constellation", "stars.star"]),
-    sa.Index("lines_by_parent", "constellation", "parent"),
-    sqlite_with_rowid=False,
-)
-
-attempts: Final = sa.Table(
-    "attempts",
-    METADATA,
-    sa.Column("constellation", Text, primary_key=True),
-    sa.Column("star", Text, primary_key=True),
-    sa.Column("number", Big, primary_key=True, autoincrement=False),
-    sa.Column("worker", Text, sa.ForeignKey("workers.worker"), nullable=False),
-    sa.Column("fencing_token", Big, nullable=False),
-    sa.Column("leased_at", sa.Float, nullable=False),
-    sa.Column("holds_slot", sa.Boolean, nullable=False),
-    # The four below are NULL while it is the live attempt; the last two may stay so.
-    sa.Column("ended_at", sa.Float),
-    sa.Column("outcome", Text),
-    sa.Column("error", Text),
-    sa.Column("retry_at", sa.Float),
-    sa.ForeignKeyConstraint(["constellation", "star"], ["stars.constellation", "stars.star"]),
-    sqlite_with_rowid=False,
-)
+"""Where the results of some stars lie: what may be read, and what must be kept."""
 
 workers: Final = sa.Table(
     "workers",
@@ -146,15 +89,15 @@ workers: Final = sa.Table(
 journal: Final = sa.Table(
     "journal",
     METADATA,
+    # Of the last record of the page.
     sa.Column("seq", Big, primary_key=True, autoincrement=False),
     # No reference: an append counts every record in its constellation's row, and so refuses one that is not there.
-    # Checked again for each row, it cost PostgreSQL a quarter of an append (tests/bench/store_append.py).
     sa.Column("constellation", Text),
-    sa.Column("kind", Text, nullable=False),
-    sa.Column("at", sa.Float, nullable=False),
+    # The records, as `codec.py` writes them.
     sa.Column("body", Text, nullable=False),
     sa.Index("journal_by_constellation", "constellation", "seq"),
 )
+"""All that was decided, and the only place where a graph is kept: a constellation is the fold of its records."""
 
 credentials: Final = sa.Table(
     "credentials",

@@ -70,7 +70,7 @@ class SqlStore:
         )
 
     async def find_constellation(self, constellation: ConstellationId) -> TaskConstellation | None:
-        """The whole graph, whatever its state; `unmet` counters and READY are recomputed from its lines."""
+        """The whole graph, whatever its state."""
         return await self._database.read(lambda connection: reads.find_constellation(connection, constellation))
 
     async def find_request(self, owner: str, request_id: str) -> ConstellationId | None:

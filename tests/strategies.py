@@ -9,11 +9,12 @@ from hypothesis.strategies import SearchStrategy
 from asterism.orchestrator.core import edits as e
 from asterism.orchestrator.core import events as ev
 from asterism.orchestrator.core import records as r
-from asterism.orchestrator.core.constellation import TaskConstellation
+from asterism.orchestrator.core.condition import Compare, Comparison, Condition, Connect, Operator
+from asterism.orchestrator.core.constellation import Pause, TaskConstellation
 from asterism.orchestrator.core.credential import Role, StoredCredential
 from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId, WorkerId
-from asterism.orchestrator.core.line import Comparison, Condition, LineKind, TaskStarLine
-from asterism.orchestrator.core.profile import Gpu, WorkerProfile
+from asterism.orchestrator.core.line import LineKind, TaskStarLine
+from asterism.orchestrator.core.profile import Description, Effect, Gpu, WorkerProfile
 from asterism.orchestrator.core.request import Budget, ConstellationState, Request
 from asterism.orchestrator.core.star import (
     Attempt,
@@ -94,6 +95,18 @@ requests: SearchStrategy[Request] = st.builds(Request, form=names, text=texts, n
 gpus: SearchStrategy[Gpu] = st.builds(Gpu, name=lines_of_text, memory_bytes=counts)
 labels: SearchStrategy[dict[str, str]] = st.dictionaries(names, names, max_size=3)
 _name_tuples: SearchStrategy[tuple[str, ...]] = st.lists(names, max_size=3, unique=True).map(tuple)
+_effects: SearchStrategy[Description] = st.builds(
+    Description,
+    names.map("tool:{}".format),
+    st.sampled_from(Effect),
+    names,
+    lines_of_text,
+    json_mappings,
+)
+_cached: SearchStrategy[Description] = st.builds(
+    Description, names.map("tool:{}".format), st.just(Effect.PURE), cache_s=seconds
+)
+descriptions: SearchStrategy[Description] = _effects | _cached
 profiles: SearchStrategy[WorkerProfile] = st.builds(
     WorkerProfile,
     slots=st.integers(1, 4096),
@@ -107,6 +120,7 @@ profiles: SearchStrategy[WorkerProfile] = st.builds(
     programs=_name_tuples,
     labels=labels,
     version=lines_of_text,
+    descriptions=st.lists(descriptions, max_size=2).map(tuple),
 )
 secret_hashes: SearchStrategy[bytes] = st.binary(min_size=32, max_size=32)
 credentials: SearchStrategy[StoredCredential] = st.builds(
@@ -160,17 +174,30 @@ def star_specs(ids: SearchStrategy[StarId] = star_ids) -> SearchStrategy[StarSpe
         retry=retry_policies,
         may_edit=st.booleans(),
         title=lines_of_text,
+        quorum=st.integers(0, 3),
+        is_idempotent=st.none() | st.booleans(),
     )
 
 
-conditions: SearchStrategy[Condition] = st.builds(Condition, paths, st.sampled_from(Comparison), json_values)
+_compares: SearchStrategy[Compare] = st.builds(Compare, paths, st.sampled_from(Comparison), json_values, st.booleans())
+
+
+def _joined(inner: SearchStrategy[Condition]) -> SearchStrategy[Condition]:
+    operators = st.sampled_from([Operator.AND, Operator.OR])
+    two = st.builds(lambda a, b, by: Condition((*a.terms, *b.terms, Connect(by))), inner, inner, operators)
+    return two | inner.map(lambda condition: Condition((*condition.terms, Connect(Operator.NOT))))
+
+
+conditions: SearchStrategy[Condition] = st.recursive(
+    _compares.map(lambda compare: Condition((compare,))), _joined, max_leaves=4
+)
 
 
 def star_lines(
     parents: SearchStrategy[StarId] = star_ids, children: SearchStrategy[StarId] = star_ids
 ) -> SearchStrategy[TaskStarLine]:
     """Lines from any of `parents` to any of `children`; a condition exactly where the kind asks for one."""
-    unconditional = st.sampled_from([LineKind.SUCCESS, LineKind.COMPLETION])
+    unconditional = st.sampled_from([LineKind.SUCCESS, LineKind.COMPLETION, LineKind.QUORUM])
     return st.builds(TaskStarLine, parents, children, unconditional) | st.builds(
         TaskStarLine, parents, children, st.just(LineKind.CONDITION), conditions
     )
@@ -241,6 +268,9 @@ def task_stars(draw: st.DrawFn, ids: SearchStrategy[StarId] = star_ids) -> TaskS
     return star
 
 
+pauses: SearchStrategy[Pause] = st.builds(Pause, lines_of_text, lines_of_text, times)
+
+
 @st.composite
 def constellations(draw: st.DrawFn) -> TaskConstellation:
     """A graph whose counters and indexes agree with its stars and lines; its history need not be possible."""
@@ -257,6 +287,8 @@ def constellations(draw: st.DrawFn) -> TaskConstellation:
         state=state,
         reason=draw(texts),
         ended_at=draw(times) if state.is_terminal else None,
+        pause=draw(st.none() | pauses),
+        resumed_at=draw(st.none() | times),
         seq=draw(sequence_numbers),
     )
     ids = draw(st.lists(star_ids, max_size=4, unique=True))
@@ -267,9 +299,7 @@ def constellations(draw: st.DrawFn) -> TaskConstellation:
         constellation.attempts += len(star.attempts)
         for parent in draw(st.sets(st.sampled_from(ids[:index]))) if index else ():
             line = draw(star_lines(st.just(parent), st.just(star_id)))
-            constellation.parents.setdefault(star_id, {})[parent] = line
-            constellation.children.setdefault(parent, {})[star_id] = line
-            star.unmet += not constellation.stars[parent].state.is_terminal
+            constellation.add_line(line)
     return constellation
 
 
@@ -279,7 +309,7 @@ request_accepted: SearchStrategy[r.RequestAccepted] = st.builds(
     r.RequestAccepted, sequence_numbers, times, constellation_ids, names, names, requests, budgets
 )
 edits_applied: SearchStrategy[r.EditsApplied] = st.builds(
-    r.EditsApplied, sequence_numbers, times, constellation_ids, counts, lines_of_text, _edit_tuples
+    r.EditsApplied, sequence_numbers, times, constellation_ids, counts, lines_of_text, _edit_tuples, lines_of_text
 )
 edits_refused: SearchStrategy[r.EditsRefused] = st.builds(
     r.EditsRefused, sequence_numbers, times, constellation_ids, lines_of_text, st.lists(texts, max_size=3).map(tuple)
@@ -322,6 +352,9 @@ star_finished: SearchStrategy[r.StarFinished] = st.builds(
 slot_released: SearchStrategy[r.SlotReleased] = st.builds(
     r.SlotReleased, sequence_numbers, times, constellation_ids, star_ids, attempt_numbers
 )
+constellation_paused: SearchStrategy[r.ConstellationPaused] = st.builds(
+    r.ConstellationPaused, sequence_numbers, times, constellation_ids, lines_of_text, lines_of_text, st.booleans()
+)
 constellation_ended: SearchStrategy[r.ConstellationEnded] = st.builds(
     r.ConstellationEnded, sequence_numbers, times, constellation_ids, st.sampled_from(ConstellationState), texts
 )
@@ -343,6 +376,7 @@ records_by_type: Final[dict[type[r.Record], SearchStrategy[r.Record]]] = {
     r.AttemptEnded: attempt_ended,
     r.StarFinished: star_finished,
     r.SlotReleased: slot_released,
+    r.ConstellationPaused: constellation_paused,
     r.ConstellationEnded: constellation_ended,
     r.WorkerJoined: worker_joined,
     r.WorkerLeft: worker_left,
@@ -357,6 +391,7 @@ constellation_records: SearchStrategy[r.ConstellationRecord] = st.one_of(
     attempt_ended,
     star_finished,
     slot_released,
+    constellation_paused,
     constellation_ended,
 )
 worker_records: SearchStrategy[r.WorkerRecord] = st.one_of(worker_joined, worker_left, worker_draining, worker_labelled)

@@ -1,10 +1,10 @@
 """The fold: what each record does to the state. It decides nothing, cannot fail, and is the only writer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import assert_never
+from typing import Final, assert_never
 
-from asterism.orchestrator.core.constellation import TaskConstellation
+from asterism.orchestrator.core.constellation import Pause, TaskConstellation
 from asterism.orchestrator.core.edits import (
     AddLine,
     AddStar,
@@ -17,11 +17,12 @@ from asterism.orchestrator.core.edits import (
     update_spec,
 )
 from asterism.orchestrator.core.ids import StarId
-from asterism.orchestrator.core.line import TaskStarLine
+from asterism.orchestrator.core.line import LineKind, TaskStarLine
 from asterism.orchestrator.core.records import (
     AttemptEnded,
     AttemptLeased,
     ConstellationEnded,
+    ConstellationPaused,
     ConstellationRecord,
     EditsApplied,
     EditsRefused,
@@ -37,6 +38,8 @@ from asterism.orchestrator.core.records import (
 from asterism.orchestrator.core.request import ConstellationState
 from asterism.orchestrator.core.star import Attempt, StarState, TaskStar
 from asterism.orchestrator.core.state import Deadline, Lease, State, Timer, Worker
+
+_NO_LINES: Final[Mapping[StarId, TaskStarLine]] = {}
 
 
 def apply(state: State, record: Record) -> None:
@@ -60,7 +63,10 @@ def apply(state: State, record: Record) -> None:
             constellation.state = record.state
             constellation.reason = record.reason
             constellation.ended_at = record.at
+            _let_go_on(state, constellation, None)
             state.ended[constellation.id] = None
+        case ConstellationPaused():
+            _pause(state, _of(state, record), record)
         case EditsRefused():
             _of(state, record)
         case WorkerJoined():
@@ -100,6 +106,26 @@ def _accept(state: State, record: RequestAccepted) -> None:
         seq=record.seq,
     )
     state.adopt(constellation, at=record.at)
+
+
+def _pause(state: State, constellation: TaskConstellation, record: ConstellationPaused) -> None:
+    if not record.is_paused:
+        _let_go_on(state, constellation, record.at)
+        for star in constellation.stars.values():
+            if star.live_attempt is None and not star.state.is_terminal and star.unmet == 0:
+                state.enqueue(constellation.id, star)
+        return
+    constellation.pause = Pause(record.by, record.reason, record.at)
+    constellation.resumed_at = None
+    state.paused[constellation.id] = None
+    for star_id in constellation.stars:
+        state.dequeue(constellation.id, star_id)
+
+
+def _let_go_on(state: State, constellation: TaskConstellation, at: float | None) -> None:
+    constellation.pause = None
+    constellation.resumed_at = at
+    state.paused.pop(constellation.id, None)
 
 
 def _lease(state: State, constellation: TaskConstellation, record: AttemptLeased) -> None:
@@ -143,9 +169,17 @@ def _finish(state: State, constellation: TaskConstellation, record: StarFinished
     star.retry_at = None
     constellation.unfinished -= 1
     state.dequeue(constellation.id, record.star)
-    for child_id in constellation.children.get(record.star, ()):
+    for child_id, line in constellation.children.get(record.star, _NO_LINES).items():
         child = constellation.stars[child_id]
-        child.unmet -= 1
+        if line.kind is LineKind.QUORUM:
+            if record.state is not StarState.SUCCEEDED:
+                child.quorum_spare -= 1
+                continue
+            child.meet_quorum(1)
+            if child.quorum_met > child.spec.quorum:
+                continue
+        else:
+            child.unmet -= 1
         if child.unmet == 0 and not child.state.is_terminal:
             _settle(state, constellation, child, record.at)
 
@@ -177,8 +211,8 @@ def _edit(state: State, constellation: TaskConstellation, record: EditsApplied) 
             touched[star_id] = None
     for star_id in touched:
         star = constellation.stars.get(star_id)
-        # A terminal star may lose a parent that is removed; that is no edit of it, and must not make it READY again.
-        if star is not None and not star.state.is_terminal:
+        # A star that runs or is terminal may lose a parent that is removed: no edit of it, and no reason to be READY.
+        if star is not None and star.state is not StarState.RUNNING and not star.state.is_terminal:
             star.revision = record.revision
             _settle(state, constellation, star, record.at)
 
@@ -205,19 +239,19 @@ def _edit_one(state: State, constellation: TaskConstellation, edit: Edit) -> Seq
             return (spec.id,)
         case RemoveStar(star_id):
             for parent in list(constellation.parents.get(star_id, ())):
-                _remove_line(constellation, parent, star_id)
+                constellation.remove_line(parent, star_id)
             children = list(constellation.children.get(star_id, ()))
             for child in children:
-                _remove_line(constellation, star_id, child)
+                constellation.remove_line(star_id, child)
             state.dequeue(constellation.id, star_id)
             del constellation.stars[star_id]
             constellation.unfinished -= 1
             return children
         case AddLine(line):
-            _add_line(constellation, line)
+            constellation.add_line(line)
             return (line.child,)
         case RemoveLine(parent, child):
-            _remove_line(constellation, parent, child)
+            constellation.remove_line(parent, child)
             return (child,)
         case UpdateStar(star_id):
             star = constellation.stars[star_id]
@@ -231,22 +265,6 @@ def _edit_one(state: State, constellation: TaskConstellation, edit: Edit) -> Seq
             return ()
         case _:
             assert_never(edit)
-
-
-def _add_line(constellation: TaskConstellation, line: TaskStarLine) -> None:
-    constellation.parents.setdefault(line.child, {})[line.parent] = line
-    constellation.children.setdefault(line.parent, {})[line.child] = line
-    if not constellation.stars[line.parent].state.is_terminal:
-        constellation.stars[line.child].unmet += 1
-
-
-def _remove_line(constellation: TaskConstellation, parent: StarId, child: StarId) -> None:
-    for index, one, other in ((constellation.parents, child, parent), (constellation.children, parent, child)):
-        del index[one][other]
-        if not index[one]:
-            del index[one]
-    if not constellation.stars[parent].state.is_terminal:
-        constellation.stars[child].unmet -= 1
 
 
 def _join(state: State, record: WorkerJoined) -> None:

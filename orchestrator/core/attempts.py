@@ -1,5 +1,7 @@
 """What workers report: results, failures, edits, text. Who does not hold the attempt changes nothing."""
 
+from typing import Final
+
 from asterism.orchestrator.core.check import check_batch
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.edits import AddLine, AddStar, CancelStar, Edit, EditBatch
@@ -9,10 +11,13 @@ from asterism.orchestrator.core.errors import AsterismError, InvalidEdit
 from asterism.orchestrator.core.events import AttemptFailed, AttemptProgressed, AttemptSucceeded, EditsProposed
 from asterism.orchestrator.core.ids import FencingToken, WorkerId
 from asterism.orchestrator.core.records import AttemptEnded, EditsApplied, EditsRefused, SlotReleased
-from asterism.orchestrator.core.retry import retry_at, to_latest
-from asterism.orchestrator.core.star import AttemptOutcome, StarError, StarState, TaskStar
+from asterism.orchestrator.core.retry import may_run_again, retry_at, to_latest
+from asterism.orchestrator.core.star import Attempt, AttemptOutcome, StarError, StarState, TaskStar, program_capability
 from asterism.orchestrator.core.state import Lease
 from asterism.orchestrator.core.turn import Turn
+
+MAY_HAVE_RUN: Final = "may_have_run"
+"""Error code of a star that was lost or timed out, and that must not run twice."""
 
 
 def find_live(turn: Turn, worker: WorkerId, token: FencingToken) -> tuple[Lease, TaskConstellation, TaskStar] | None:
@@ -97,6 +102,8 @@ def end_attempt(turn: Turn, lease: Lease, outcome: AttemptOutcome, error: StarEr
     star = constellation.stars[lease.star]
     live = star.attempts[-1]
     again_at = retry_at(star, outcome, error.retryable, at=turn.at, chance=turn.chance)
+    if again_at is not None and outcome is not AttemptOutcome.FAILED:
+        again_at, error = _unless_it_may_have_run(turn, star, live, again_at, error)
     if again_at is None:
         finish_star(
             turn,
@@ -123,6 +130,17 @@ def end_attempt(turn: Turn, lease: Lease, outcome: AttemptOutcome, error: StarEr
             releases_slot,
         )
     )
+
+
+def _unless_it_may_have_run(
+    turn: Turn, star: TaskStar, live: Attempt, again_at: float, error: StarError
+) -> tuple[float | None, StarError]:
+    """Nobody saw its end: what is not to be done twice has failed, since it may have been done."""
+    capability = program_capability(star.spec.kind, star.spec.program)
+    if may_run_again(star, turn.state.workers[live.worker].profile.describe(capability)):
+        return again_at, error
+    why = f"{error.message}; it may have run, and {capability} is not idempotent: retry it by hand if it did not"
+    return None, StarError(MAY_HAVE_RUN, why)
 
 
 def edit_for_star(turn: Turn, constellation: TaskConstellation, star: TaskStar, batch: EditBatch) -> str | None:
@@ -158,10 +176,10 @@ def without_repeats(constellation: TaskConstellation, batch: EditBatch) -> EditB
     return EditBatch(tuple(kept), batch.base_revision)
 
 
-def apply_batch(turn: Turn, constellation: TaskConstellation, batch: EditBatch, by: str) -> None:
+def apply_batch(turn: Turn, constellation: TaskConstellation, batch: EditBatch, by: str, reason: str = "") -> None:
     """Apply a batch that has been checked, then what follows from it: cancelled stars, and stars left without hope."""
     turn.touch(constellation)
-    turn.record(EditsApplied(turn.seq, turn.at, constellation.id, constellation.revision + 1, by, batch.edits))
+    turn.record(EditsApplied(turn.seq, turn.at, constellation.id, constellation.revision + 1, by, batch.edits, reason))
     for edit in batch.edits:
         match edit:
             case CancelStar(star_id) if star_id in constellation.stars:

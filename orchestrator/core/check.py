@@ -37,6 +37,7 @@ MAX_INPUTS: Final = 64
 MAX_REQUIRES: Final = 32
 MAX_PRIORITY: Final = 100
 MAX_ATTEMPTS: Final = 100
+MAX_QUORUM: Final = 10_000
 MAX_NEW_NAME: Final = 60
 """Longest name of a new star: its retries, `name~2` to `name~999`, must be names too."""
 
@@ -88,9 +89,11 @@ class _Draft:
         self._added: dict[StarId, StarSpec] = {}
         self._removed: dict[StarId, None] = {}
         self._inputs: dict[StarId, Mapping[str, StarInput]] = {}
-        self._parents: dict[StarId, set[StarId]] = {}
+        self._parents: dict[StarId, dict[StarId, LineKind]] = {}
         self._new_children: dict[StarId, list[StarId]] = {}
         self._cut: set[tuple[StarId, StarId]] = set()
+        self._lessened: dict[StarId, None] = {}
+        """Stars that lose a parent."""
         self._heads: dict[StarId, bool] = {}
         """Children of new lines, and whether a cycle may have been closed there."""
         self._timed: tuple[Timeouts, RetryPolicy] | None = None
@@ -117,8 +120,9 @@ class _Draft:
                 self.named[parent] = None
                 if parent not in self._parents_of(child):
                     raise InvalidEdit(child, f"has no line from {parent}")
-                self._parents_of(child).discard(parent)
+                del self._parents_of(child)[parent]
                 self._cut.add((parent, child))
+                self._lessened[child] = None
             case RebindInputs(star, inputs):
                 self._need_editable(star, "given other inputs")
                 self._inputs[star] = {**self._inputs_of(star), **inputs}
@@ -149,7 +153,8 @@ class _Draft:
         if known is not None and any(attempt.holds_slot for attempt in known.attempts):
             raise InvalidEdit(star, "has an attempt that its worker has not stopped yet; remove it after that")
         for child in self._children_of(star):
-            self._parents_of(child).discard(star)
+            self._parents_of(child).pop(star, None)
+            self._lessened[child] = None
         self._added.pop(star, None)
         self._removed[star] = None
 
@@ -165,10 +170,14 @@ class _Draft:
         self._need_editable(line.child, "given other parents")
         if (line.kind is LineKind.CONDITION) != (line.condition is not None):
             raise InvalidEdit(line.child, "a line has a condition exactly when its kind is condition")
+        if line.condition is not None and (fault := line.condition.find_fault()) is not None:
+            raise InvalidEdit(line.child, f"its line from {line.parent}: {fault}")
+        if line.kind is LineKind.QUORUM and not self._spec(line.child).quorum:
+            raise InvalidEdit(line.child, "a line of kind quorum needs a star with a quorum")
         parents = self._parents_of(line.child)
         if line.parent in parents:
             raise InvalidEdit(line.child, f"has a line from {line.parent} already")
-        parents.add(line.parent)
+        parents[line.parent] = line.kind
         self._cut.discard((line.parent, line.child))
         # The line of a cycle that comes last is one whose child has children already.
         if line.child in self._graph.children or line.child in self._new_children:
@@ -182,9 +191,33 @@ class _Draft:
         for star in {**self._added, **self._inputs, **self._parents}:
             if star in self._removed:
                 continue
+            parents = self._parents_of(star)
             for name, source in self._inputs_of(star).items():
-                if isinstance(source, OutputOf) and source.star not in self._parents_of(star):
+                if not isinstance(source, OutputOf):
+                    continue
+                if source.star not in parents:
                     raise InvalidEdit(star, f"input {name} refers to {source.star}, which is not a parent of it")
+                if parents[source.star] is LineKind.QUORUM:
+                    reason = f"input {name} refers to {source.star}, which its quorum may do without: take all parents"
+                    raise InvalidEdit(star, reason)
+            # One that has begun may lose a parent that its quorum did without.
+            if self._spec(star).quorum and not self._has_begun(star):
+                self._check_quorum(star, parents)
+
+    def _check_quorum(self, star: StarId, parents: Mapping[StarId, LineKind]) -> None:
+        """Enough parents; those that ended without success do not count where some were taken away."""
+        quorum = self._spec(star).quorum
+        voters = [parent for parent, kind in parents.items() if kind is LineKind.QUORUM]
+        if len(voters) < quorum:
+            raise InvalidEdit(star, f"its quorum is {quorum}, and it has {len(voters)} lines of kind quorum")
+        if star in self._lessened:
+            left = sum(not self._is_lost(parent) for parent in voters)
+            if left < quorum:
+                raise InvalidEdit(star, f"its quorum of {quorum} would be out of reach: {left} parents are left")
+
+    def _is_lost(self, star: StarId) -> bool:
+        known = self._graph.stars.get(star)
+        return known is not None and known.state in (StarState.FAILED, StarState.CANCELLED)
 
     def check_acyclic(self) -> None:
         """A new cycle lies in what is reachable from the child of the new line that closed it.
@@ -247,10 +280,17 @@ class _Draft:
         found = self._inputs.get(star)
         return self._spec(star).inputs if found is None else found
 
-    def _parents_of(self, star: StarId) -> set[StarId]:
-        if star not in self._parents:
-            self._parents[star] = set(() if star in self._added else self._graph.parents.get(star, ()))
-        return self._parents[star]
+    def _has_begun(self, star: StarId) -> bool:
+        """Whether it runs or has ended."""
+        known = None if star in self._added else self._graph.stars[star]
+        return known is not None and (known.state is StarState.RUNNING or known.state.is_terminal)
+
+    def _parents_of(self, star: StarId) -> dict[StarId, LineKind]:
+        found = self._parents.get(star)
+        if found is None:
+            known = {} if star in self._added else self._graph.parents.get(star, {})
+            found = self._parents[star] = {parent: line.kind for parent, line in known.items()}
+        return found
 
     def _children_of(self, star: StarId) -> Iterator[StarId]:
         for child in self._graph.children.get(star, ()):
@@ -287,6 +327,10 @@ def _check_range(spec: StarSpec) -> None:
         raise InvalidEdit(spec.id, f"priority {spec.priority} is outside -{MAX_PRIORITY} to {MAX_PRIORITY}")
     if len(spec.requires) > MAX_REQUIRES:
         raise InvalidEdit(spec.id, f"{len(spec.requires)} requirements; at most {MAX_REQUIRES}")
+    if not 0 <= spec.quorum <= MAX_QUORUM:
+        raise InvalidEdit(spec.id, f"quorum {spec.quorum} is outside 0 to {MAX_QUORUM}")
+    if spec.is_decided_by_people and (spec.requires or spec.may_edit):
+        raise InvalidEdit(spec.id, "an approval is decided by a person: it requires nothing, and edits nothing")
     _check_inputs(spec.id, spec.inputs)
 
 

@@ -4,10 +4,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from asterism.orchestrator.core.ids import ConstellationId, StarId
-from asterism.orchestrator.core.line import TaskStarLine
+from asterism.orchestrator.core.line import LineKind, TaskStarLine
 from asterism.orchestrator.core.request import Budget, ConstellationState, Request
 from asterism.orchestrator.core.star import StarKind, StarState, TaskStar
 from asterism.orchestrator.core.values import Artifact, Json, Result
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Who holds a constellation back, since when, and why."""
+
+    by: str
+    reason: str
+    at: float
 
 
 @dataclass(slots=True)
@@ -38,11 +47,39 @@ class TaskConstellation:
     """Leased in all, for the budget."""
     seq: int = 0
     """The last record that changed it."""
+    pause: Pause | None = None
+    """While it is set no star of it is dispatched; what runs goes on."""
+    resumed_at: float | None = None
+    """When a pause last ended: a wait for a slot that began before begins anew."""
 
     def lines(self) -> Iterator[TaskStarLine]:
         """Every line, grouped by child."""
         for of_child in self.parents.values():
             yield from of_child.values()
+
+    def add_line(self, line: TaskStarLine) -> None:
+        """Join two stars that are there; the child counts the parent as it stands now."""
+        self.parents.setdefault(line.child, {})[line.parent] = line
+        self.children.setdefault(line.parent, {})[line.child] = line
+        self._count(line, 1)
+
+    def remove_line(self, parent: StarId, child: StarId) -> None:
+        """Part them again."""
+        self._count(self.parents[child][parent], -1)
+        for index, one, other in ((self.parents, child, parent), (self.children, parent, child)):
+            del index[one][other]
+            if not index[one]:
+                del index[one]
+
+    def _count(self, line: TaskStarLine, by: int) -> None:
+        parent, child = self.stars[line.parent], self.stars[line.child]
+        if line.kind is not LineKind.QUORUM:
+            child.unmet += 0 if parent.state.is_terminal else by
+        elif parent.state is StarState.SUCCEEDED:
+            child.quorum_spare += by
+            child.meet_quorum(by)
+        elif not parent.state.is_terminal:
+            child.quorum_spare += by
 
     def outcome(self, star: StarId) -> Mapping[str, Json]:
         """What a terminal star's children may look at: `{state, result, error}`.

@@ -79,11 +79,11 @@ def _schedule_to_start(turn: Turn, deadline: Deadline) -> None:
     if constellation is None or not turn.state.is_queued(deadline.constellation, deadline.star):
         return
     star = constellation.stars[deadline.star]
-    since = star.ready_at if star.retry_at is None else star.retry_at
-    limit_s = star.spec.timeouts.schedule_to_start_s
-    if limit_s is None or since is None or since + limit_s > turn.at:
+    start_by = turn.state.start_by(constellation.id, star)
+    if start_by is None or start_by > turn.at:
         return
-    error = StarError("schedule_to_start", "no worker took it within schedule_to_start_s")
+    who = "nobody decided it" if star.spec.is_decided_by_people else "no worker took it"
+    error = StarError("schedule_to_start", f"{who} within schedule_to_start_s")
     finish_star(turn, constellation, star, StarState.FAILED, error=error)
 
 

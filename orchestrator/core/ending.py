@@ -9,7 +9,7 @@ from asterism.orchestrator.core.ids import StarId
 from asterism.orchestrator.core.line import LineKind, TaskStarLine
 from asterism.orchestrator.core.records import ConstellationEnded, StarFinished
 from asterism.orchestrator.core.request import ConstellationState
-from asterism.orchestrator.core.retry import successor
+from asterism.orchestrator.core.retry import NOT_NEEDED, successor
 from asterism.orchestrator.core.star import AttemptOutcome, StarError, StarKind, StarState, TaskStar
 from asterism.orchestrator.core.turn import Turn
 from asterism.orchestrator.core.values import Artifact, Result
@@ -63,6 +63,12 @@ def finish_star(
         if live is not None and not releases_slot:
             turn.effect(Stop(live.worker, live.fencing_token, "" if error is None else error.message))
         for child_id, line in reversed(constellation.children.get(star.spec.id, {}).items()):
+            if line.kind is LineKind.QUORUM and state is StarState.SUCCEEDED:
+                for other in _spare_parents(constellation, constellation.stars[child_id]):
+                    reason = StarError(NOT_NEEDED, f"{child_id} has its quorum without it")
+                    outcome, is_idle = AttemptOutcome.CANCELLED, other.live_attempt is None
+                    pending.append((other, StarState.CANCELLED, None, reason, outcome, is_idle))
+                continue
             skip = find_skip(constellation, line)
             if spreads and skip is not None:
                 pending.append((constellation.stars[child_id], skip_state(skip), None, skip, None, True))
@@ -73,6 +79,16 @@ def find_skip(constellation: TaskConstellation, line: TaskStarLine) -> StarError
     parent = constellation.stars[line.parent]
     if line.kind is LineKind.COMPLETION:
         return None
+    if line.kind is LineKind.QUORUM:
+        child = constellation.stars[line.child]
+        if child.quorum_spare >= 0:
+            return None
+        lines = constellation.parents[line.child].values()
+        voters = [constellation.stars[of.parent] for of in lines if of.kind is line.kind]
+        is_failure = any(voter.state is StarState.FAILED or _is_skipped(voter) for voter in voters)
+        left = child.spec.quorum + child.quorum_spare
+        reason = f"its quorum of {child.spec.quorum} is out of reach: of {len(voters)} parents {left} are left"
+        return StarError(SKIPPED if is_failure else UNCHOSEN, reason)
     if line.kind is LineKind.SUCCESS:
         if parent.state is StarState.SUCCEEDED:
             return None
@@ -85,6 +101,25 @@ def find_skip(constellation: TaskConstellation, line: TaskStarLine) -> StarError
     if line.condition is not None and line.condition.holds(constellation.outcome(line.parent)):
         return None
     return StarError(UNCHOSEN, f"the condition on its parent {line.parent} is false")
+
+
+def _spare_parents(constellation: TaskConstellation, child: TaskStar) -> list[TaskStar]:
+    """The parents of a star whose quorum has just been met that nobody else waits for."""
+    if child.quorum_met != child.spec.quorum:
+        return []
+    parents = constellation.parents[child.spec.id].values()
+    others = [constellation.stars[line.parent] for line in parents if line.kind is LineKind.QUORUM]
+    return [star for star in others if not star.state.is_terminal and not _is_awaited(constellation, star)]
+
+
+def _is_awaited(constellation: TaskConstellation, star: TaskStar) -> bool:
+    """Whether some child cannot do without the star."""
+    for child_id, line in constellation.children[star.spec.id].items():
+        child = constellation.stars[child_id]
+        has_quorum = line.kind is LineKind.QUORUM and child.quorum_met >= child.spec.quorum
+        if not has_quorum and not child.state.is_terminal:
+            return True
+    return False
 
 
 def skip_state(skip: StarError) -> StarState:

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from asterism.orchestrator.core.edits import EditBatch
-from asterism.orchestrator.core.ids import ConstellationId, FencingToken, WorkerId
+from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId, WorkerId
 from asterism.orchestrator.core.profile import WorkerProfile
 from asterism.orchestrator.core.request import Budget, Request
 from asterism.orchestrator.core.star import StarError, StarSpec
-from asterism.orchestrator.core.values import Result
+from asterism.orchestrator.core.values import Json, Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,31 @@ class EditRequested:
     constellation: ConstellationId
     by: str
     batch: EditBatch
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A person decides an approval; `value` goes with a yes, for the children to use."""
+
+    at: float
+    constellation: ConstellationId
+    star: StarId
+    by: str
+    is_approved: bool
+    reason: str = ""
+    value: Json = None
+
+
+@dataclass(frozen=True, slots=True)
+class PauseRequested:
+    """A client wants no star of a request to be dispatched any more, or (`is_paused` False) again."""
+
+    at: float
+    constellation: ConstellationId
+    by: str
+    reason: str
+    is_paused: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +206,8 @@ class TimePassed:
 Event: TypeAlias = (
     RequestSubmitted
     | EditRequested
+    | Decided
+    | PauseRequested
     | CancelRequested
     | RetryRequested
     | WorkerAttached

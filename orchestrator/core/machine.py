@@ -18,11 +18,13 @@ from asterism.orchestrator.core.events import (
     AttemptProgressed,
     AttemptSucceeded,
     CancelRequested,
+    Decided,
     DrainRequested,
     EditRequested,
     EditsProposed,
     Event,
     LabelRequested,
+    PauseRequested,
     RequestSubmitted,
     RetryRequested,
     TimePassed,
@@ -33,6 +35,7 @@ from asterism.orchestrator.core.events import (
 )
 from asterism.orchestrator.core.fleet import on_attached, on_detached, on_drain, on_label, on_leaving, renew
 from asterism.orchestrator.core.ids import ConstellationId, StarId, WorkerId
+from asterism.orchestrator.core.people import on_decided, on_pause
 from asterism.orchestrator.core.records import RequestAccepted
 from asterism.orchestrator.core.request import Budget, ConstellationState
 from asterism.orchestrator.core.retry import retry_batch
@@ -132,9 +135,17 @@ class Machine:
             case RequestSubmitted():
                 self._submit(turn, event)
             case EditRequested():
-                self._edit(turn, event.constellation, event.batch, event.by)
+                self._edit(turn, event.constellation, event.batch, event.by, reason=event.reason)
             case CancelRequested():
                 self._cancel(turn, event)
+            case Decided():
+                constellation = self._find(event.constellation)
+                on_decided(turn, constellation, event)
+                turn.outcome.reply = Reply(constellation.id, constellation.revision)
+            case PauseRequested():
+                constellation = self._find(event.constellation)
+                on_pause(turn, constellation, event)
+                turn.outcome.reply = Reply(constellation.id, constellation.revision)
             case RetryRequested():
                 constellation = self._find(event.constellation)
                 self._edit(turn, event.constellation, retry_batch(constellation), event.by, is_retry=True)
@@ -183,11 +194,18 @@ class Machine:
         turn.outcome.reply = Reply(new.id, accepted.revision)
 
     def _edit(
-        self, turn: Turn, constellation_id: ConstellationId, batch: EditBatch, by: str, *, is_retry: bool = False
+        self,
+        turn: Turn,
+        constellation_id: ConstellationId,
+        batch: EditBatch,
+        by: str,
+        *,
+        reason: str = "",
+        is_retry: bool = False,
     ) -> None:
         constellation = self._find(constellation_id)
         check_batch(constellation, batch, self._state.known_capabilities(), is_retry=is_retry)
-        apply_batch(turn, constellation, batch, by)
+        apply_batch(turn, constellation, batch, by, reason)
         turn.outcome.reply = Reply(constellation.id, constellation.revision)
 
     def _cancel(self, turn: Turn, event: CancelRequested) -> None:

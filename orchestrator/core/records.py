@@ -38,6 +38,8 @@ class EditsApplied:
     by: str
     """`star:ID`, `client:NAME` or `policy`."""
     edits: tuple[Edit, ...]
+    reason: str = ""
+    """Of a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,18 @@ class SlotReleased:
 
 
 @dataclass(frozen=True, slots=True)
+class ConstellationPaused:
+    """No star is dispatched any more (or again)."""
+
+    seq: int
+    at: float
+    constellation: ConstellationId
+    by: str
+    reason: str
+    is_paused: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ConstellationEnded:
     """Every star is terminal, or the request was cancelled or ran out of its budget."""
 
@@ -168,6 +182,7 @@ ConstellationRecord: TypeAlias = (
     | AttemptEnded
     | StarFinished
     | SlotReleased
+    | ConstellationPaused
     | ConstellationEnded
 )
 WorkerRecord: TypeAlias = WorkerJoined | WorkerLeft | WorkerDraining | WorkerLabelled

@@ -7,8 +7,11 @@ from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.edits import AddLine, AddStar, CancelStar, Edit, EditBatch
 from asterism.orchestrator.core.errors import WrongState
 from asterism.orchestrator.core.ids import StarId
+from asterism.orchestrator.core.profile import Description, Effect
 from asterism.orchestrator.core.star import AttemptOutcome, OutputOf, RetryPolicy, StarInput, StarState, TaskStar
 
+NOT_NEEDED: Final = "not_needed"
+"""Error code of a star that was cancelled because the quorum which waited for it was met by others."""
 MAX_LOST: Final = 8
 """Attempts that a star may lose with their workers before it fails: a star that kills its workers must end."""
 
@@ -19,6 +22,12 @@ def backoff_s(policy: RetryPolicy, failures: int, chance: float) -> float:
     exponent = min(failures - 1, 64)
     longest = min(policy.backoff_s * policy.multiplier**exponent, policy.max_backoff_s)
     return longest * (1.0 - policy.jitter * chance)
+
+
+def may_run_again(star: TaskStar, description: Description) -> bool:
+    """Whether an attempt of which nobody knows how far it came may be followed by another."""
+    said = star.spec.is_idempotent
+    return description.effect is not Effect.NONE if said is None else said
 
 
 def retry_at(star: TaskStar, outcome: AttemptOutcome, retryable: bool, *, at: float, chance: float) -> float | None:
@@ -48,7 +57,9 @@ def retry_batch(constellation: TaskConstellation) -> EditBatch:
     chosen: dict[StarId, None] = {
         star_id: None
         for star_id, star in constellation.stars.items()
-        if star.state in (StarState.FAILED, StarState.CANCELLED) and not has_successor(constellation, star_id)
+        if star.state in (StarState.FAILED, StarState.CANCELLED)
+        and not (star.error is not None and star.error.code == NOT_NEEDED)
+        and not has_successor(constellation, star_id)
     }
     pending = list(chosen)
     while pending:

@@ -36,6 +36,9 @@ class StarKind(StrEnum):
     REASON = "reason"
     TOOL = "tool"
     GATHER = "gather"
+    AGENT = "agent"
+    APPROVAL = "approval"
+    """A decision of a person: no worker runs it, and its inputs are what they are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,17 +108,26 @@ class StarSpec:
     """Whether the star's attempt may propose edits of its own constellation."""
     title: str = ""
     """For people only."""
+    is_idempotent: bool | None = None
+    """Whether it may run again after it may have begun; None: as its tool or program says."""
+    quorum: int = 0
+    """How many of the parents by QUORUM lines must succeed; 0 where there are no such lines."""
 
     @property
     def capabilities(self) -> frozenset[str]:
         """Every capability that a worker must offer to run this star."""
         return _capabilities(self.kind, self.program, self.requires)
 
+    @property
+    def is_decided_by_people(self) -> bool:
+        """Whether no worker runs it."""
+        return self.kind is StarKind.APPROVAL
+
 
 @lru_cache(4096)
 def _capabilities(kind: StarKind, program: str, requires: frozenset[str]) -> frozenset[str]:
     """One object for all stars alike: it is the key of the queue that they wait in."""
-    return requires | {program_capability(kind, program)}
+    return requires if kind is StarKind.APPROVAL else requires | {program_capability(kind, program)}
 
 
 def program_capability(kind: StarKind, program: str) -> str:
@@ -169,7 +181,8 @@ class TaskStar:
     revision: int
     """The revision that added or last edited it."""
     unmet: int = 0
-    """Parents that are not terminal yet; the star is READY when it is 0 and no backoff runs."""
+    """Parents that are not terminal yet, and successes that its quorum lacks; the star is READY when it is 0 and no
+    backoff runs."""
     attempts: list[Attempt] = field(default_factory=list)
     retry_at: float | None = None
     """End of the running backoff, in seconds since the epoch."""
@@ -177,6 +190,21 @@ class TaskStar:
     finished_at: float | None = None
     result: Result = None
     error: StarError | None = None
+    quorum_met: int = field(init=False, default=0)
+    """Parents by QUORUM lines that succeeded."""
+    quorum_spare: int = field(init=False, default=0)
+    """How many more of the others may end without success before the quorum is out of reach; then it is negative."""
+
+    def __post_init__(self) -> None:
+        if self.spec.quorum:
+            self.unmet += self.spec.quorum
+            self.quorum_spare -= self.spec.quorum
+
+    def meet_quorum(self, by: int) -> None:
+        """Count one more success of its quorum, or (-1) one less."""
+        lacked = max(0, self.spec.quorum - self.quorum_met)
+        self.quorum_met += by
+        self.unmet += max(0, self.spec.quorum - self.quorum_met) - lacked
 
     @property
     def live_attempt(self) -> Attempt | None:

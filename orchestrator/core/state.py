@@ -112,6 +112,8 @@ class State:
         """A heap for each set of capabilities that some star needs."""
         self.ended: dict[ConstellationId, None] = {}
         """Ended constellations in memory, oldest first."""
+        self.paused: dict[ConstellationId, None] = {}
+        """None of whose stars are queued."""
         self.pinned: Counter[ConstellationId] = Counter()
         """How many events that are on their way need a constellation to be there, ended or not."""
         self._queued: dict[tuple[ConstellationId, StarId], int] = {}
@@ -146,6 +148,8 @@ class State:
         """Take in a constellation that was loaded: index what is ready, what runs and what has a deadline."""
         self.constellations[constellation.id] = constellation
         self.requests[constellation.owner, constellation.request_id] = constellation.id
+        if constellation.pause is not None:
+            self.paused[constellation.id] = None
         if constellation.state.is_terminal:
             self.ended[constellation.id] = None
         else:
@@ -203,11 +207,18 @@ class State:
 
     def enqueue_now(self, constellation: ConstellationId, star: TaskStar) -> None:
         """Queue a star that may be dispatched at once; an earlier entry of it is void."""
+        if constellation in self.paused:
+            return
         self._pushed += 1
         if self._pushed > len(self._queued) + len(self._deadlines) // 2 + SWEEP_AFTER:
             self._sweep()
         self._order += 1
         self._queued[constellation, star.spec.id] = self._order
+        start_by = self.start_by(constellation, star)
+        if start_by is not None:
+            self.push(Deadline(start_by, Timer.SCHEDULE_TO_START, constellation, star.spec.id))
+        if star.spec.is_decided_by_people:
+            return
         entry = ReadyStar(-star.spec.priority, self._order, constellation, star.spec.id)
         capabilities = star.spec.capabilities
         if capabilities not in self.ready:
@@ -215,9 +226,6 @@ class State:
             if self._placeable is not None and self.candidates(capabilities):
                 self._placeable[capabilities] = None
         heapq.heappush(self.ready[capabilities], entry)
-        start_by = _start_by(star)
-        if start_by is not None:
-            self.push(Deadline(start_by, Timer.SCHEDULE_TO_START, constellation, star.spec.id))
 
     def _sweep(self) -> None:
         """Throw away what is void: edits of a star that nobody takes would else pile up entries for ever."""
@@ -240,7 +248,16 @@ class State:
         if deadline.timer in (Timer.START_TO_CLOSE, Timer.HEARTBEAT):
             live = star.live_attempt
             return live is not None and live.fencing_token == deadline.fencing_token
-        return deadline.at == (star.retry_at if deadline.timer is Timer.BACKOFF else _start_by(star))
+        is_backoff = deadline.timer is Timer.BACKOFF
+        return deadline.at == (star.retry_at if is_backoff else self.start_by(deadline.constellation, star))
+
+    def start_by(self, constellation: ConstellationId, star: TaskStar) -> float | None:
+        """When a queued star has waited for longer than it may, in seconds since the epoch."""
+        limit_s = star.spec.timeouts.schedule_to_start_s
+        since = star.ready_at if star.retry_at is None else star.retry_at
+        if limit_s is None or since is None:
+            return None
+        return max(since, self.constellations[constellation].resumed_at or 0.0) + limit_s
 
     def dequeue(self, constellation: ConstellationId, star: StarId) -> None:
         """Void the star's entry, if it has one."""
@@ -315,10 +332,3 @@ class State:
     def _drop(self, constellation: ConstellationId) -> None:
         gone = self.constellations.pop(constellation)
         del self.requests[gone.owner, gone.request_id]
-
-
-def _start_by(star: TaskStar) -> float | None:
-    """When a queued star has waited for longer than it may, in seconds since the epoch."""
-    limit_s = star.spec.timeouts.schedule_to_start_s
-    since = star.ready_at if star.retry_at is None else star.retry_at
-    return None if limit_s is None or since is None else since + limit_s

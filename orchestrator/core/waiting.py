@@ -22,9 +22,16 @@ def _reason(state: State, constellation: TaskConstellation, star: TaskStar) -> s
         parents = constellation.parents.get(star.spec.id, {})
         open_ones = [parent for parent in parents if not constellation.stars[parent].state.is_terminal]
         more = f" and {len(open_ones) - 3} more" if len(open_ones) > 3 else ""
-        return f"{', '.join(open_ones[:3])}{more}"
+        quorum = star.spec.quorum - star.quorum_met
+        of = f"{quorum} of " if quorum > 0 else ""
+        return f"{of}{', '.join(open_ones[:3])}{more}"
     if star.retry_at is not None and not state.is_queued(constellation.id, star.spec.id):
         return f"the backoff after attempt {len(star.attempts)}, until {star.retry_at:.3f}"
+    if constellation.pause is not None and not star.spec.is_decided_by_people:
+        why = f" ({constellation.pause.reason})" if constellation.pause.reason else ""
+        return f"asterism resume {constellation.id}: {constellation.pause.by} paused it{why}"
+    if star.spec.is_decided_by_people:
+        return f"a decision: asterism approve {constellation.id} {star.spec.id}, or reject"
     needed = star.spec.capabilities
     if state.candidates(needed):
         return "a free slot"

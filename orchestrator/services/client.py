@@ -8,10 +8,19 @@ from typing import Any, Final
 from asterism.orchestrator.clock import Clock
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.errors import AlreadyExists, InvalidField, NotFound, Unreachable
-from asterism.orchestrator.core.events import CancelRequested, EditRequested, Event, RequestSubmitted, RetryRequested
+from asterism.orchestrator.core.events import (
+    CancelRequested,
+    Decided,
+    EditRequested,
+    Event,
+    PauseRequested,
+    RequestSubmitted,
+    RetryRequested,
+)
 from asterism.orchestrator.core.ids import ConstellationId
 from asterism.orchestrator.core.records import ConstellationEnded
-from asterism.orchestrator.core.request import Budget
+from asterism.orchestrator.core.request import Budget, Request
+from asterism.orchestrator.core.star import StarSpec
 from asterism.orchestrator.loop import Loop
 from asterism.orchestrator.naming import ConstellationIds
 from asterism.orchestrator.outbox import WatcherOutbox
@@ -20,6 +29,8 @@ from asterism.orchestrator.services.rates import Places, TokenBuckets
 from asterism.orchestrator.services.watch import stream_to
 from asterism.orchestrator.store import Store
 from asterism.planner.check import check, plan_star
+from asterism.planner.surroundings import Surroundings
+from asterism.planner.text_form import TEXT_FORM
 from asterism.protocol.answers import Ending
 from asterism.protocol.convert import (
     budget_from_proto,
@@ -31,6 +42,7 @@ from asterism.protocol.convert import (
     ending_to_proto,
     request_from_proto,
     request_id_from_proto,
+    star_id,
     summary_to_proto,
 )
 from asterism.protocol.v1 import client_pb2, client_pb2_grpc, types_pb2
@@ -87,13 +99,21 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
             if (earlier.request, earlier.budget) != (asked, budget):
                 raise AlreadyExists("request_id", request_id, "it named another request")
             return client_pb2.SubmitResponse(constellation=earlier.id, is_new=False)
+        star = self._plan_star(asked)
         reply = await self._loop.ask(
-            RequestSubmitted(
-                self._clock.now(), self._ids.new(), request_id, identity.name, asked, budget, plan_star(asked)
-            )
+            RequestSubmitted(self._clock.now(), self._ids.new(), request_id, identity.name, asked, budget, star)
         )
         assert reply is not None, "a submit is answered with its constellation"
         return client_pb2.SubmitResponse(constellation=reply.constellation, is_new=reply.is_new)
+
+    def _plan_star(self, asked: Request) -> StarSpec:
+        """The first star; a model that plans is told what the fleet offers now."""
+        if asked.form != TEXT_FORM:
+            return plan_star(asked)
+        machine = self._loop.machine
+        workers = [worker for worker in machine.workers.values() if not worker.has_left]
+        told = Surroundings.of_fleet((worker.profile, worker.labels) for worker in workers)
+        return plan_star(asked, known_capabilities=machine.known_capabilities, surroundings=told)
 
     async def GetConstellation(
         self, request: client_pb2.GetConstellationRequest, context: Any
@@ -162,19 +182,19 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         identity = CALLER.get()
         wanted = constellation_id(request.constellation)
         self._changes.take(identity.name)
+        reason = _reason(request.reason)
         # As many edits as one batch may have take some 300 ms.
         batch = await asyncio.to_thread(edit_batch_from_proto, request.batch)
         async with self._adopted(wanted, identity):
-            event = EditRequested(self._clock.now(), wanted, f"client:{identity.name}", batch)
+            event = EditRequested(self._clock.now(), wanted, f"client:{identity.name}", batch, reason)
             return client_pb2.EditResponse(revision=await self._revision(event))
 
     async def Cancel(self, request: client_pb2.CancelRequest, context: Any) -> client_pb2.CancelResponse:
         """End a request; a second time is harmless."""
         wanted = constellation_id(request.constellation)
-        if len(request.reason) > MAX_REASON_CHARS:
-            raise InvalidField("reason", f"must be at most {MAX_REASON_CHARS} characters, is {len(request.reason)}")
+        reason = _reason(request.reason)
         async with self._adopted(wanted, CALLER.get()):
-            await self._loop.ask(CancelRequested(self._clock.now(), wanted, request.reason))
+            await self._loop.ask(CancelRequested(self._clock.now(), wanted, reason))
         return client_pb2.CancelResponse()
 
     async def Retry(self, request: client_pb2.RetryRequest, context: Any) -> client_pb2.RetryResponse:
@@ -185,6 +205,30 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         async with self._adopted(wanted, identity):
             event = RetryRequested(self._clock.now(), wanted, f"client:{identity.name}")
             return client_pb2.RetryResponse(revision=await self._revision(event))
+
+    async def Decide(self, request: client_pb2.DecideRequest, context: Any) -> client_pb2.DecideResponse:
+        """Approve or reject what waits for a person."""
+        identity = CALLER.get()
+        wanted = constellation_id(request.constellation)
+        star = star_id(request.star, "star")
+        reason = _reason(request.reason)
+        value = checks.optional_json_from_text(request.value_json, "value_json")
+        self._changes.take(identity.name)
+        by = f"client:{identity.name}"
+        async with self._adopted(wanted, identity):
+            event = Decided(self._clock.now(), wanted, star, by, request.is_approved, reason, value)
+            return client_pb2.DecideResponse(revision=await self._revision(event))
+
+    async def Pause(self, request: client_pb2.PauseRequest, context: Any) -> client_pb2.PauseResponse:
+        """Hold a request back, or let it go on; a second time is harmless."""
+        identity = CALLER.get()
+        wanted = constellation_id(request.constellation)
+        reason = _reason(request.reason)
+        self._changes.take(identity.name)
+        by = f"client:{identity.name}"
+        async with self._adopted(wanted, identity):
+            await self._loop.ask(PauseRequested(self._clock.now(), wanted, by, reason, request.is_paused))
+        return client_pb2.PauseResponse()
 
     @asynccontextmanager
     async def _adopted(self, wanted: ConstellationId, identity: Identity) -> AsyncIterator[None]:
@@ -231,3 +275,9 @@ async def _next_ending(outbox: WatcherOutbox) -> Ending:
         if isinstance(item, ConstellationEnded):
             return Ending(item.state, item.reason, item.at)
     raise Unreachable("the orchestrator", "it is leaving; wait again")
+
+
+def _reason(text: str) -> str:
+    if len(text) > MAX_REASON_CHARS:
+        raise InvalidField("reason", f"must be at most {MAX_REASON_CHARS} characters, is {len(text)}")
+    return text

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from asterism.protocol.commands.options import Address, NewestByDefault, TokenFile
+from asterism.protocol.commands.options import Address, NewestByDefault, StarArgument, TokenFile
 
 
 def fetch(
-    star: Annotated[str, typer.Argument(metavar="STAR", help="As `get` shows it.")],
+    star: StarArgument,
     constellation: NewestByDefault = None,
     to: Annotated[
         Path | None, typer.Option("--to", help="A file, written whole or not at all; stdout without it.")

@@ -39,6 +39,7 @@ Source: TypeAlias = Annotated[
     str, typer.Argument(metavar="FILE|TEXT", help="A file, `-` for standard input, or the request itself.")
 ]
 ConstellationArgument: TypeAlias = Annotated[str, typer.Argument(metavar="ID", help="As `list` shows it.")]
+StarArgument: TypeAlias = Annotated[str, typer.Argument(metavar="STAR", help="As `get` shows it.")]
 NewestByDefault: TypeAlias = Annotated[
     str | None, typer.Argument(metavar="[ID]", help="As `list` shows it; the newest without it.", show_default=False)
 ]

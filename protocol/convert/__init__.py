@@ -10,7 +10,7 @@ from asterism.protocol.convert.answers import (
     worker_status_from_proto,
     worker_status_to_proto,
 )
-from asterism.protocol.convert.checks import json_from_text, json_to_text
+from asterism.protocol.convert.checks import json_from_text, json_to_text, optional_json_to_text
 from asterism.protocol.convert.constellation import (
     attempt_from_proto,
     attempt_to_proto,
@@ -51,6 +51,7 @@ from asterism.protocol.convert.star import (
     retry_policy_to_proto,
     star_error_from_proto,
     star_error_to_proto,
+    star_id,
     star_input_from_proto,
     star_input_to_proto,
     star_inputs_from_proto,
@@ -121,6 +122,7 @@ __all__ = [
     "json_to_text",
     "line_from_proto",
     "line_to_proto",
+    "optional_json_to_text",
     "path_from_proto",
     "path_to_proto",
     "progress_from_proto",
@@ -134,6 +136,7 @@ __all__ = [
     "retry_policy_to_proto",
     "star_error_from_proto",
     "star_error_to_proto",
+    "star_id",
     "star_input_from_proto",
     "star_input_to_proto",
     "star_inputs_from_proto",

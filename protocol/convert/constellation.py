@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from asterism.orchestrator.core.constellation import TaskConstellation
+from asterism.orchestrator.core.constellation import Pause, TaskConstellation
 from asterism.orchestrator.core.errors import InvalidField
 from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId, WorkerId
 from asterism.orchestrator.core.request import MAX_REQUEST_BYTES, Budget, ConstellationState, Request
@@ -123,7 +123,6 @@ def task_star_to_proto(star: TaskStar, waiting_for: str = "", at: str = "star") 
         result_json=result_json,
         artifact=artifact,
         error=None if star.error is None else star_error_to_proto(star.error),
-        unmet=star.unmet,
         waiting_for=checks.clipped(waiting_for),
     )
 
@@ -134,7 +133,7 @@ def task_star_from_proto(proto: pb.Star, at: str = "star") -> TaskStar:
         star_spec_from_proto(proto.spec, f"{at}.spec"),
         checks.known(enums.STAR_STATES_BACK, proto.state, f"{at}.state"),
         checks.integer(proto.revision, f"{at}.revision"),
-        proto.unmet,
+        0,
         [attempt_from_proto(attempt, f"{at}.attempts[{index}]") for index, attempt in enumerate(proto.attempts)],
         checks.number(proto.retry_at, f"{at}.retry_at") if proto.HasField("retry_at") else None,
         checks.number(proto.ready_at, f"{at}.ready_at") if proto.HasField("ready_at") else None,
@@ -150,6 +149,7 @@ def constellation_to_proto(
     constellation: TaskConstellation, waiting_for: Mapping[StarId, str], seq: int
 ) -> pb.Constellation:
     """The whole picture as of journal record `seq`; `waiting_for` says what each star that waits is waiting for."""
+    pause = constellation.pause
     return pb.Constellation(
         id=constellation.id,
         request_id=constellation.request_id,
@@ -169,6 +169,8 @@ def constellation_to_proto(
         lines=[line_to_proto(line, "lines") for line in constellation.lines()],
         seq=seq,
         attempts=constellation.attempts,
+        pause=None if pause is None else pb.Pause(by=pause.by, reason=checks.clipped(pause.reason), at=pause.at),
+        resumed_at=constellation.resumed_at,
     )
 
 
@@ -201,14 +203,20 @@ def constellation_from_proto(
         unfinished=sum(not star.state.is_terminal for star in stars.values()),
         attempts=proto.attempts,
         seq=checks.integer(proto.seq, f"{at}.seq"),
+        pause=_pause_from_proto(proto.pause, f"{at}.pause") if proto.HasField("pause") else None,
+        resumed_at=checks.number(proto.resumed_at, f"{at}.resumed_at") if proto.HasField("resumed_at") else None,
     )
     for index, line_proto in enumerate(proto.lines):
         line = line_from_proto(line_proto, f"{at}.lines[{index}]")
         if line.parent not in stars or line.child not in stars:
             raise InvalidField(f"{at}.lines[{index}]", f"joins {line.parent} to {line.child}, and not both are there")
-        constellation.parents.setdefault(line.child, {})[line.parent] = line
-        constellation.children.setdefault(line.parent, {})[line.child] = line
+        constellation.add_line(line)
     return constellation, waiting_for
+
+
+def _pause_from_proto(proto: pb.Pause, at: str) -> Pause:
+    by = checks.text(proto.by, f"{at}.by", checks.MAX_REASON)
+    return Pause(by, checks.text(proto.reason, f"{at}.reason", checks.MAX_REASON), checks.number(proto.at, f"{at}.at"))
 
 
 def summary_to_proto(summary: Summary) -> client_pb2.Summary:

@@ -1,6 +1,8 @@
 """One table for each enum of the core; a value that is missing here cannot travel, and a test looks for one."""
 
-from asterism.orchestrator.core.line import Comparison, LineKind
+from asterism.orchestrator.core.condition import Comparison, Operator
+from asterism.orchestrator.core.line import LineKind
+from asterism.orchestrator.core.profile import Effect
 from asterism.orchestrator.core.request import ConstellationState
 from asterism.orchestrator.core.star import AttemptOutcome, StarKind, StarState
 from asterism.protocol.v1 import types_pb2 as pb
@@ -20,6 +22,8 @@ STAR_KINDS = {
     StarKind.REASON: pb.STAR_KIND_REASON,
     StarKind.TOOL: pb.STAR_KIND_TOOL,
     StarKind.GATHER: pb.STAR_KIND_GATHER,
+    StarKind.AGENT: pb.STAR_KIND_AGENT,
+    StarKind.APPROVAL: pb.STAR_KIND_APPROVAL,
 }
 STAR_KINDS_BACK = {value: key for key, value in STAR_KINDS.items()}
 
@@ -40,10 +44,18 @@ OUTCOMES = {
 }
 OUTCOMES_BACK = {value: key for key, value in OUTCOMES.items()}
 
+EFFECTS = {
+    Effect.PURE: pb.EFFECT_PURE,
+    Effect.IDEMPOTENT: pb.EFFECT_IDEMPOTENT,
+    Effect.NONE: pb.EFFECT_NONE,
+}
+EFFECTS_BACK = {value: key for key, value in EFFECTS.items()}
+
 LINE_KINDS = {
     LineKind.SUCCESS: pb.LINE_KIND_SUCCESS,
     LineKind.COMPLETION: pb.LINE_KIND_COMPLETION,
     LineKind.CONDITION: pb.LINE_KIND_CONDITION,
+    LineKind.QUORUM: pb.LINE_KIND_QUORUM,
 }
 LINE_KINDS_BACK = {value: key for key, value in LINE_KINDS.items()}
 
@@ -54,7 +66,16 @@ COMPARISONS = {
     Comparison.LE: pb.COMPARISON_LE,
     Comparison.GT: pb.COMPARISON_GT,
     Comparison.GE: pb.COMPARISON_GE,
+    Comparison.IN: pb.COMPARISON_IN,
+    Comparison.CONTAINS: pb.COMPARISON_CONTAINS,
     Comparison.EXISTS: pb.COMPARISON_EXISTS,
     Comparison.MISSING: pb.COMPARISON_MISSING,
 }
 COMPARISONS_BACK = {value: key for key, value in COMPARISONS.items()}
+
+OPERATORS = {
+    Operator.AND: pb.Condition.OPERATOR_AND,
+    Operator.OR: pb.Condition.OPERATOR_OR,
+    Operator.NOT: pb.Condition.OPERATOR_NOT,
+}
+OPERATORS_BACK = {value: key for key, value in OPERATORS.items()}

@@ -8,6 +8,7 @@ from asterism.orchestrator.core.records import (
     AttemptEnded,
     AttemptLeased,
     ConstellationEnded,
+    ConstellationPaused,
     ConstellationRecord,
     EditsApplied,
     EditsRefused,
@@ -51,7 +52,9 @@ def record_to_proto(record: ConstellationRecord) -> pb.Record:
             )
         case EditsApplied():
             edits = edits_to_proto(record.edits)
-            proto.edits_applied.CopyFrom(pb.Record.EditsApplied(revision=record.revision, by=record.by, edits=edits))
+            proto.edits_applied.CopyFrom(
+                pb.Record.EditsApplied(revision=record.revision, by=record.by, edits=edits, reason=record.reason)
+            )
         case EditsRefused():
             reasons = [checks.clipped(reason) for reason in record.reasons]
             proto.edits_refused.CopyFrom(pb.Record.EditsRefused(by=record.by, reasons=reasons))
@@ -79,6 +82,9 @@ def record_to_proto(record: ConstellationRecord) -> pb.Record:
             proto.star_finished.CopyFrom(_star_finished_to_proto(record))
         case SlotReleased():
             proto.slot_released.CopyFrom(pb.Record.SlotReleased(star=record.star, attempt=record.attempt))
+        case ConstellationPaused(by=by, reason=reason, is_paused=is_paused):
+            paused = pb.Record.ConstellationPaused(by=by, reason=checks.clipped(reason), is_paused=is_paused)
+            proto.constellation_paused.CopyFrom(paused)
         case ConstellationEnded():
             state = enums.CONSTELLATION_STATES[record.state]
             proto.constellation_ended.CopyFrom(
@@ -126,7 +132,9 @@ def record_from_proto(proto: pb.Record, at: str = "record") -> ConstellationReco
             applied = proto.edits_applied
             revision = checks.integer(applied.revision, f"{at}.revision")
             by = checks.text(applied.by, f"{at}.by", checks.MAX_TITLE)
-            return EditsApplied(seq, when, of, revision, by, edits_from_proto(applied.edits, f"{at}.edits"))
+            edits = edits_from_proto(applied.edits, f"{at}.edits")
+            reason = checks.text(applied.reason, f"{at}.reason", checks.MAX_REASON)
+            return EditsApplied(seq, when, of, revision, by, edits, reason)
         case "edits_refused":
             refused = proto.edits_refused
             by = checks.text(refused.by, f"{at}.by", checks.MAX_TITLE)
@@ -177,6 +185,11 @@ def record_from_proto(proto: pb.Record, at: str = "record") -> ConstellationReco
             released = proto.slot_released
             star = star_id(released.star, f"{at}.star")
             return SlotReleased(seq, when, of, star, checks.integer(released.attempt, f"{at}.attempt", 1))
+        case "constellation_paused":
+            paused = proto.constellation_paused
+            by = checks.text(paused.by, f"{at}.by", checks.MAX_REASON)
+            reason = checks.text(paused.reason, f"{at}.reason", checks.MAX_REASON)
+            return ConstellationPaused(seq, when, of, by, reason, paused.is_paused)
         case "constellation_ended":
             end = proto.constellation_ended
             state = constellation_state_from_proto(end.state, f"{at}.state")

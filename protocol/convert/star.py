@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final, TypeVar, assert_never
 
+from asterism.orchestrator.core.condition import MAX_TERMS, Compare, Condition, Connect, Term
 from asterism.orchestrator.core.errors import InvalidField
 from asterism.orchestrator.core.ids import StarId
-from asterism.orchestrator.core.line import Condition, LineKind, TaskStarLine
+from asterism.orchestrator.core.line import LineKind, TaskStarLine
 from asterism.orchestrator.core.star import (
     Constant,
     OutputOf,
@@ -217,6 +218,9 @@ def write_star_spec(spec: StarSpec, proto: pb.StarSpec, at: str = "spec") -> Non
     proto.retry.CopyFrom(retry_policy_to_proto(spec.retry))
     proto.may_edit = spec.may_edit
     proto.title = spec.title
+    proto.quorum = spec.quorum
+    if spec.is_idempotent is not None:
+        proto.is_idempotent = spec.is_idempotent
 
 
 def star_spec_from_proto(proto: pb.StarSpec, at: str = "spec") -> StarSpec:
@@ -233,6 +237,8 @@ def star_spec_from_proto(proto: pb.StarSpec, at: str = "spec") -> StarSpec:
             retry_policy_from_proto(proto.retry) if proto.HasField("retry") else _DEFAULT_RETRY,
             proto.may_edit,
             checks.text(proto.title, "title", checks.MAX_TITLE),
+            proto.is_idempotent if proto.HasField("is_idempotent") else None,
+            proto.quorum,
         )
     except InvalidField as error:
         raise checks.placed(at, error) from None
@@ -244,21 +250,50 @@ def priority_from_proto(value: int, at: str = "priority") -> int:
 
 
 def condition_to_proto(condition: Condition, at: str = "condition") -> pb.Condition:
-    """A value of None is left out."""
-    return pb.Condition(
-        path=path_to_proto(condition.path, f"{at}.path"),
-        comparison=enums.COMPARISONS[condition.comparison],
-        value_json=checks.optional_json_to_text(condition.value, f"{at}.value_json"),
-    )
+    """A value of None is left out of its comparison."""
+    return pb.Condition(terms=[_term_to_proto(term, f"{at}.terms[{n}]") for n, term in enumerate(condition.terms)])
 
 
 def condition_from_proto(proto: pb.Condition, at: str = "condition") -> Condition:
-    """A value that is left out is None."""
-    return Condition(
-        path_from_proto(proto.path, f"{at}.path"),
-        checks.known(enums.COMPARISONS_BACK, proto.comparison, f"{at}.comparison"),
-        checks.optional_json_from_text(proto.value_json, f"{at}.value_json"),
-    )
+    """Refuses one that cannot be evaluated; a value that is left out is None."""
+    checks.few(proto.terms, f"{at}.terms", MAX_TERMS)
+    condition = Condition(tuple(_term_from_proto(term, f"{at}.terms[{n}]") for n, term in enumerate(proto.terms)))
+    fault = condition.find_fault()
+    if fault is not None:
+        raise InvalidField(at, fault)
+    return condition
+
+
+def _term_to_proto(term: Term, at: str) -> pb.Condition.Term:
+    match term:
+        case Compare():
+            compare = pb.Condition.Compare(
+                path=path_to_proto(term.path, f"{at}.path"),
+                comparison=enums.COMPARISONS[term.comparison],
+                value_json=checks.optional_json_to_text(term.value, f"{at}.value_json"),
+                of_length=term.of_length,
+            )
+            return pb.Condition.Term(compare=compare)
+        case Connect(operator):
+            return pb.Condition.Term(operator=enums.OPERATORS[operator])
+        case _:
+            assert_never(term)
+
+
+def _term_from_proto(proto: pb.Condition.Term, at: str) -> Term:
+    match proto.WhichOneof("term"):
+        case "compare":
+            of = proto.compare
+            return Compare(
+                path_from_proto(of.path, f"{at}.path"),
+                checks.known(enums.COMPARISONS_BACK, of.comparison, f"{at}.comparison"),
+                checks.optional_json_from_text(of.value_json, f"{at}.value_json"),
+                of.of_length,
+            )
+        case "operator":
+            return Connect(checks.known(enums.OPERATORS_BACK, proto.operator, f"{at}.operator"))
+        case _:
+            raise InvalidField(at, "must be compare or operator")
 
 
 def line_to_proto(line: TaskStarLine, at: str = "line") -> pb.Line:

@@ -15,7 +15,7 @@ from asterism.orchestrator.core.events import (
     WorkerAttached,
 )
 from asterism.orchestrator.core.ids import FencingToken, WorkerId
-from asterism.orchestrator.core.profile import Gpu, WorkerProfile
+from asterism.orchestrator.core.profile import Description, Effect, Gpu, WorkerProfile
 from asterism.orchestrator.core.values import Artifact, Result
 from asterism.protocol.convert import checks, enums
 from asterism.protocol.convert.constellation import constellation_id
@@ -36,6 +36,9 @@ from asterism.protocol.v1 import worker_pb2
 MAX_SLOTS: Final = 4096
 MAX_OFFERS: Final = 256
 """Most models, tools or programs of one worker."""
+MAX_DESCRIPTIONS: Final = 3 * MAX_OFFERS
+MAX_DESCRIBED: Final = 512 * 1024
+"""Characters of all summaries and schemas of one worker."""
 MAX_CHUNK: Final = 64 * 1024
 """Longest text of one chunk, in characters."""
 MAX_CHUNKS: Final = 4096
@@ -56,6 +59,17 @@ def worker_profile_to_proto(profile: WorkerProfile) -> pb.WorkerProfile:
         programs=profile.programs,
         labels=profile.labels,
         version=profile.version,
+        descriptions=[
+            pb.Description(
+                capability=of.capability,
+                effect=enums.EFFECTS[of.effect],
+                version=of.version,
+                summary=checks.clipped(of.summary),
+                schema_json=checks.optional_json_to_text(of.schema, f"descriptions[{index}].schema_json"),
+                cache_s=of.cache_s,
+            )
+            for index, of in enumerate(profile.descriptions)
+        ],
     )
 
 
@@ -80,6 +94,31 @@ def worker_profile_from_proto(proto: pb.WorkerProfile, at: str = "profile") -> W
         checks.names(proto.programs, f"{at}.programs", MAX_OFFERS),
         checks.labels(proto.labels, f"{at}.labels"),
         checks.text(proto.version, f"{at}.version", checks.MAX_CAPABILITY),
+        _descriptions_from_proto(proto.descriptions, f"{at}.descriptions"),
+    )
+
+
+def _descriptions_from_proto(protos: Sequence[pb.Description], at: str) -> tuple[Description, ...]:
+    """Bounded in all: they are kept, and told to whoever plans."""
+    checks.few(protos, at, MAX_DESCRIPTIONS)
+    size = sum(len(proto.summary) + len(proto.schema_json) for proto in protos)
+    if size > MAX_DESCRIBED:
+        raise InvalidField(at, f"{size} characters of summaries and schemas; at most {MAX_DESCRIBED}")
+    return tuple(_description_from_proto(proto, f"{at}[{index}]") for index, proto in enumerate(protos))
+
+
+def _description_from_proto(proto: pb.Description, at: str) -> Description:
+    effect = checks.known(enums.EFFECTS_BACK, proto.effect, f"{at}.effect")
+    cache_s = checks.positive(proto.cache_s, f"{at}.cache_s") if proto.HasField("cache_s") else None
+    if cache_s is not None and effect is not Effect.PURE:
+        raise InvalidField(f"{at}.cache_s", f"its effect is {effect}, and only results of what is pure are kept")
+    return Description(
+        checks.word(proto.capability, f"{at}.capability"),
+        effect,
+        checks.text(proto.version, f"{at}.version", checks.MAX_CAPABILITY),
+        checks.text(proto.summary, f"{at}.summary", checks.MAX_REASON),
+        checks.optional_json_from_text(proto.schema_json, f"{at}.schema_json"),
+        cache_s,
     )
 
 

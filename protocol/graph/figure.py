@@ -18,6 +18,7 @@ class ArrowKind(StrEnum):
     SUCCESS = "success"
     COMPLETION = "completion"
     CONDITION = "condition"
+    QUORUM = "quorum"
     ADDED = "added"
 
 

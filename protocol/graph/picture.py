@@ -152,20 +152,5 @@ def _error(error: StarError | None) -> Json:
 
 
 def _line(line: TaskStarLine) -> dict[str, Json]:
-    condition = line.condition
-    return {
-        "parent": line.parent,
-        "child": line.child,
-        "kind": line.kind.value,
-        **(
-            {}
-            if condition is None
-            else {
-                "condition": {
-                    "path": list(condition.path),
-                    "comparison": condition.comparison.value,
-                    "value": condition.value,
-                }
-            }
-        ),
-    }
+    condition = {} if line.condition is None else {"condition": str(line.condition)}
+    return {"parent": line.parent, "child": line.child, "kind": line.kind.value, **condition}

@@ -57,6 +57,8 @@ def _mermaid_arrow(kind: ArrowKind) -> str:
             return "-.->"
         case ArrowKind.CONDITION:
             return "-->|if|"
+        case ArrowKind.QUORUM:
+            return "-->|votes|"
         case ArrowKind.ADDED:
             return "-. adds .->"
         case _:
@@ -76,6 +78,8 @@ def _dot_style(kind: ArrowKind) -> str:
             return "dashed"
         case ArrowKind.CONDITION:
             return "bold"
+        case ArrowKind.QUORUM:
+            return "tapered"
         case ArrowKind.ADDED:
             return "dotted"
         case _:

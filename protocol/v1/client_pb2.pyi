@@ -124,12 +124,14 @@ class WaitResponse(_message.Message):
     def __init__(self, state: _Optional[_Union[_types_pb2.ConstellationState, str]] = ..., reason: _Optional[str] = ..., ended_at: _Optional[float] = ...) -> None: ...
 
 class EditRequest(_message.Message):
-    __slots__ = ("constellation", "batch")
+    __slots__ = ("constellation", "batch", "reason")
     CONSTELLATION_FIELD_NUMBER: _ClassVar[int]
     BATCH_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     constellation: str
     batch: _types_pb2.EditBatch
-    def __init__(self, constellation: _Optional[str] = ..., batch: _Optional[_Union[_types_pb2.EditBatch, _Mapping]] = ...) -> None: ...
+    reason: str
+    def __init__(self, constellation: _Optional[str] = ..., batch: _Optional[_Union[_types_pb2.EditBatch, _Mapping]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class EditResponse(_message.Message):
     __slots__ = ("revision",)
@@ -146,6 +148,40 @@ class CancelRequest(_message.Message):
     def __init__(self, constellation: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class CancelResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DecideRequest(_message.Message):
+    __slots__ = ("constellation", "star", "is_approved", "reason", "value_json")
+    CONSTELLATION_FIELD_NUMBER: _ClassVar[int]
+    STAR_FIELD_NUMBER: _ClassVar[int]
+    IS_APPROVED_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    VALUE_JSON_FIELD_NUMBER: _ClassVar[int]
+    constellation: str
+    star: str
+    is_approved: bool
+    reason: str
+    value_json: str
+    def __init__(self, constellation: _Optional[str] = ..., star: _Optional[str] = ..., is_approved: _Optional[bool] = ..., reason: _Optional[str] = ..., value_json: _Optional[str] = ...) -> None: ...
+
+class DecideResponse(_message.Message):
+    __slots__ = ("revision",)
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    def __init__(self, revision: _Optional[int] = ...) -> None: ...
+
+class PauseRequest(_message.Message):
+    __slots__ = ("constellation", "is_paused", "reason")
+    CONSTELLATION_FIELD_NUMBER: _ClassVar[int]
+    IS_PAUSED_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    constellation: str
+    is_paused: bool
+    reason: str
+    def __init__(self, constellation: _Optional[str] = ..., is_paused: _Optional[bool] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class PauseResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 

@@ -76,6 +76,16 @@ class ClientServiceStub:
                 request_serializer=asterism_dot_protocol_dot_v1_dot_client__pb2.RetryRequest.SerializeToString,
                 response_deserializer=asterism_dot_protocol_dot_v1_dot_client__pb2.RetryResponse.FromString,
                 _registered_method=True)
+        self.Decide = channel.unary_unary(
+                '/asterism.protocol.v1.ClientService/Decide',
+                request_serializer=asterism_dot_protocol_dot_v1_dot_client__pb2.DecideRequest.SerializeToString,
+                response_deserializer=asterism_dot_protocol_dot_v1_dot_client__pb2.DecideResponse.FromString,
+                _registered_method=True)
+        self.Pause = channel.unary_unary(
+                '/asterism.protocol.v1.ClientService/Pause',
+                request_serializer=asterism_dot_protocol_dot_v1_dot_client__pb2.PauseRequest.SerializeToString,
+                response_deserializer=asterism_dot_protocol_dot_v1_dot_client__pb2.PauseResponse.FromString,
+                _registered_method=True)
 
 
 class ClientServiceServicer:
@@ -136,6 +146,20 @@ class ClientServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Decide(self, request, context):
+        """A person's answer to a star of kind approval; the same answer again is harmless, another one is refused.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Pause(self, request, context):
+        """Holds a request back, or lets it go on: while it is paused none of its stars is dispatched, and what runs goes on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ClientServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -178,6 +202,16 @@ def add_ClientServiceServicer_to_server(servicer, server):
                     servicer.Retry,
                     request_deserializer=asterism_dot_protocol_dot_v1_dot_client__pb2.RetryRequest.FromString,
                     response_serializer=asterism_dot_protocol_dot_v1_dot_client__pb2.RetryResponse.SerializeToString,
+            ),
+            'Decide': grpc.unary_unary_rpc_method_handler(
+                    servicer.Decide,
+                    request_deserializer=asterism_dot_protocol_dot_v1_dot_client__pb2.DecideRequest.FromString,
+                    response_serializer=asterism_dot_protocol_dot_v1_dot_client__pb2.DecideResponse.SerializeToString,
+            ),
+            'Pause': grpc.unary_unary_rpc_method_handler(
+                    servicer.Pause,
+                    request_deserializer=asterism_dot_protocol_dot_v1_dot_client__pb2.PauseRequest.FromString,
+                    response_serializer=asterism_dot_protocol_dot_v1_dot_client__pb2.PauseResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -397,6 +431,60 @@ class ClientService:
             '/asterism.protocol.v1.ClientService/Retry',
             asterism_dot_protocol_dot_v1_dot_client__pb2.RetryRequest.SerializeToString,
             asterism_dot_protocol_dot_v1_dot_client__pb2.RetryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Decide(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/asterism.protocol.v1.ClientService/Decide',
+            asterism_dot_protocol_dot_v1_dot_client__pb2.DecideRequest.SerializeToString,
+            asterism_dot_protocol_dot_v1_dot_client__pb2.DecideResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Pause(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/asterism.protocol.v1.ClientService/Pause',
+            asterism_dot_protocol_dot_v1_dot_client__pb2.PauseRequest.SerializeToString,
+            asterism_dot_protocol_dot_v1_dot_client__pb2.PauseResponse.FromString,
             options,
             channel_credentials,
             insecure,

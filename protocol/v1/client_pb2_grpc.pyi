@@ -48,6 +48,10 @@ class ClientServiceStub:
     Cancel: _grpc.UnaryUnaryMultiCallable[_client_pb2.CancelRequest, _client_pb2.CancelResponse]
     Retry: _grpc.UnaryUnaryMultiCallable[_client_pb2.RetryRequest, _client_pb2.RetryResponse]
     """Runs what failed or was cancelled again, as new stars beside the old ones."""
+    Decide: _grpc.UnaryUnaryMultiCallable[_client_pb2.DecideRequest, _client_pb2.DecideResponse]
+    """A person's answer to a star of kind approval; the same answer again is harmless, another one is refused."""
+    Pause: _grpc.UnaryUnaryMultiCallable[_client_pb2.PauseRequest, _client_pb2.PauseResponse]
+    """Holds a request back, or lets it go on: while it is paused none of its stars is dispatched, and what runs goes on."""
 
 @_typing.type_check_only
 class ClientServiceAsyncStub(ClientServiceStub):
@@ -68,6 +72,10 @@ class ClientServiceAsyncStub(ClientServiceStub):
     Cancel: _aio.UnaryUnaryMultiCallable[_client_pb2.CancelRequest, _client_pb2.CancelResponse]  # type: ignore[assignment]
     Retry: _aio.UnaryUnaryMultiCallable[_client_pb2.RetryRequest, _client_pb2.RetryResponse]  # type: ignore[assignment]
     """Runs what failed or was cancelled again, as new stars beside the old ones."""
+    Decide: _aio.UnaryUnaryMultiCallable[_client_pb2.DecideRequest, _client_pb2.DecideResponse]  # type: ignore[assignment]
+    """A person's answer to a star of kind approval; the same answer again is harmless, another one is refused."""
+    Pause: _aio.UnaryUnaryMultiCallable[_client_pb2.PauseRequest, _client_pb2.PauseResponse]  # type: ignore[assignment]
+    """Holds a request back, or lets it go on: while it is paused none of its stars is dispatched, and what runs goes on."""
 
 class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
     """For those who submit requests. A client sees its own requests only; an admin sees all."""
@@ -133,5 +141,21 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_client_pb2.RetryResponse, _abc.Awaitable[_client_pb2.RetryResponse]]:
         """Runs what failed or was cancelled again, as new stars beside the old ones."""
+
+    @_abc_1.abstractmethod
+    def Decide(
+        self,
+        request: _client_pb2.DecideRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_client_pb2.DecideResponse, _abc.Awaitable[_client_pb2.DecideResponse]]:
+        """A person's answer to a star of kind approval; the same answer again is harmless, another one is refused."""
+
+    @_abc_1.abstractmethod
+    def Pause(
+        self,
+        request: _client_pb2.PauseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_client_pb2.PauseResponse, _abc.Awaitable[_client_pb2.PauseResponse]]:
+        """Holds a request back, or lets it go on: while it is paused none of its stars is dispatched, and what runs goes on."""
 
 def add_ClientServiceServicer_to_server(servicer: ClientServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

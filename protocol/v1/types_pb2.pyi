@@ -24,6 +24,8 @@ class StarKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     STAR_KIND_REASON: _ClassVar[StarKind]
     STAR_KIND_TOOL: _ClassVar[StarKind]
     STAR_KIND_GATHER: _ClassVar[StarKind]
+    STAR_KIND_AGENT: _ClassVar[StarKind]
+    STAR_KIND_APPROVAL: _ClassVar[StarKind]
 
 class ConstellationState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -48,6 +50,7 @@ class LineKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     LINE_KIND_SUCCESS: _ClassVar[LineKind]
     LINE_KIND_COMPLETION: _ClassVar[LineKind]
     LINE_KIND_CONDITION: _ClassVar[LineKind]
+    LINE_KIND_QUORUM: _ClassVar[LineKind]
 
 class Comparison(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -60,6 +63,15 @@ class Comparison(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     COMPARISON_GE: _ClassVar[Comparison]
     COMPARISON_EXISTS: _ClassVar[Comparison]
     COMPARISON_MISSING: _ClassVar[Comparison]
+    COMPARISON_IN: _ClassVar[Comparison]
+    COMPARISON_CONTAINS: _ClassVar[Comparison]
+
+class Effect(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    EFFECT_UNSPECIFIED: _ClassVar[Effect]
+    EFFECT_PURE: _ClassVar[Effect]
+    EFFECT_IDEMPOTENT: _ClassVar[Effect]
+    EFFECT_NONE: _ClassVar[Effect]
 STAR_STATE_UNSPECIFIED: StarState
 STAR_STATE_WAITING: StarState
 STAR_STATE_READY: StarState
@@ -72,6 +84,8 @@ STAR_KIND_PLAN: StarKind
 STAR_KIND_REASON: StarKind
 STAR_KIND_TOOL: StarKind
 STAR_KIND_GATHER: StarKind
+STAR_KIND_AGENT: StarKind
+STAR_KIND_APPROVAL: StarKind
 CONSTELLATION_STATE_UNSPECIFIED: ConstellationState
 CONSTELLATION_STATE_RUNNING: ConstellationState
 CONSTELLATION_STATE_SUCCEEDED: ConstellationState
@@ -87,6 +101,7 @@ LINE_KIND_UNSPECIFIED: LineKind
 LINE_KIND_SUCCESS: LineKind
 LINE_KIND_COMPLETION: LineKind
 LINE_KIND_CONDITION: LineKind
+LINE_KIND_QUORUM: LineKind
 COMPARISON_UNSPECIFIED: Comparison
 COMPARISON_EQ: Comparison
 COMPARISON_NE: Comparison
@@ -96,6 +111,12 @@ COMPARISON_GT: Comparison
 COMPARISON_GE: Comparison
 COMPARISON_EXISTS: Comparison
 COMPARISON_MISSING: Comparison
+COMPARISON_IN: Comparison
+COMPARISON_CONTAINS: Comparison
+EFFECT_UNSPECIFIED: Effect
+EFFECT_PURE: Effect
+EFFECT_IDEMPOTENT: Effect
+EFFECT_NONE: Effect
 
 class PathStep(_message.Message):
     __slots__ = ("key", "index")
@@ -158,7 +179,7 @@ class RetryPolicy(_message.Message):
     def __init__(self, max_attempts: _Optional[int] = ..., backoff_s: _Optional[float] = ..., multiplier: _Optional[float] = ..., max_backoff_s: _Optional[float] = ..., jitter: _Optional[float] = ...) -> None: ...
 
 class StarSpec(_message.Message):
-    __slots__ = ("id", "kind", "program", "inputs", "requires", "priority", "timeouts", "retry", "may_edit", "title")
+    __slots__ = ("id", "kind", "program", "inputs", "requires", "priority", "timeouts", "retry", "may_edit", "title", "quorum", "is_idempotent")
     class InputsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -176,6 +197,8 @@ class StarSpec(_message.Message):
     RETRY_FIELD_NUMBER: _ClassVar[int]
     MAY_EDIT_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
+    QUORUM_FIELD_NUMBER: _ClassVar[int]
+    IS_IDEMPOTENT_FIELD_NUMBER: _ClassVar[int]
     id: str
     kind: StarKind
     program: str
@@ -186,17 +209,43 @@ class StarSpec(_message.Message):
     retry: RetryPolicy
     may_edit: bool
     title: str
-    def __init__(self, id: _Optional[str] = ..., kind: _Optional[_Union[StarKind, str]] = ..., program: _Optional[str] = ..., inputs: _Optional[_Mapping[str, Input]] = ..., requires: _Optional[_Iterable[str]] = ..., priority: _Optional[int] = ..., timeouts: _Optional[_Union[Timeouts, _Mapping]] = ..., retry: _Optional[_Union[RetryPolicy, _Mapping]] = ..., may_edit: _Optional[bool] = ..., title: _Optional[str] = ...) -> None: ...
+    quorum: int
+    is_idempotent: bool
+    def __init__(self, id: _Optional[str] = ..., kind: _Optional[_Union[StarKind, str]] = ..., program: _Optional[str] = ..., inputs: _Optional[_Mapping[str, Input]] = ..., requires: _Optional[_Iterable[str]] = ..., priority: _Optional[int] = ..., timeouts: _Optional[_Union[Timeouts, _Mapping]] = ..., retry: _Optional[_Union[RetryPolicy, _Mapping]] = ..., may_edit: _Optional[bool] = ..., title: _Optional[str] = ..., quorum: _Optional[int] = ..., is_idempotent: _Optional[bool] = ...) -> None: ...
 
 class Condition(_message.Message):
-    __slots__ = ("path", "comparison", "value_json")
-    PATH_FIELD_NUMBER: _ClassVar[int]
-    COMPARISON_FIELD_NUMBER: _ClassVar[int]
-    VALUE_JSON_FIELD_NUMBER: _ClassVar[int]
-    path: _containers.RepeatedCompositeFieldContainer[PathStep]
-    comparison: Comparison
-    value_json: str
-    def __init__(self, path: _Optional[_Iterable[_Union[PathStep, _Mapping]]] = ..., comparison: _Optional[_Union[Comparison, str]] = ..., value_json: _Optional[str] = ...) -> None: ...
+    __slots__ = ("terms",)
+    class Operator(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        OPERATOR_UNSPECIFIED: _ClassVar[Condition.Operator]
+        OPERATOR_AND: _ClassVar[Condition.Operator]
+        OPERATOR_OR: _ClassVar[Condition.Operator]
+        OPERATOR_NOT: _ClassVar[Condition.Operator]
+    OPERATOR_UNSPECIFIED: Condition.Operator
+    OPERATOR_AND: Condition.Operator
+    OPERATOR_OR: Condition.Operator
+    OPERATOR_NOT: Condition.Operator
+    class Compare(_message.Message):
+        __slots__ = ("path", "comparison", "value_json", "of_length")
+        PATH_FIELD_NUMBER: _ClassVar[int]
+        COMPARISON_FIELD_NUMBER: _ClassVar[int]
+        VALUE_JSON_FIELD_NUMBER: _ClassVar[int]
+        OF_LENGTH_FIELD_NUMBER: _ClassVar[int]
+        path: _containers.RepeatedCompositeFieldContainer[PathStep]
+        comparison: Comparison
+        value_json: str
+        of_length: bool
+        def __init__(self, path: _Optional[_Iterable[_Union[PathStep, _Mapping]]] = ..., comparison: _Optional[_Union[Comparison, str]] = ..., value_json: _Optional[str] = ..., of_length: _Optional[bool] = ...) -> None: ...
+    class Term(_message.Message):
+        __slots__ = ("compare", "operator")
+        COMPARE_FIELD_NUMBER: _ClassVar[int]
+        OPERATOR_FIELD_NUMBER: _ClassVar[int]
+        compare: Condition.Compare
+        operator: Condition.Operator
+        def __init__(self, compare: _Optional[_Union[Condition.Compare, _Mapping]] = ..., operator: _Optional[_Union[Condition.Operator, str]] = ...) -> None: ...
+    TERMS_FIELD_NUMBER: _ClassVar[int]
+    terms: _containers.RepeatedCompositeFieldContainer[Condition.Term]
+    def __init__(self, terms: _Optional[_Iterable[_Union[Condition.Term, _Mapping]]] = ...) -> None: ...
 
 class Line(_message.Message):
     __slots__ = ("parent", "child", "kind", "condition")
@@ -328,7 +377,7 @@ class Attempt(_message.Message):
     def __init__(self, number: _Optional[int] = ..., worker: _Optional[str] = ..., fencing_token: _Optional[int] = ..., leased_at: _Optional[float] = ..., ended_at: _Optional[float] = ..., outcome: _Optional[_Union[AttemptOutcome, str]] = ..., error: _Optional[_Union[StarError, _Mapping]] = ..., holds_slot: _Optional[bool] = ...) -> None: ...
 
 class Star(_message.Message):
-    __slots__ = ("spec", "state", "revision", "attempts", "retry_at", "ready_at", "finished_at", "result_json", "error", "unmet", "waiting_for", "artifact")
+    __slots__ = ("spec", "state", "revision", "attempts", "retry_at", "ready_at", "finished_at", "result_json", "error", "waiting_for", "artifact")
     SPEC_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
@@ -338,7 +387,6 @@ class Star(_message.Message):
     FINISHED_AT_FIELD_NUMBER: _ClassVar[int]
     RESULT_JSON_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
-    UNMET_FIELD_NUMBER: _ClassVar[int]
     WAITING_FOR_FIELD_NUMBER: _ClassVar[int]
     ARTIFACT_FIELD_NUMBER: _ClassVar[int]
     spec: StarSpec
@@ -350,10 +398,9 @@ class Star(_message.Message):
     finished_at: float
     result_json: str
     error: StarError
-    unmet: int
     waiting_for: str
     artifact: Artifact
-    def __init__(self, spec: _Optional[_Union[StarSpec, _Mapping]] = ..., state: _Optional[_Union[StarState, str]] = ..., revision: _Optional[int] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., retry_at: _Optional[float] = ..., ready_at: _Optional[float] = ..., finished_at: _Optional[float] = ..., result_json: _Optional[str] = ..., error: _Optional[_Union[StarError, _Mapping]] = ..., unmet: _Optional[int] = ..., waiting_for: _Optional[str] = ..., artifact: _Optional[_Union[Artifact, _Mapping]] = ...) -> None: ...
+    def __init__(self, spec: _Optional[_Union[StarSpec, _Mapping]] = ..., state: _Optional[_Union[StarState, str]] = ..., revision: _Optional[int] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., retry_at: _Optional[float] = ..., ready_at: _Optional[float] = ..., finished_at: _Optional[float] = ..., result_json: _Optional[str] = ..., error: _Optional[_Union[StarError, _Mapping]] = ..., waiting_for: _Optional[str] = ..., artifact: _Optional[_Union[Artifact, _Mapping]] = ...) -> None: ...
 
 class Budget(_message.Message):
     __slots__ = ("stars", "attempts", "seconds")
@@ -378,7 +425,7 @@ class Request(_message.Message):
     def __init__(self, form: _Optional[str] = ..., text: _Optional[str] = ..., name: _Optional[str] = ..., options_json: _Optional[str] = ...) -> None: ...
 
 class Constellation(_message.Message):
-    __slots__ = ("id", "request_id", "owner", "request", "budget", "created_at", "revision", "state", "reason", "ended_at", "stars", "lines", "seq", "attempts", "started_at")
+    __slots__ = ("id", "request_id", "owner", "request", "budget", "created_at", "revision", "state", "reason", "ended_at", "stars", "lines", "seq", "attempts", "started_at", "pause", "resumed_at")
     ID_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
@@ -394,6 +441,8 @@ class Constellation(_message.Message):
     SEQ_FIELD_NUMBER: _ClassVar[int]
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
     STARTED_AT_FIELD_NUMBER: _ClassVar[int]
+    PAUSE_FIELD_NUMBER: _ClassVar[int]
+    RESUMED_AT_FIELD_NUMBER: _ClassVar[int]
     id: str
     request_id: str
     owner: str
@@ -409,7 +458,19 @@ class Constellation(_message.Message):
     seq: int
     attempts: int
     started_at: float
-    def __init__(self, id: _Optional[str] = ..., request_id: _Optional[str] = ..., owner: _Optional[str] = ..., request: _Optional[_Union[Request, _Mapping]] = ..., budget: _Optional[_Union[Budget, _Mapping]] = ..., created_at: _Optional[float] = ..., revision: _Optional[int] = ..., state: _Optional[_Union[ConstellationState, str]] = ..., reason: _Optional[str] = ..., ended_at: _Optional[float] = ..., stars: _Optional[_Iterable[_Union[Star, _Mapping]]] = ..., lines: _Optional[_Iterable[_Union[Line, _Mapping]]] = ..., seq: _Optional[int] = ..., attempts: _Optional[int] = ..., started_at: _Optional[float] = ...) -> None: ...
+    pause: Pause
+    resumed_at: float
+    def __init__(self, id: _Optional[str] = ..., request_id: _Optional[str] = ..., owner: _Optional[str] = ..., request: _Optional[_Union[Request, _Mapping]] = ..., budget: _Optional[_Union[Budget, _Mapping]] = ..., created_at: _Optional[float] = ..., revision: _Optional[int] = ..., state: _Optional[_Union[ConstellationState, str]] = ..., reason: _Optional[str] = ..., ended_at: _Optional[float] = ..., stars: _Optional[_Iterable[_Union[Star, _Mapping]]] = ..., lines: _Optional[_Iterable[_Union[Line, _Mapping]]] = ..., seq: _Optional[int] = ..., attempts: _Optional[int] = ..., started_at: _Optional[float] = ..., pause: _Optional[_Union[Pause, _Mapping]] = ..., resumed_at: _Optional[float] = ...) -> None: ...
+
+class Pause(_message.Message):
+    __slots__ = ("by", "reason", "at")
+    BY_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    by: str
+    reason: str
+    at: float
+    def __init__(self, by: _Optional[str] = ..., reason: _Optional[str] = ..., at: _Optional[float] = ...) -> None: ...
 
 class Gpu(_message.Message):
     __slots__ = ("name", "memory_bytes")
@@ -420,7 +481,7 @@ class Gpu(_message.Message):
     def __init__(self, name: _Optional[str] = ..., memory_bytes: _Optional[int] = ...) -> None: ...
 
 class WorkerProfile(_message.Message):
-    __slots__ = ("slots", "os", "architecture", "cores", "memory_bytes", "gpus", "models", "tools", "programs", "labels", "version")
+    __slots__ = ("slots", "os", "architecture", "cores", "memory_bytes", "gpus", "models", "tools", "programs", "labels", "version", "descriptions")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -439,6 +500,7 @@ class WorkerProfile(_message.Message):
     PROGRAMS_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    DESCRIPTIONS_FIELD_NUMBER: _ClassVar[int]
     slots: int
     os: str
     architecture: str
@@ -450,7 +512,24 @@ class WorkerProfile(_message.Message):
     programs: _containers.RepeatedScalarFieldContainer[str]
     labels: _containers.ScalarMap[str, str]
     version: str
-    def __init__(self, slots: _Optional[int] = ..., os: _Optional[str] = ..., architecture: _Optional[str] = ..., cores: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., gpus: _Optional[_Iterable[_Union[Gpu, _Mapping]]] = ..., models: _Optional[_Iterable[str]] = ..., tools: _Optional[_Iterable[str]] = ..., programs: _Optional[_Iterable[str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., version: _Optional[str] = ...) -> None: ...
+    descriptions: _containers.RepeatedCompositeFieldContainer[Description]
+    def __init__(self, slots: _Optional[int] = ..., os: _Optional[str] = ..., architecture: _Optional[str] = ..., cores: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., gpus: _Optional[_Iterable[_Union[Gpu, _Mapping]]] = ..., models: _Optional[_Iterable[str]] = ..., tools: _Optional[_Iterable[str]] = ..., programs: _Optional[_Iterable[str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., version: _Optional[str] = ..., descriptions: _Optional[_Iterable[_Union[Description, _Mapping]]] = ...) -> None: ...
+
+class Description(_message.Message):
+    __slots__ = ("capability", "effect", "version", "summary", "schema_json", "cache_s")
+    CAPABILITY_FIELD_NUMBER: _ClassVar[int]
+    EFFECT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_JSON_FIELD_NUMBER: _ClassVar[int]
+    CACHE_S_FIELD_NUMBER: _ClassVar[int]
+    capability: str
+    effect: Effect
+    version: str
+    summary: str
+    schema_json: str
+    cache_s: float
+    def __init__(self, capability: _Optional[str] = ..., effect: _Optional[_Union[Effect, str]] = ..., version: _Optional[str] = ..., summary: _Optional[str] = ..., schema_json: _Optional[str] = ..., cache_s: _Optional[float] = ...) -> None: ...
 
 class Chunk(_message.Message):
     __slots__ = ("thread", "text", "tokens")
@@ -463,7 +542,7 @@ class Chunk(_message.Message):
     def __init__(self, thread: _Optional[str] = ..., text: _Optional[str] = ..., tokens: _Optional[int] = ...) -> None: ...
 
 class Record(_message.Message):
-    __slots__ = ("seq", "at", "constellation", "request_accepted", "edits_applied", "edits_refused", "attempt_leased", "attempt_ended", "star_finished", "slot_released", "constellation_ended")
+    __slots__ = ("seq", "at", "constellation", "request_accepted", "edits_applied", "edits_refused", "attempt_leased", "attempt_ended", "star_finished", "slot_released", "constellation_ended", "constellation_paused")
     class RequestAccepted(_message.Message):
         __slots__ = ("request_id", "owner", "request", "budget")
         REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
@@ -476,14 +555,16 @@ class Record(_message.Message):
         budget: Budget
         def __init__(self, request_id: _Optional[str] = ..., owner: _Optional[str] = ..., request: _Optional[_Union[Request, _Mapping]] = ..., budget: _Optional[_Union[Budget, _Mapping]] = ...) -> None: ...
     class EditsApplied(_message.Message):
-        __slots__ = ("revision", "by", "edits")
+        __slots__ = ("revision", "by", "edits", "reason")
         REVISION_FIELD_NUMBER: _ClassVar[int]
         BY_FIELD_NUMBER: _ClassVar[int]
         EDITS_FIELD_NUMBER: _ClassVar[int]
+        REASON_FIELD_NUMBER: _ClassVar[int]
         revision: int
         by: str
         edits: _containers.RepeatedCompositeFieldContainer[Edit]
-        def __init__(self, revision: _Optional[int] = ..., by: _Optional[str] = ..., edits: _Optional[_Iterable[_Union[Edit, _Mapping]]] = ...) -> None: ...
+        reason: str
+        def __init__(self, revision: _Optional[int] = ..., by: _Optional[str] = ..., edits: _Optional[_Iterable[_Union[Edit, _Mapping]]] = ..., reason: _Optional[str] = ...) -> None: ...
     class EditsRefused(_message.Message):
         __slots__ = ("by", "reasons")
         BY_FIELD_NUMBER: _ClassVar[int]
@@ -543,6 +624,15 @@ class Record(_message.Message):
         star: str
         attempt: int
         def __init__(self, star: _Optional[str] = ..., attempt: _Optional[int] = ...) -> None: ...
+    class ConstellationPaused(_message.Message):
+        __slots__ = ("by", "reason", "is_paused")
+        BY_FIELD_NUMBER: _ClassVar[int]
+        REASON_FIELD_NUMBER: _ClassVar[int]
+        IS_PAUSED_FIELD_NUMBER: _ClassVar[int]
+        by: str
+        reason: str
+        is_paused: bool
+        def __init__(self, by: _Optional[str] = ..., reason: _Optional[str] = ..., is_paused: _Optional[bool] = ...) -> None: ...
     class ConstellationEnded(_message.Message):
         __slots__ = ("state", "reason")
         STATE_FIELD_NUMBER: _ClassVar[int]
@@ -561,6 +651,7 @@ class Record(_message.Message):
     STAR_FINISHED_FIELD_NUMBER: _ClassVar[int]
     SLOT_RELEASED_FIELD_NUMBER: _ClassVar[int]
     CONSTELLATION_ENDED_FIELD_NUMBER: _ClassVar[int]
+    CONSTELLATION_PAUSED_FIELD_NUMBER: _ClassVar[int]
     seq: int
     at: float
     constellation: str
@@ -572,4 +663,5 @@ class Record(_message.Message):
     star_finished: Record.StarFinished
     slot_released: Record.SlotReleased
     constellation_ended: Record.ConstellationEnded
-    def __init__(self, seq: _Optional[int] = ..., at: _Optional[float] = ..., constellation: _Optional[str] = ..., request_accepted: _Optional[_Union[Record.RequestAccepted, _Mapping]] = ..., edits_applied: _Optional[_Union[Record.EditsApplied, _Mapping]] = ..., edits_refused: _Optional[_Union[Record.EditsRefused, _Mapping]] = ..., attempt_leased: _Optional[_Union[Record.AttemptLeased, _Mapping]] = ..., attempt_ended: _Optional[_Union[Record.AttemptEnded, _Mapping]] = ..., star_finished: _Optional[_Union[Record.StarFinished, _Mapping]] = ..., slot_released: _Optional[_Union[Record.SlotReleased, _Mapping]] = ..., constellation_ended: _Optional[_Union[Record.ConstellationEnded, _Mapping]] = ...) -> None: ...
+    constellation_paused: Record.ConstellationPaused
+    def __init__(self, seq: _Optional[int] = ..., at: _Optional[float] = ..., constellation: _Optional[str] = ..., request_accepted: _Optional[_Union[Record.RequestAccepted, _Mapping]] = ..., edits_applied: _Optional[_Union[Record.EditsApplied, _Mapping]] = ..., edits_refused: _Optional[_Union[Record.EditsRefused, _Mapping]] = ..., attempt_leased: _Optional[_Union[Record.AttemptLeased, _Mapping]] = ..., attempt_ended: _Optional[_Union[Record.AttemptEnded, _Mapping]] = ..., star_finished: _Optional[_Union[Record.StarFinished, _Mapping]] = ..., slot_released: _Optional[_Union[Record.SlotReleased, _Mapping]] = ..., constellation_ended: _Optional[_Union[Record.ConstellationEnded, _Mapping]] = ..., constellation_paused: _Optional[_Union[Record.ConstellationPaused, _Mapping]] = ...) -> None: ...

@@ -21,6 +21,7 @@ from asterism.orchestrator.core.records import (
     AttemptEnded,
     AttemptLeased,
     ConstellationEnded,
+    ConstellationPaused,
     ConstellationRecord,
     EditsApplied,
     EditsRefused,
@@ -154,7 +155,9 @@ class Progress:
                 for edit in record.edits:
                     self._edit(edit)
                 self._settle()
-                return f"revision {record.revision}: {describe_edits(record.edits)} by {one_line(record.by, 80)}"
+                why = f" ({one_line(record.reason, 160)})" if record.reason else ""
+                edits = describe_edits(record.edits)
+                return f"revision {record.revision}: {edits} by {one_line(record.by, 80)}{why}"
             case EditsRefused():
                 why = one_line("; ".join(record.reasons), 160)
                 return f"refused the edits of {one_line(record.by, 80)}: {why}"
@@ -166,6 +169,9 @@ class Progress:
                 return self._finish(record)
             case SlotReleased():
                 return None
+            case ConstellationPaused():
+                why = f": {one_line(record.reason, 160)}" if record.reason else ""
+                return f"{'paused' if record.is_paused else 'resumed'} by {one_line(record.by, 80)}{why}"
             case ConstellationEnded():
                 self.state, self.reason, self.ended_at = record.state, record.reason, record.at
                 why = f": {one_line(record.reason, 160)}" if record.reason else ""

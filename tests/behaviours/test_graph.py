@@ -9,6 +9,7 @@ from itertools import permutations
 
 import pytest
 
+from asterism.orchestrator.core.condition import Comparison, Condition
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.edits import (
     AddLine,
@@ -24,7 +25,7 @@ from asterism.orchestrator.core.effects import Assign, Broadcast
 from asterism.orchestrator.core.errors import AsterismError
 from asterism.orchestrator.core.events import AttemptSucceeded, EditRequested, EditsProposed, RetryRequested
 from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId
-from asterism.orchestrator.core.line import Comparison, Condition, LineKind, TaskStarLine
+from asterism.orchestrator.core.line import LineKind, TaskStarLine
 from asterism.orchestrator.core.machine import Machine
 from asterism.orchestrator.core.records import StarFinished
 from asterism.orchestrator.core.request import ConstellationState, Request
@@ -59,8 +60,8 @@ def test_3_no_completion_is_lost_whatever_order_an_edit_comes_in(order: tuple[st
 
 
 def test_4_children_of_a_failed_parent_do_the_same_after_their_plan_was_written_and_read() -> None:
-    failed = Condition(("error", "code"), Comparison.EQ, BOOM.code)
-    other = Condition(("state",), Comparison.EQ, "SUCCEEDED")
+    failed = Condition.of(("error", "code"), Comparison.EQ, BOOM.code)
+    other = Condition.of(("state",), Comparison.EQ, "SUCCEEDED")
     edits: tuple[Edit, ...] = (
         add("a", retry=ONCE),
         *(add(name) for name in ("on_success", "below", "on_end", "on_error", "on_other")),

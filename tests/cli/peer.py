@@ -37,6 +37,8 @@ class Peer(client_pb2_grpc.ClientServiceServicer, fleet_pb2_grpc.FleetServiceSer
     address: str = ""
     submitted: list[client_pb2.SubmitRequest] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
+    decided: list[tuple[str, bool, str, str]] = field(default_factory=list)
+    paused: list[tuple[bool, str]] = field(default_factory=list)
     labelled: list[tuple[dict[str, str], list[str]]] = field(default_factory=list)
     drained: list[tuple[str, bool]] = field(default_factory=list)
     is_stubborn: bool = False
@@ -105,6 +107,14 @@ class Peer(client_pb2_grpc.ClientServiceServicer, fleet_pb2_grpc.FleetServiceSer
 
     async def Retry(self, request: client_pb2.RetryRequest, context: Context) -> client_pb2.RetryResponse:
         return client_pb2.RetryResponse(revision=4)
+
+    async def Decide(self, request: client_pb2.DecideRequest, context: Context) -> client_pb2.DecideResponse:
+        self.decided.append((request.star, request.is_approved, request.reason, request.value_json))
+        return client_pb2.DecideResponse(revision=4)
+
+    async def Pause(self, request: client_pb2.PauseRequest, context: Context) -> client_pb2.PauseResponse:
+        self.paused.append((request.is_paused, request.reason))
+        return client_pb2.PauseResponse()
 
     async def Wait(self, request: client_pb2.WaitRequest, context: Context) -> client_pb2.WaitResponse:
         return client_pb2.WaitResponse(state=types_pb2.CONSTELLATION_STATE_SUCCEEDED)

@@ -153,6 +153,25 @@ async def test_cancel_and_retry_say_what_they_did(shell: Shell, peer: Peer) -> N
     assert json.loads(retried.out) == {"id": "c1", "revision": 4}
 
 
+async def test_approval_and_rejection_carry_who_why_and_what(shell: Shell, peer: Peer) -> None:
+    to = ("--address", peer.address)
+    yes = await shell.run("approve", "c1", "ask", "--reason", "looks right", "--value", '{"limit": 3}', *to)
+    no = await shell.run("reject", "c1", "ask2", "--output", "json", *to)
+    unreadable = await shell.run("approve", "c1", "ask", "--value", "yes", *to)
+    assert peer.decided == [("ask", True, "looks right", '{"limit":3}'), ("ask2", False, "", "")]
+    assert yes.out == "ask of c1 is approved\n"
+    assert json.loads(no.out) == {"id": "c1", "star": "ask2", "decision": "rejected"}
+    assert unreadable.code == 2
+    assert "text goes in double quotes" in unreadable.err
+
+
+async def test_pause_says_how_to_let_it_go_on(shell: Shell, peer: Peer) -> None:
+    held = await shell.run("pause", "c1", "--reason", "night", "--address", peer.address)
+    on = await shell.run("resume", "c1", "--address", peer.address)
+    assert (held.out, on.out) == ("c1 is paused; asterism resume c1 lets it go on\n", "c1 goes on\n")
+    assert peer.paused == [(True, "night"), (False, "")]
+
+
 async def test_workers_are_listed_drained_and_labelled(shell: Shell, peer: Peer) -> None:
     listed = await shell.run("workers", "--output", "json", "--address", peer.address)
     assert json.loads(listed.out)["workers"][0]["labels"] == {"zone": "lab"}
@@ -171,6 +190,21 @@ async def test_doctor_reports_every_finding(shell: Shell, peer: Peer) -> None:
     assert findings["workers"]["found"] == "1 worker with 2 slots"
     assert {"python", "asterism", "data folder", "models"} <= set(findings)
     assert result.code == int(any(item["level"] == "fail" for item in findings.values()))
+
+
+async def test_doctor_asks_the_servers_of_the_workers_file(shell: Shell, peer: Peer, tmp_path: Path) -> None:
+    file = tmp_path / "worker.toml"
+    file.write_text('[models.gone]\nurl = "http://127.0.0.1:9/v1"\nmodel = "large"\n')
+    result = await shell.run("doctor", "--output", "json", "--address", peer.address, ASTERISM_WORKER_CONFIG=str(file))
+    findings = {item["subject"]: item for item in json.loads(result.out)["findings"]}
+    assert findings["models.gone"]["level"] == "fail"
+    assert "http://127.0.0.1:9/v1" in findings["models.gone"]["found"]
+    assert "start the server" in findings["models.gone"]["advice"]
+    assert result.code == 1
+    file.write_text("[models.gone]\nurl = 3\n")
+    result = await shell.run("doctor", "--output", "json", "--address", peer.address, ASTERISM_WORKER_CONFIG=str(file))
+    findings = {item["subject"]: item for item in json.loads(result.out)["findings"]}
+    assert "models.gone.url" in findings["the worker's file"]["found"]
 
 
 async def test_help_and_version_need_neither_grpc_nor_rich(shell: Shell) -> None:

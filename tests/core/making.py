@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from asterism.orchestrator.core.condition import Condition
 from asterism.orchestrator.core.edits import AddLine, AddStar, Edit, EditBatch
 from asterism.orchestrator.core.effects import Outcome
 from asterism.orchestrator.core.events import (
@@ -20,7 +21,7 @@ from asterism.orchestrator.core.events import (
     WorkerAttached,
 )
 from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId, WorkerId
-from asterism.orchestrator.core.line import Condition, LineKind, TaskStarLine
+from asterism.orchestrator.core.line import LineKind, TaskStarLine
 from asterism.orchestrator.core.machine import Machine
 from asterism.orchestrator.core.profile import WorkerProfile
 from asterism.orchestrator.core.records import Record

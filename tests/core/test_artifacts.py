@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asterism.orchestrator.core.condition import Comparison, Condition
 from asterism.orchestrator.core.dispatch import MAX_INPUTS_BYTES, needs_artifact
 from asterism.orchestrator.core.edits import Edit
 from asterism.orchestrator.core.effects import Assign, Outcome, Place
-from asterism.orchestrator.core.line import Comparison, Condition, LineKind
+from asterism.orchestrator.core.line import LineKind
 from asterism.orchestrator.core.records import ConstellationEnded
 from asterism.orchestrator.core.request import ConstellationState
 from asterism.orchestrator.core.star import OutputOf, ParentOutcomes, StarState
@@ -86,10 +87,10 @@ def test_size_of_an_artifact_does_not_count_but_the_way_into_it_does() -> None:
     assert error.code == "inputs_too_large"
 
 
-ON_STATE = Condition(("state",), Comparison.EQ, "SUCCEEDED")
-ON_ERROR = Condition(("error",), Comparison.EQ, None)
-IS_THERE = Condition(("result",), Comparison.EXISTS)
-IS_MISSING = Condition(("result",), Comparison.MISSING)
+ON_STATE = Condition.of(("state",), Comparison.EQ, "SUCCEEDED")
+ON_ERROR = Condition.of(("error",), Comparison.EQ, None)
+IS_THERE = Condition.of(("result",), Comparison.EXISTS)
+IS_MISSING = Condition.of(("result",), Comparison.MISSING)
 
 
 @pytest.mark.parametrize(
@@ -99,12 +100,12 @@ IS_MISSING = Condition(("result",), Comparison.MISSING)
         (ON_ERROR, StarState.RUNNING),
         (IS_THERE, StarState.RUNNING),
         (IS_MISSING, StarState.CANCELLED),
-        (Condition((), Comparison.EXISTS), StarState.RUNNING),
-        (Condition(("result", "ok"), Comparison.EXISTS), StarState.FAILED),
-        (Condition(("result", "ok"), Comparison.MISSING), StarState.FAILED),
-        (Condition(("result", "ok"), Comparison.NE, True), StarState.FAILED),
-        (Condition(("result",), Comparison.EQ, None), StarState.FAILED),
-        (Condition((), Comparison.NE, None), StarState.FAILED),
+        (Condition.of((), Comparison.EXISTS), StarState.RUNNING),
+        (Condition.of(("result", "ok"), Comparison.EXISTS), StarState.FAILED),
+        (Condition.of(("result", "ok"), Comparison.MISSING), StarState.FAILED),
+        (Condition.of(("result", "ok"), Comparison.NE, True), StarState.FAILED),
+        (Condition.of(("result",), Comparison.EQ, None), StarState.FAILED),
+        (Condition.of((), Comparison.NE, None), StarState.FAILED),
     ],
 )
 @pytest.mark.parametrize("is_late", [False, True], ids=["line-first", "end-first"])
@@ -125,7 +126,7 @@ def test_condition_sees_that_there_is_an_artifact_and_says_so_where_it_would_hav
 
 
 def test_condition_that_cannot_be_read_fails_the_request_and_skips_what_comes_after() -> None:
-    condition = Condition(("result", "ok"), Comparison.EQ, True)
+    condition = Condition.of(("result", "ok"), Comparison.EQ, True)
     scene = graph(add("x"), add("y"), add("z"), join("x", "y", LineKind.CONDITION, condition), join("y", "z"))
     scene.succeed("plan")
     outcome = scene.succeed("x", LARGE)
@@ -136,7 +137,7 @@ def test_condition_that_cannot_be_read_fails_the_request_and_skips_what_comes_af
 
 
 def test_failed_parent_is_looked_into_as_ever() -> None:
-    condition = Condition(("result", "ok"), Comparison.NE, True)
+    condition = Condition.of(("result", "ok"), Comparison.NE, True)
     scene = graph(add("x"), add("y"), join("x", "y", LineKind.CONDITION, condition))
     scene.fail("x", BOOM)
     scene.time(10.0)

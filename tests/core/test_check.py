@@ -5,15 +5,16 @@ from typing import Any
 
 import pytest
 
+from asterism.orchestrator.core.condition import Comparison, Condition
 from asterism.orchestrator.core.edits import CancelStar, Edit, RebindInputs, RemoveLine, RemoveStar, UpdateStar
 from asterism.orchestrator.core.errors import InvalidEdit, InvalidField, StaleRevision
 from asterism.orchestrator.core.ids import StarId
-from asterism.orchestrator.core.line import Comparison, Condition, LineKind
+from asterism.orchestrator.core.line import LineKind
 from asterism.orchestrator.core.request import Budget
 from asterism.orchestrator.core.star import Constant, OutputOf, RetryPolicy, StarState, Timeouts
 from tests.core.making import PLAN, C, Scene, X, Y, Z, add, graph, join, tool
 
-ALWAYS = Condition(("state",), Comparison.EXISTS)
+ALWAYS = Condition.of(("state",), Comparison.EXISTS)
 
 
 def waiting() -> Scene:

@@ -2,20 +2,21 @@
 
 import pytest
 
+from asterism.orchestrator.core.condition import Comparison, Condition
 from asterism.orchestrator.core.edits import CancelStar, Edit
 from asterism.orchestrator.core.effects import Acknowledge, Stop
 from asterism.orchestrator.core.errors import NotFound, WrongState
 from asterism.orchestrator.core.events import CancelRequested
 from asterism.orchestrator.core.ids import ConstellationId, FencingToken
-from asterism.orchestrator.core.line import Comparison, Condition, LineKind
+from asterism.orchestrator.core.line import LineKind
 from asterism.orchestrator.core.records import ConstellationEnded, StarFinished
 from asterism.orchestrator.core.request import Budget, ConstellationState
 from asterism.orchestrator.core.star import AttemptOutcome, RetryPolicy, StarError, StarKind, StarState
 from tests.core.making import ADA, BOOM, FATAL, C, Scene, X, Y, add, graph, join
 
 SUCCESS, COMPLETION = LineKind.SUCCESS, LineKind.COMPLETION
-ONE = Condition(("result",), Comparison.EQ, 1)
-FAILED = Condition(("state",), Comparison.EQ, "FAILED")
+ONE = Condition.of(("result",), Comparison.EQ, 1)
+FAILED = Condition.of(("state",), Comparison.EQ, "FAILED")
 
 
 def test_result_is_kept_with_all_that_belongs_to_it() -> None:

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from asterism.orchestrator.core.condition import Comparison, Condition
 from asterism.orchestrator.core.edits import (
     AddLine,
     AddStar,
@@ -43,7 +44,7 @@ from asterism.orchestrator.core.events import (
     WorkerRenewed,
 )
 from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId, WorkerId
-from asterism.orchestrator.core.line import Comparison, Condition, LineKind, TaskStarLine
+from asterism.orchestrator.core.line import LineKind, TaskStarLine
 from asterism.orchestrator.core.machine import Machine
 from asterism.orchestrator.core.profile import WorkerProfile
 from asterism.orchestrator.core.records import Record
@@ -90,15 +91,18 @@ specs = st.builds(
     ),
     retry=st.builds(RetryPolicy, max_attempts=st.integers(1, 3), backoff_s=st.sampled_from([0.0, 1.0])),
     may_edit=st.booleans(),
+    quorum=st.sampled_from([0, 0, 1, 2]),
 )
 conditions = st.builds(
-    Condition,
+    Condition.of,
     st.sampled_from([("state",), ("result", "a"), ("error", "code")]),
     st.sampled_from(list(Comparison)),
     st.sampled_from(["FAILED", 1, None]),
 )
 lines = st.one_of(
-    st.builds(TaskStarLine, star_names, star_names, st.sampled_from([LineKind.SUCCESS, LineKind.COMPLETION])),
+    st.builds(
+        TaskStarLine, star_names, star_names, st.sampled_from([LineKind.SUCCESS, LineKind.COMPLETION, LineKind.QUORUM])
+    ),
     st.builds(TaskStarLine, star_names, star_names, st.just(LineKind.CONDITION), conditions),
 )
 edits: st.SearchStrategy[Edit] = st.one_of(
@@ -350,8 +354,14 @@ class MachineStory(RuleBasedStateMachine):
         for constellation in self.state.constellations.values():
             for star_id, star in constellation.stars.items():
                 parents = constellation.parents.get(star_id, {})
-                open_parents = [p for p in parents if not constellation.stars[p].state.is_terminal]
-                assert star.unmet == len(open_parents)
+                others = [p for p, line in parents.items() if line.kind is not LineKind.QUORUM]
+                voters = [constellation.stars[p].state for p, line in parents.items() if line.kind is LineKind.QUORUM]
+                lacking = max(0, star.spec.quorum - voters.count(StarState.SUCCEEDED))
+                open_parents = [p for p in others if not constellation.stars[p].state.is_terminal]
+                assert star.unmet == len(open_parents) + lacking
+                lost = voters.count(StarState.FAILED) + voters.count(StarState.CANCELLED)
+                assert star.quorum_spare == len(voters) - lost - star.spec.quorum
+                assert star.quorum_spare >= 0 or star.state.is_terminal, "it waits for what cannot come"
                 assert [attempt.number for attempt in star.attempts] == list(range(1, len(star.attempts) + 1))
                 assert all(attempt.outcome is not None for attempt in star.attempts[:-1])
                 assert (star.state is StarState.RUNNING) == (star.live_attempt is not None)
@@ -385,7 +395,7 @@ class MachineStory(RuleBasedStateMachine):
             for star_id, star in constellation.stars.items():
                 if star.state in (StarState.WAITING, StarState.READY):
                     assert waiting[star_id]
-                if self.state.is_queued(constellation.id, star_id):
+                if self.state.is_queued(constellation.id, star_id) and not star.spec.is_decided_by_people:
                     candidates = self.state.candidates(star.spec.capabilities)
                     assert all(worker.free_slots == 0 for worker in candidates)
 

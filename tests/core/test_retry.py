@@ -14,6 +14,7 @@ from asterism.orchestrator.core.events import (
 )
 from asterism.orchestrator.core.ids import FencingToken, StarId
 from asterism.orchestrator.core.line import LineKind
+from asterism.orchestrator.core.profile import Description, Effect
 from asterism.orchestrator.core.records import AttemptEnded, EditsApplied, EditsRefused
 from asterism.orchestrator.core.request import ConstellationState
 from asterism.orchestrator.core.retry import backoff_s, is_successor, retry_at, successor
@@ -125,6 +126,37 @@ def test_attempt_that_its_worker_stops_unasked_is_lost_and_runs_again_at_once() 
     scene.fail("x", is_stopped=True)
     star = scene.star("x")
     assert [attempt.outcome for attempt in star.attempts] == [LOST, None]
+
+
+@pytest.mark.parametrize(
+    ("effect", "is_idempotent", "runs_again"),
+    [
+        (Effect.PURE, None, True),
+        (Effect.IDEMPOTENT, None, True),
+        (Effect.NONE, None, False),
+        (Effect.NONE, True, True),
+        (Effect.PURE, False, False),
+    ],
+)
+def test_what_may_have_run_runs_again_only_where_that_does_no_harm(
+    effect: Effect, is_idempotent: bool | None, runs_again: bool
+) -> None:
+    for how in ("lost", "timed out", "failed"):
+        scene = Scene(slots=0)
+        scene.attach(descriptions=(Description("tool:t", effect),))
+        scene.submit()
+        scene.edit(add("x", is_idempotent=is_idempotent, timeouts=Timeouts(None, 5.0)))
+        if how == "lost":
+            scene.fail("x", is_stopped=True)
+        elif how == "timed out":
+            scene.time(5.0)
+        else:
+            scene.fail("x")
+        error = scene.star("x").error
+        assert (error is None) == (runs_again or how == "failed"), how
+        if error is not None:
+            assert error.code == "may_have_run"
+            assert "tool:t is not idempotent" in error.message
 
 
 def test_error_that_is_not_retryable_fails_the_star_at_once() -> None:

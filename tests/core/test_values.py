@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
+from asterism.orchestrator.core.condition import Comparison, Condition
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.credential import Role, StoredCredential
 from asterism.orchestrator.core.edits import UpdateStar, update_spec
 from asterism.orchestrator.core.ids import FencingToken, is_name
-from asterism.orchestrator.core.line import Comparison, Condition, LineKind, TaskStarLine
+from asterism.orchestrator.core.line import LineKind, TaskStarLine
 from asterism.orchestrator.core.profile import Gpu, WorkerProfile
 from asterism.orchestrator.core.request import Budget, ConstellationState, Request
 from asterism.orchestrator.core.star import (
@@ -92,7 +93,7 @@ def test_anything_else_is_no_name(text: str) -> None:
         (-3, -2, "ne lt le"),
         ("a", "b", "ne lt le"),
         ("b", "a", "ne gt ge"),
-        ("a", "a", "eq le ge"),
+        ("a", "a", "eq le ge in contains"),
         (True, True, "eq le ge"),
         (True, 1, "ne"),
         (1, True, "ne"),
@@ -104,6 +105,13 @@ def test_anything_else_is_no_name(text: str) -> None:
         (None, 1, "ne"),
         ([1], [1], "eq le ge"),
         ([1], [2], "ne"),
+        ("b", "abc", "ne gt ge in"),
+        ("abc", "b", "ne lt le contains"),
+        (1, [2, 1], "ne in"),
+        (True, [1], "ne"),
+        ([2, 1], 1, "ne contains"),
+        ({"a": 1}, "a", "ne contains"),
+        ("a", {"a": 1}, "ne in"),
     ],
 )
 def test_condition_compares_what_can_be_compared(found: Json, value: Json, true_of: str) -> None:
@@ -111,7 +119,7 @@ def test_condition_compares_what_can_be_compared(found: Json, value: Json, true_
         comparison.value
         for comparison in Comparison
         if comparison not in (Comparison.EXISTS, Comparison.MISSING)
-        and Condition(("result", "x"), comparison, value).holds({"result": {"x": found}})
+        and Condition.of(("result", "x"), comparison, value).holds({"result": {"x": found}})
     ]
     assert sorted(holding) == sorted(true_of.split())
 
@@ -121,7 +129,7 @@ def test_condition_compares_what_can_be_compared(found: Json, value: Json, true_
 )
 def test_null_is_there_and_a_path_to_nowhere_is_missing(path: Path, true_of: set[str]) -> None:
     outcome: dict[str, Json] = {"result": None}
-    assert {one.value for one in Comparison if Condition(path, one).holds(outcome)} == true_of
+    assert {one.value for one in Comparison if Condition.of(path, one).holds(outcome)} == true_of
 
 
 def test_line_asks_for_success_when_nothing_else_is_said() -> None:

@@ -12,12 +12,14 @@ import pytest_asyncio
 
 from asterism.workers.engine.errors import EngineClosed, InvalidRequest
 from asterism.workers.engine.folder import ModelFolder
+from asterism.workers.engine.http_call import ServerLimits
 from asterism.workers.engine.http_engine import HttpEngine
 from asterism.workers.engine.http_server import serving
 from asterism.workers.engine.scripted import ScriptedEngine
-from asterism.workers.engine.seam import Engine, GenerationChunk, GenerationEnd, GenerationRequest, Grammar
+from asterism.workers.engine.seam import Engine, GenerationChunk, GenerationEnd, GenerationRequest, Grammar, Message
 from asterism.workers.engine.torch_engine import TorchEngine
 from tests.engine.conftest import Collect
+from tests.engine.test_conversation import DIGITS, talk
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -28,14 +30,14 @@ ENDLESS = 900
 
 def recite(request: GenerationRequest) -> str:
     """Different words for every prompt and, above temperature 0, for every seed."""
-    words = random.Random(f"{request.prompt}/{request.seed if request.temperature else 'greedy'}")
+    words = random.Random(f"{request.messages or request.prompt}/{request.seed if request.temperature else 'greedy'}")
     return "".join(f" {words.choice(('alpha', 'beta', 'gamma', 'delta'))}" for _ in range(2000))
 
 
 def make(kind: str, model: ModelFolder) -> Engine:
     if kind == "scripted":
         return ScriptedEngine(recite, context_tokens=1024, max_sequences=MAX_SEQUENCES)
-    return TorchEngine(model, max_sequences=MAX_SEQUENCES)
+    return TorchEngine(replace(model, chat_template=DIGITS), max_sequences=MAX_SEQUENCES)
 
 
 @pytest_asyncio.fixture(params=["scripted", "torch", "http to scripted", "http to torch"])
@@ -46,8 +48,8 @@ async def engine(request: pytest.FixtureRequest, tiny_model: ModelFolder) -> Asy
     if not kind.startswith("http"):
         yield behind
     else:
-        async with serving(behind) as url:
-            engine = HttpEngine(url, max_sequences=MAX_SEQUENCES)
+        async with serving({behind.profile.model: behind}) as url:
+            engine = HttpEngine(url, limits=ServerLimits(max_sequences=MAX_SEQUENCES))
             await engine.start()
             yield engine
             await engine.close()
@@ -139,6 +141,32 @@ class TestEngine:
         _, end = (await collect(engine, [ask("join", prefix + "thread 2" + text + " 0")]))["join"]
         assert end.prompt_tokens > end.cached_tokens > max(cached)
 
+    async def test_a_conversation_is_answered(self, engine: Engine, collect: Collect) -> None:
+        request = GenerationRequest(id="a", messages=talk("be kind", "hello"), max_tokens=9)
+        text, end = (await collect(engine, [request]))["a"]
+        assert text
+        assert (end.finish_reason, end.tokens, end.stop, end.error) == ("length", 9, None, None)
+        assert end.prompt_tokens >= 3
+        stopped, end = (await collect(engine, [replace(request, id="b", stop=(text[3:9],))]))["b"]
+        assert (stopped, end.finish_reason, end.stop) == (text[: text.index(text[3:9])], "stop", text[3:9])
+
+    async def test_a_later_turn_finds_the_earlier_ones(self, engine: Engine, collect: Collect) -> None:
+        messages = talk("be kind", "hello")
+        known = 0
+        for turn in range(4):
+            request = GenerationRequest(id=f"{turn}", messages=messages, max_tokens=9, temperature=1.0, seed=turn)
+            text, end = (await collect(engine, [request]))[f"{turn}"]
+            assert end.cached_tokens >= known - 1
+            known = end.prompt_tokens + end.tokens
+            messages = (*messages, Message("assistant", text), Message("user", f"and {turn}"))
+
+    async def test_conversations_and_prompts_share_a_batch(self, engine: Engine, collect: Collect) -> None:
+        chatting = GenerationRequest(id="chat", messages=talk("be kind", "hello"), max_tokens=9, logprobs=2)
+        alone = await collect(engine, [chatting])
+        among = await collect(engine, [ask("a"), chatting, ask("b", "another")])
+        assert among["chat"][0] == alone["chat"][0]
+        assert len(among) == 3
+
     async def test_more_requests_than_sequences_take_turns(self, engine: Engine, collect: Collect) -> None:
         answers = await collect(engine, [ask(f"{n}", f"prompt {n} of many") for n in range(3 * MAX_SEQUENCES)])
         assert {end.tokens for _, end in answers.values()} == {24}
@@ -194,6 +222,7 @@ class TestEngine:
             ("prompt", ""),
             ("prompt", "  \n"),
             ("prompt", "a b c " * 2000),
+            ("messages", (Message("user", "hello"),)),
             ("max_tokens", -1),
             ("max_tokens", -3),
             ("temperature", -0.1),
@@ -233,6 +262,21 @@ class TestEngine:
         with pytest.raises(InvalidRequest) as refused:
             await anext(engine.generate([ask("good"), bad]))
         assert refused.value.field == field
+
+    @pytest.mark.parametrize(
+        "messages",
+        [
+            (Message("user", " \n"),),
+            (Message("user", ""), Message("assistant", "")),
+            (Message("tool", "x"),),  # type: ignore[arg-type]
+            (Message("user", "x"),) * 5000,
+        ],
+    )
+    async def test_a_bad_conversation_is_refused(self, engine: Engine, messages: tuple[Message, ...]) -> None:
+        request = GenerationRequest(id="a", messages=messages, max_tokens=1)
+        with pytest.raises(InvalidRequest) as refused:
+            await anext(engine.generate([request]))
+        assert refused.value.field == "messages"
 
     async def test_close_ends_what_is_live(self, engine: Engine) -> None:
         events = engine.generate([ask("a", max_tokens=ENDLESS)])

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import assert_never
 
+from asterism.orchestrator.core.condition import Comparison, Condition
 from asterism.orchestrator.core.edits import (
     AddLine,
     AddStar,
@@ -45,13 +46,14 @@ from asterism.orchestrator.core.events import (
     WorkerRenewed,
 )
 from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId, WorkerId
-from asterism.orchestrator.core.line import Comparison, Condition, LineKind, TaskStarLine
+from asterism.orchestrator.core.line import LineKind, TaskStarLine
 from asterism.orchestrator.core.machine import Machine
 from asterism.orchestrator.core.profile import WorkerProfile
 from asterism.orchestrator.core.records import (
     AttemptEnded,
     AttemptLeased,
     ConstellationEnded,
+    ConstellationPaused,
     EditsApplied,
     EditsRefused,
     Record,
@@ -77,7 +79,7 @@ from asterism.orchestrator.core.star import (
 )
 
 LEASE_S = 10.0
-ARROWS = {LineKind.SUCCESS: "->", LineKind.COMPLETION: "~>", LineKind.CONDITION: "?>"}
+ARROWS = {LineKind.SUCCESS: "->", LineKind.COMPLETION: "~>", LineKind.CONDITION: "?>", LineKind.QUORUM: "+>"}
 
 
 class Teller:
@@ -186,7 +188,7 @@ def _edit(word: str) -> Edit:
         if sort == "-/":
             return RemoveLine(parent, child)
         kind = next(kind for kind, arrow in ARROWS.items() if arrow == sort)
-        condition = Condition(("result",), Comparison.EQ, 1) if kind is LineKind.CONDITION else None
+        condition = Condition.of(("result",), Comparison.EQ, 1) if kind is LineKind.CONDITION else None
         return AddLine(TaskStarLine(parent, child, kind, condition))
     if rebind := re.fullmatch(r"(\w+)<(\w+)", word):
         return RebindInputs(StarId(rebind[1]), {"x": OutputOf(StarId(rebind[2]))})
@@ -260,6 +262,8 @@ def show_record(record: Record) -> str:
             return f"{record.star} {record.state}{result}{error}{slot}"
         case SlotReleased():
             return f"{record.star} attempt {record.attempt} gives its slot back"
+        case ConstellationPaused():
+            return f"{record.constellation} {'paused' if record.is_paused else 'goes on'} by {record.by}"
         case ConstellationEnded():
             return f"{record.constellation} {record.state} {record.reason}".rstrip()
         case WorkerJoined():

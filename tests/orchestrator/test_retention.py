@@ -207,6 +207,8 @@ async def test_a_client_is_told_that_what_it_asks_for_may_have_been_removed(tmp_
             peer.client.GetConstellation(client_pb2.GetConstellationRequest(constellation=wanted)),
             peer.client.Cancel(client_pb2.CancelRequest(constellation=wanted)),
             peer.client.Retry(client_pb2.RetryRequest(constellation=wanted)),
+            peer.client.Decide(client_pb2.DecideRequest(constellation=wanted, star="plan", is_approved=True)),
+            peer.client.Pause(client_pb2.PauseRequest(constellation=wanted, is_paused=True)),
             peer.client.Wait(client_pb2.WaitRequest(constellation=wanted)),
             peer.watch(wanted).read(),
         ):

@@ -34,7 +34,7 @@ async def test_wait_returns_with_the_end_and_again_after_it(orchestrator: Runnin
     async with asyncio.TaskGroup() as group, Peer(orchestrator.address) as peer:
         waiting = group.create_task(client.wait(submitted.constellation))
         await run_plan(await peer.attach(), "a", "b")
-    ended = waiting.result()
+        ended = await waiting  # before the connection closes: what it carries unread is lost with it
     on_disk = (await client.get(submitted.constellation)).constellation
     assert (ended.state, ended.reason, ended.ended_at) == (ConstellationState.SUCCEEDED, "", on_disk.ended_at)
     assert await client.wait(submitted.constellation) == ended

@@ -25,7 +25,7 @@ def test_a_good_request_passes(request_: Request) -> None:
 @pytest.mark.parametrize(
     ("request_", "field", "reason"),
     [
-        (Request("text", "write a poem"), "form", "the forms are boards"),
+        (Request("texts", "write a poem"), "form", "is no form of a request; there are boards"),
         (Request("plan", "stars: {"), "line 2, column 1", "unreadable YAML"),
         (Request("plan", "stars:\n- {kind: tool, program: rm}\n"), "star star-1", "no worker knows tool:rm; known are"),
         (Request("plan", NOOPS, options={"x": 1}), "options", "no options"),

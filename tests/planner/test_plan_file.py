@@ -9,10 +9,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asterism.orchestrator.core.condition import Comparison, Condition
 from asterism.orchestrator.core.edits import AddLine, AddStar
 from asterism.orchestrator.core.errors import InvalidField
 from asterism.orchestrator.core.ids import StarId
-from asterism.orchestrator.core.line import Comparison, Condition, LineKind, TaskStarLine
+from asterism.orchestrator.core.line import LineKind, TaskStarLine
 from asterism.orchestrator.core.star import Constant, OutputOf, StarSpec
 from asterism.orchestrator.core.values import Json
 from asterism.planner.document import read_document
@@ -68,7 +69,7 @@ def test_a_plan_gives_the_stars_and_lines_that_it_says() -> None:
         ("log", "sum", LineKind.COMPLETION),
     }
     edits = [edit for batch in plan_batches(PLAN) for edit in batch]
-    condition = Condition(("result", "ok"), Comparison.EQ, True)
+    condition = Condition.of(("result", "ok"), Comparison.EQ, True)
     assert AddLine(TaskStarLine(StarId("check"), StarId("sum"), LineKind.CONDITION, condition)) in edits
 
 

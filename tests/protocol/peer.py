@@ -111,6 +111,14 @@ class Peer(client_pb2_grpc.ClientServiceServicer, fleet_pb2_grpc.FleetServiceSer
             seq=self._script.journal[-1].seq,
         )
 
+    async def Decide(self, request: client_pb2.DecideRequest, context: Any) -> client_pb2.DecideResponse:
+        await self._begin(context)
+        return client_pb2.DecideResponse(revision=1)
+
+    async def Pause(self, request: client_pb2.PauseRequest, context: Any) -> client_pb2.PauseResponse:
+        await self._begin(context)
+        return client_pb2.PauseResponse()
+
     async def ListConstellations(
         self, request: client_pb2.ListConstellationsRequest, context: Any
     ) -> client_pb2.ListConstellationsResponse:

@@ -13,12 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asterism.orchestrator.core import edits as e
+from asterism.orchestrator.core.condition import Comparison
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.effects import AnswerEdits, Assign, Place, Stop
 from asterism.orchestrator.core.errors import InvalidField
 from asterism.orchestrator.core.events import AttemptFailed, AttemptProgressed, AttemptSucceeded, Chunk, EditsProposed
 from asterism.orchestrator.core.ids import FencingToken, WorkerId
-from asterism.orchestrator.core.line import Comparison, LineKind
+from asterism.orchestrator.core.line import LineKind
 from asterism.orchestrator.core.records import ConstellationRecord
 from asterism.orchestrator.core.request import ConstellationState
 from asterism.orchestrator.core.snapshot import Summary
@@ -316,13 +317,34 @@ def test_line_between_stars_that_are_not_there_is_refused() -> None:
         convert.constellation_from_proto(proto)
 
 
+EXISTS = pb.Condition.Compare(comparison=pb.COMPARISON_EXISTS)
+
+
 @pytest.mark.parametrize(
     ("kind", "condition"),
-    [(pb.LINE_KIND_CONDITION, None), (pb.LINE_KIND_SUCCESS, pb.Condition(comparison=pb.COMPARISON_EXISTS))],
+    [(pb.LINE_KIND_CONDITION, None), (pb.LINE_KIND_SUCCESS, pb.Condition(terms=[pb.Condition.Term(compare=EXISTS)]))],
 )
 def test_condition_belongs_to_condition_lines_only(kind: pb.LineKind, condition: pb.Condition | None) -> None:
     with pytest.raises(InvalidField, match=r"line\.condition"):
         convert.line_from_proto(pb.Line(parent="a", child="b", kind=kind, condition=condition))
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [
+        [],
+        [pb.Condition.Term()],
+        [pb.Condition.Term(operator=pb.Condition.OPERATOR_NOT)],
+        [pb.Condition.Term(compare=EXISTS), pb.Condition.Term(operator=pb.Condition.OPERATOR_AND)],
+        [pb.Condition.Term(compare=EXISTS)] * 2,
+        [pb.Condition.Term(compare=EXISTS), *[pb.Condition.Term(operator=pb.Condition.OPERATOR_NOT)] * 64],
+    ],
+)
+def test_condition_that_cannot_be_evaluated_is_refused(terms: list[pb.Condition.Term]) -> None:
+    with pytest.raises(InvalidField, match=r"line\.condition"):
+        convert.line_from_proto(
+            pb.Line(parent="a", child="b", kind=pb.LINE_KIND_CONDITION, condition=pb.Condition(terms=terms))
+        )
 
 
 def test_absent_timeouts_and_retry_are_the_defaults() -> None:

@@ -19,9 +19,7 @@ from asterism.orchestrator.core.records import EditsApplied
 from asterism.orchestrator.core.star import TaskStar
 from asterism.orchestrator.core.state import Worker
 
-_DERIVED: Final = frozenset({"ready_at"})
-"""Not stored: since when a star waits for a slot may begin anew at a restart."""
-_STAR_FIELDS: Final = tuple(field.name for field in fields(TaskStar) if field.name not in _DERIVED)
+_STAR_FIELDS: Final = tuple(field.name for field in fields(TaskStar))
 _GRAPH_FIELDS: Final = tuple(field.name for field in fields(TaskConstellation) if field.name != "stars")
 
 

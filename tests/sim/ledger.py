@@ -24,6 +24,7 @@ from asterism.orchestrator.core.records import (
     AttemptEnded,
     AttemptLeased,
     ConstellationEnded,
+    ConstellationPaused,
     EditsApplied,
     EditsRefused,
     Record,
@@ -85,6 +86,7 @@ class Graph:
     budget: Budget
     started_at: float
     state: ConstellationState = ConstellationState.RUNNING
+    is_paused: bool = False
     revision: int = 0
     leases: int = 0
     stars: dict[StarId, Star] = field(default_factory=dict)
@@ -159,6 +161,7 @@ class Ledger:
             | AttemptEnded
             | StarFinished
             | SlotReleased
+            | ConstellationPaused
             | ConstellationEnded
         ),
     ) -> None:
@@ -179,7 +182,10 @@ class Ledger:
                     self._fail(Invariant.LIMITS, record, "a slot is given back that was not owed")
                 run.holds_slot = False
                 self.must_stop.pop(run.token, None)
+            case ConstellationPaused():
+                graph.is_paused = record.is_paused
             case ConstellationEnded():
+                graph.is_paused = False
                 if graph.state.is_terminal:
                     self._fail(Invariant.TERMINAL, record, f"it is {graph.state.value} already")
                 if any(star.end is None for star in graph.stars.values()):
@@ -299,6 +305,8 @@ class Ledger:
         graph.leases += 1
         if held >= member.slots or member.has_left or member.is_draining:
             self._fail(Invariant.LIMITS, record, f"{held} of {member.slots} slots are taken, or it left or drains")
+        if graph.is_paused:
+            self._fail(Invariant.LIMITS, record, "its request is paused")
         if failures >= star.spec.retry.max_attempts or len(star.runs) - failures > MAX_LOST:
             self._fail(Invariant.LIMITS, record, "no attempt is left")
         if graph.leases > graph.budget.attempts:
@@ -374,6 +382,15 @@ def _is_of_worker(record: AttemptEnded | StarFinished) -> bool:
     return record.error is not None and record.error.code not in ("start_to_close", "heartbeat", "cancelled")
 
 
+def _has_quorum(graph: Graph, child: StarId) -> bool:
+    """Whether enough of its parents by QUORUM lines have succeeded."""
+    lines = graph.lines.values()
+    voters = [line.parent for line in lines if line.child == child and line.kind is LineKind.QUORUM]
+    ends = [graph.stars[voter].end for voter in voters]
+    met = sum(end is not None and end.state is StarState.SUCCEEDED for end in ends)
+    return met >= graph.stars[child].spec.quorum
+
+
 def _lets(graph: Graph, line: TaskStarLine) -> bool:
     """Whether the line's parent lets its child run."""
     end = graph.stars[line.parent].end
@@ -381,6 +398,8 @@ def _lets(graph: Graph, line: TaskStarLine) -> bool:
         return False
     if line.kind is LineKind.SUCCESS:
         return end.state is StarState.SUCCEEDED
+    if line.kind is LineKind.QUORUM:
+        return _has_quorum(graph, line.child)
     if line.condition is None:
         return line.kind is LineKind.COMPLETION
     error = None if end.error is None else {"code": end.error.code, "message": end.error.message}

@@ -155,9 +155,9 @@ MUTANTS: Final[Sequence[Mutant]] = (
     ),
     Mutant(
         "backoffs are forgotten at a restart",
-        f"{STORE}/reads.py",
-        "    star.retry_at = None if star.state.is_terminal else row.retry_at\n",
-        "    star.retry_at = None\n",
+        f"{CORE}/state.py",
+        "                self.enqueue(constellation.id, star)\n",
+        "                self.enqueue_now(constellation.id, star)\n",
     ),
     Mutant(
         "an older epoch may append",
@@ -168,14 +168,14 @@ MUTANTS: Final[Sequence[Mutant]] = (
     Mutant(
         "the store does not keep the newest fence",
         f"{STORE}/writes.py",
-        "    hold_epoch(connection, epoch, token)\n",
+        "    hold_epoch(connection, epoch, changes.last_token)\n",
         "    hold_epoch(connection, epoch)\n",
     ),
     Mutant(
         "a given-back slot is not stored",
-        f"{STORE}/writes.py",
-        "    batch.add(RELEASE, released, must_match=True)\n",
-        "",
+        f"{STORE}/changes.py",
+        "                self._of(record).stopping -= 1\n",
+        "                self._of(record)\n",
     ),
     Mutant(
         "parents are not waited for",

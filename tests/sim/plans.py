@@ -3,6 +3,7 @@
 import random
 from typing import Final
 
+from asterism.orchestrator.core.condition import Comparison, Condition
 from asterism.orchestrator.core.edits import (
     AddLine,
     AddStar,
@@ -15,7 +16,7 @@ from asterism.orchestrator.core.edits import (
     UpdateStar,
 )
 from asterism.orchestrator.core.ids import StarId
-from asterism.orchestrator.core.line import Comparison, Condition, LineKind, TaskStarLine
+from asterism.orchestrator.core.line import LineKind, TaskStarLine
 from asterism.orchestrator.core.star import (
     Constant,
     OutputOf,
@@ -52,7 +53,7 @@ def draw_spec(rng: random.Random, name: str) -> StarSpec:
 
 def draw_line(rng: random.Random, parent: StarId, child: StarId) -> TaskStarLine:
     kind = rng.choices([LineKind.SUCCESS, LineKind.COMPLETION, LineKind.CONDITION], [6, 3, 2])[0]
-    condition = Condition(("state",), Comparison.EQ, "SUCCEEDED") if kind is LineKind.CONDITION else None
+    condition = Condition.of(("state",), Comparison.EQ, "SUCCEEDED") if kind is LineKind.CONDITION else None
     return TaskStarLine(parent, child, kind, condition)
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -16,6 +16,7 @@ from asterism.agents.asks import (
     ProgramFailed,
     ProgramResult,
     Say,
+    ToolDescription,
     ToolError,
     ToolResult,
 )
@@ -48,6 +49,8 @@ class Temper:
 class SimTools:
     """Tools that wait, fail and hang."""
 
+    descriptions: Sequence[ToolDescription] = ()
+
     def __init__(self, seed: str, temper: Temper) -> None:
         self._rng = random.Random(seed)
         self._temper = temper
@@ -55,15 +58,19 @@ class SimTools:
     def call_quick(self, name: str, arguments: Mapping[str, Json]) -> ToolResult | ToolError | None:
         return self._outcome(arguments) if name == "quick" else None
 
-    async def call(self, name: str, arguments: Mapping[str, Json]) -> ToolResult | ToolError:
+    async def call(self, name: str, arguments: Mapping[str, Json], attempt: str = "") -> ToolResult | ToolError:
         if arguments and self._rng.random() < self._temper.hanging:
             await Never()
         await asyncio.sleep(self._rng.choice([0.0, 0.1, 0.6, 1.5]))
         return self._outcome(arguments)
 
+    async def forget(self, attempt: str) -> None:
+        """They leave nothing."""
+
     def _outcome(self, arguments: Mapping[str, Json]) -> ToolResult | ToolError:
         if self._rng.random() < self._temper.failing:
-            return ToolError(self._rng.choice(["tool_crashed", "wrong"]), "the seed says so")
+            code = self._rng.choice(["tool_crashed", "wrong"])
+            return ToolError(code, "the seed says so", may_repeat=code == "tool_crashed")
         return ToolResult({"drawn": self._rng.randrange(1 << 30)})
 
 

@@ -5,6 +5,7 @@ from random import Random
 
 from hypothesis import strategies as st
 
+from asterism.orchestrator.core.condition import Comparison, Condition
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.edits import (
     AddLine,
@@ -35,7 +36,7 @@ from asterism.orchestrator.core.events import (
     WorkerDetached,
 )
 from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId, WorkerId
-from asterism.orchestrator.core.line import Comparison, Condition, LineKind, TaskStarLine
+from asterism.orchestrator.core.line import LineKind, TaskStarLine
 from asterism.orchestrator.core.machine import Machine
 from asterism.orchestrator.core.profile import Gpu, WorkerProfile
 from asterism.orchestrator.core.records import Record
@@ -49,7 +50,7 @@ WORKERS = [WorkerId("w1"), WorkerId("w2")]
 STARS = [StarId(name) for name in ("plan", "a", "b", "c", "d", "e")]
 EDITABLE = (StarState.WAITING, StarState.READY)
 ARTIFACT = Artifact("0f" * 32, 70_000)
-CONDITION = Condition(("result", "x"), Comparison.EQ, 1)
+CONDITION = Condition.of(("result", "x"), Comparison.EQ, 1)
 
 
 @dataclass

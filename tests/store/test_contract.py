@@ -155,8 +155,8 @@ async def test_record_about_something_unknown_is_refused(store: AnyStore) -> Non
     await store.append([accepted(1, "c1")], epoch)
     star = StarId("ghost")
     unknown: list[Record] = [
-        StarFinished(2, 2.0, ConstellationId("c1"), star, StarState.CANCELLED, None, None, None, None, True),
-        SlotReleased(2, 2.0, ConstellationId("c1"), star, 1),
+        StarFinished(2, 2.0, NOBODY, star, StarState.CANCELLED, None, None, None, None, True),
+        SlotReleased(2, 2.0, NOBODY, star, 1),
         ConstellationEnded(2, 2.0, NOBODY, ConstellationState.FAILED, "x"),
         WorkerLeft(2, 2.0, WorkerId("ghost"), "x"),
     ]
@@ -192,9 +192,12 @@ async def test_artifacts_are_found_with_their_owners_and_listed(store: AnyStore)
 async def test_seq_is_used_once(store: AnyStore) -> None:
     epoch = await store.acquire_epoch()
     await store.append([accepted(1, "c1")], epoch)
-    with pytest.raises(WrongState):
-        await store.append([accepted(1, "c2")], epoch)
+    again = ConstellationEnded(1, 1.0, ConstellationId("c1"), ConstellationState.FAILED, "again")
+    for repeated in ([accepted(1, "c2")], [again], [again, replace(again, seq=2)]):
+        with pytest.raises(WrongState):
+            await store.append(repeated, epoch)
     assert await store.find_constellation(ConstellationId("c2")) is None
+    assert await store.read_whole_journal(after_seq=0, limit=9) == [accepted(1, "c1")]
 
 
 async def test_append_of_nothing_is_fine(store: AnyStore) -> None:
@@ -292,7 +295,7 @@ async def test_journal_resumes_without_a_gap_or_a_repeat(store: AnyStore) -> Non
 
 
 async def test_whole_journal_resumes_too(store: AnyStore) -> None:
-    records = await fill(store, seeded_history(4, 100))
+    records = await fill(store, seeded_history(4, 400))
     read: list[Record] = []
     while page := await store.read_whole_journal(after_seq=read[-1].seq if read else 0, limit=7):
         read += page

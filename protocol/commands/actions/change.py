@@ -1,12 +1,11 @@
 """Changes what runs."""
 
-import json
-import sys
 from pathlib import Path
 
 from asterism.orchestrator.core.ids import ConstellationId
 from asterism.protocol.commands.actions.connection import connected
 from asterism.protocol.commands.actions.running import run_to_exit
+from asterism.protocol.commands.actions.saying import say
 from asterism.protocol.commands.ending import ExitCode
 from asterism.protocol.commands.options import Output
 
@@ -28,7 +27,7 @@ async def _cancel(
 ) -> ExitCode:
     async with connected(address, token_file) as client:
         await client.cancel(constellation, reason)
-    _say(output, f"{constellation} is cancelled", {"id": constellation, "state": "CANCELLED"})
+    say(output, f"{constellation} is cancelled", {"id": constellation, "state": "CANCELLED"})
     return ExitCode.SUCCEEDED
 
 
@@ -37,9 +36,5 @@ async def _retry(
 ) -> ExitCode:
     async with connected(address, token_file) as client:
         revision = await client.retry(constellation)
-    _say(output, f"{constellation} runs again, revision {revision}", {"id": constellation, "revision": revision})
+    say(output, f"{constellation} runs again, revision {revision}", {"id": constellation, "revision": revision})
     return ExitCode.SUCCEEDED
-
-
-def _say(output: Output, text: str, answer: dict[str, str | int]) -> None:
-    sys.stdout.write((json.dumps(answer) if output is Output.JSON else text) + "\n")
