@@ -134,16 +134,16 @@ class DiskHandle:
         self, ended_before: float, spared: Collection[ConstellationId], most_stars: int, epoch: int
     ) -> Sequence[ConstellationId]:
         disk, process = self._disk, self._process
-        await process.point("before commit")
         await disk.reach(process)
         if asyncio.get_running_loop().time() < disk.full_until:
             raise DiskFull
+        await process.point("before forgetting")
         gone = await disk.store.forget(ended_before, spared, most_stars, epoch)
         disk.witness.forgot(gone, ended_before, epoch)
         if disk.false_alarms:
             disk.false_alarms -= 1
             raise FalseAlarm
-        await process.point("after commit")
+        await process.point("after forgetting")
         await disk.reach(process)
         return gone
 

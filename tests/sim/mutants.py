@@ -230,9 +230,9 @@ MUTANTS: Final[Sequence[Mutant]] = (
     ),
     Mutant(
         "one slot too many",
-        f"{CORE}/state.py",
-        "        return self.profile.slots - len(self.running)\n",
-        "        return self.profile.slots + 1 - len(self.running)\n",
+        f"{CORE}/dispatch.py",
+        "    return worker.profile.slots - len(worker.running)\n",
+        "    return worker.profile.slots + 1 - len(worker.running)\n",
     ),
     Mutant(
         "a drained worker gets stars",
