@@ -115,7 +115,7 @@ class Users:
         """Somebody wants a rewrite, for no good reason."""
         constellation = self._some(rng)
         if constellation is not None:
-            await self._insist(lambda: self.client.replan(constellation, marker))
+            await self._insist(lambda: self.client.replan(constellation, marker), of=constellation)
 
     async def retry(self, rng: random.Random, marker: str) -> None:
         """What failed runs again."""
