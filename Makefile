@@ -25,9 +25,12 @@ FUZZ_S ?= 300
 TRAIN ?=
 SCHEDULES ?= 20000
 FIRST ?= 0
+KILLS ?= 100
+RESTARTS ?= 10
+LOSSES ?= 20
 
 .PHONY: help run test venv dev lint types imports unit format proto schema train train-apr evaluate bench bench-graphs \
-	bench-figures bench-peers bench-gpu compare peers soak fuzz mutants mutation clean
+	bench-figures bench-peers bench-gpu compare peers soak soak-sim soak-faults fuzz mutants mutation clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -128,9 +131,14 @@ $(PEERS)/.installed: $(PEERS)/bin/python $(CONSTRAINTS)
 		$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) llama-cpp-python gguf
 	@touch $@
 
-soak: dev ## SCHEDULES schedules of the fault simulation, from seed FIRST
+soak: soak-sim soak-faults ## the long runs: SCHEDULES of the simulation, KILLS, RESTARTS of PostgreSQL, LOSSES of the leader
+
+soak-sim: dev ## SCHEDULES schedules of the fault simulation, from seed FIRST
 	ASTERISM_SIM_SCHEDULES=$(SCHEDULES) ASTERISM_SIM_FIRST=$(FIRST) $(BIN)/python -m pytest -q -n $(JOBS) tests/sim
 
+soak-faults: dev ## real processes: KILLS kills, PostgreSQL restarted RESTARTS times, LOSSES leaders stopped
+	ASTERISM_KILLS=$(KILLS) ASTERISM_RESTARTS=$(RESTARTS) ASTERISM_LOSSES=$(LOSSES) $(BIN)/python -m pytest -q -n 1 \
+		tests/e2e/test_many_kills.py tests/e2e/test_database_faults.py tests/e2e/test_postgres.py
 fuzz: dev ## every door at which people's texts come in, FUZZ_S seconds each
 	ASTERISM_FUZZ_S=$(FUZZ_S) $(BIN)/python -m pytest -q -n $(JOBS) $(shell git ls-files 'tests/**/test_*fuzz*.py')
 

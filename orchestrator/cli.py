@@ -84,6 +84,9 @@ def serve(
     max_artifact_bytes: Annotated[int | None, typer.Option(help="Of one result.")] = None,
     synchronous: Annotated[Synchronous | None, typer.Option(help="NORMAL: a power cut may cost moments.")] = None,
     lease_s: Annotated[float | None, typer.Option(help="Silence after which a worker has lost its work.")] = None,
+    retention_s: Annotated[
+        float | None, typer.Option(help="How long requests are kept after their end; for ever by default.")
+    ] = None,
     advertise: Annotated[str | None, typer.Option(help="HOST:PORT at which others find this one.")] = None,
     leader_lease_s: Annotated[float | None, typer.Option(help="Silence after which another may lead.")] = None,
     drain_s: Annotated[float | None, typer.Option(help="Longest time from SIGTERM to the end.")] = None,

@@ -53,6 +53,8 @@ class Settings(BaseSettings):
     """NORMAL survives a crash of the process, but not a power cut. Of the file: PostgreSQL always survives both."""
     lease_s: float = Field(default=10.0, ge=0.5, le=3600)
     """A worker that is silent for longer has lost what it runs."""
+    retention_s: float | None = Field(default=None, ge=1, le=100 * 366 * 86400)
+    """How long a request is kept after its end, and what the journal says of workers; by default for ever."""
     advertise: Annotated[str, AfterValidator(_check_listen)] | None = None
     """Of several orchestrators on one PostgreSQL: where the others send clients and workers while this one leads."""
     leader_lease_s: float = Field(default=10.0, ge=1, le=3600)

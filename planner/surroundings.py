@@ -22,7 +22,7 @@ _NOT_FOR_PLANS: Final = frozenset(
     | {"reason.join"}
 )
 """Programs that others write into a graph."""
-_BOARD_MODELS: Final = frozenset({"countdown", "countdown-apr"})
+_BOARD_MODELS: Final = frozenset({"countdown", "apr"})
 """Models that read boards and no language."""
 
 

@@ -1,6 +1,6 @@
 """The whole orchestrator as one pure function of its events: `step(event) -> Outcome`."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import assert_never
 
@@ -98,6 +98,15 @@ class Machine:
         self._state.pinned[constellation] -= 1
         if not self._state.pinned[constellation]:
             del self._state.pinned[constellation]
+
+    @property
+    def pinned(self) -> Collection[ConstellationId]:
+        """What is not to be forgotten now."""
+        return self._state.pinned.keys()
+
+    def forget(self, constellations: Iterable[ConstellationId]) -> None:
+        """Drop ended constellations that are on disk no more."""
+        self._state.forget(constellations)
 
     def step(self, event: Event) -> Outcome:
         """Decide what the event means, and make the state so.

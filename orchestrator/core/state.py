@@ -2,7 +2,7 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final, NamedTuple, TypeAlias
@@ -357,5 +357,15 @@ class State:
             ):
                 self.ended[oldest] = None
                 return
-            gone = self.constellations.pop(oldest)
-            del self.requests[gone.owner, gone.request_id]
+            self._drop(oldest)
+
+    def forget(self, constellations: Iterable[ConstellationId]) -> None:
+        """Drop ended constellations that the store has forgotten; those that are not here are no loss."""
+        for constellation in constellations:
+            if constellation in self.ended:
+                del self.ended[constellation]
+                self._drop(constellation)
+
+    def _drop(self, constellation: ConstellationId) -> None:
+        gone = self.constellations.pop(constellation)
+        del self.requests[gone.owner, gone.request_id]

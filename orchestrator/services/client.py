@@ -1,6 +1,8 @@
 """What a client may ask: submit, look, change, cancel, retry. It sees its own requests only; an admin sees all."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from asterism.orchestrator.clock import Clock
@@ -61,7 +63,15 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
     """Translates and checks rights; the machine decides."""
 
     def __init__(
-        self, loop: Loop, store: Store, clock: Clock, gate: Gate, *, changes: TokenBuckets, watches: Places
+        self,
+        loop: Loop,
+        store: Store,
+        clock: Clock,
+        gate: Gate,
+        *,
+        changes: TokenBuckets,
+        watches: Places,
+        retention_s: float | None = None,
     ) -> None:
         self._loop = loop
         self._store = store
@@ -70,6 +80,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         self._ids = ConstellationIds(clock)
         self._changes = changes
         self._watches = watches
+        self._retention_s = retention_s
         self._reading = Places("submits", MAX_READING)
         # One at a time: the check is pure Python, so that a second thread would only take turns with it and the loop.
         self._checking = asyncio.Semaphore(1)
@@ -81,21 +92,21 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         request_id = request_id_from_proto(request.request_id)
         asked = request_from_proto(request.request)
         budget = budget_from_proto(request.budget) if request.HasField("budget") else Budget()
-        known = await self._store.find_request(identity.name, request_id)
-        if known is None:
+        earlier = await self._find_request(identity.name, request_id)
+        rule: StarSpec | None = None
+        if earlier is None:
             with self._reading.hold(identity.name):
                 async with self._checking:
                     offered = self._loop.machine.known_capabilities
                     await asyncio.to_thread(check, asked, known_capabilities=offered or None, budget=budget)
-            # Again: while it was checked, the same request may have been accepted, have ended and been forgotten.
-            known = await self._store.find_request(identity.name, request_id)
-        if known is not None:
-            earlier = await self._find(known, identity)
+                    rule = await asyncio.to_thread(replan_rule, asked, offered)
+            # Again: while it was checked, the same request may have been accepted, have ended and left memory.
+            earlier = await self._find_request(identity.name, request_id)
+        if earlier is not None:
             if (earlier.request, earlier.budget) != (asked, budget):
                 raise AlreadyExists("request_id", request_id, "it named another request")
-            return client_pb2.SubmitResponse(constellation=known, is_new=False)
+            return client_pb2.SubmitResponse(constellation=earlier.id, is_new=False)
         star = self._plan_star(asked)
-        rule = await asyncio.to_thread(replan_rule, asked, self._loop.machine.known_capabilities)
         reply = await self._loop.ask(
             RequestSubmitted(self._clock.now(), self._ids.new(), request_id, identity.name, asked, budget, star, rule)
         )
@@ -116,7 +127,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
     ) -> types_pb2.Constellation:
         """The whole graph as it is on disk, and what its stars wait for."""
         wanted = constellation_id(request.constellation)
-        found = _visible(await self._store.find_constellation(wanted), wanted, CALLER.get())
+        found = self._visible(await self._store.find_constellation(wanted), wanted, CALLER.get())
         waiting_for = self._loop.machine.waiting_for(wanted)
         # A copy that nobody else has; a graph of ten thousand stars takes some 200 ms.
         return await asyncio.to_thread(constellation_to_proto, found, waiting_for, found.seq)
@@ -181,7 +192,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         reason = _reason(request.reason)
         # As many edits as one batch may have take some 300 ms.
         batch = await asyncio.to_thread(edit_batch_from_proto, request.batch)
-        with self._loop.adopted(await self._find(wanted, identity)):
+        async with self._adopted(wanted, identity):
             event = EditRequested(self._clock.now(), wanted, f"client:{identity.name}", batch, reason)
             return client_pb2.EditResponse(revision=await self._revision(event))
 
@@ -194,7 +205,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         if not why.strip():
             raise InvalidField("why", "say what is to be changed")
         rule = default_rule(self._loop.machine.known_capabilities)
-        with self._loop.adopted(await self._find(wanted, identity)):
+        async with self._adopted(wanted, identity):
             event = ReplanRequested(self._clock.now(), wanted, f"client:{identity.name}", why, rule)
             return client_pb2.ReplanResponse(revision=await self._revision(event))
 
@@ -202,7 +213,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         """End a request; a second time is harmless."""
         wanted = constellation_id(request.constellation)
         reason = _reason(request.reason)
-        with self._loop.adopted(await self._find(wanted, CALLER.get())):
+        async with self._adopted(wanted, CALLER.get()):
             await self._loop.ask(CancelRequested(self._clock.now(), wanted, reason))
         return client_pb2.CancelResponse()
 
@@ -218,7 +229,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
             star_id(one.star, f"rebinds[{index}].star"): star_inputs_from_proto(one.inputs, f"rebinds[{index}].inputs")
             for index, one in enumerate(request.rebinds)
         }
-        with self._loop.adopted(await self._find(wanted, identity)):
+        async with self._adopted(wanted, identity):
             event = RetryRequested(self._clock.now(), wanted, f"client:{identity.name}", stars, rebinds)
             return client_pb2.RetryResponse(revision=await self._revision(event))
 
@@ -231,7 +242,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         value = checks.optional_json_from_text(request.value_json, "value_json")
         self._changes.take(identity.name)
         by = f"client:{identity.name}"
-        with self._loop.adopted(await self._find(wanted, identity)):
+        async with self._adopted(wanted, identity):
             event = Decided(self._clock.now(), wanted, star, by, request.is_approved, reason, value)
             return client_pb2.DecideResponse(revision=await self._revision(event))
 
@@ -242,9 +253,16 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         reason = _reason(request.reason)
         self._changes.take(identity.name)
         by = f"client:{identity.name}"
-        with self._loop.adopted(await self._find(wanted, identity)):
+        async with self._adopted(wanted, identity):
             await self._loop.ask(PauseRequested(self._clock.now(), wanted, by, reason, request.is_paused))
         return client_pb2.PauseResponse()
+
+    @asynccontextmanager
+    async def _adopted(self, wanted: ConstellationId, identity: Identity) -> AsyncIterator[None]:
+        """Have what the caller may see in memory while the block changes it."""
+        async with self._loop.kept(wanted):
+            with self._loop.adopted(await self._find(wanted, identity)):
+                yield
 
     async def _revision(self, event: Event) -> int:
         reply = await self._loop.ask(event)
@@ -253,8 +271,30 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
 
     async def _find(self, wanted: ConstellationId, identity: Identity) -> TaskConstellation:
         """The constellation, from memory where it is there; only its owner and its id are sure to be on disk."""
-        found = self._loop.machine.constellations.get(wanted) or await self._store.find_constellation(wanted)
-        return _visible(found, wanted, identity)
+        return self._visible(await self._find_any(wanted), wanted, identity)
+
+    async def _find_any(self, wanted: ConstellationId) -> TaskConstellation | None:
+        return self._loop.machine.constellations.get(wanted) or await self._store.find_constellation(wanted)
+
+    async def _find_request(self, owner: str, request_id: str) -> TaskConstellation | None:
+        """What was submitted so; None also where it was forgotten between the two looks."""
+        known = await self._store.find_request(owner, request_id)
+        return None if known is None else await self._find_any(known)
+
+    def _visible(
+        self, found: TaskConstellation | None, wanted: ConstellationId, identity: Identity
+    ) -> TaskConstellation:
+        """What the caller may see; what belongs to others does not exist for it."""
+        if found is None or not (identity.sees_all or found.owner == identity.name):
+            raise NotFound("request", wanted, self._why_not)
+        return found
+
+    @property
+    def _why_not(self) -> str:
+        """Why something that was there once may be there no more."""
+        if self._retention_s is None:
+            return ""
+        return f"what ended is kept for {self._retention_s:g} s, so it may have been removed"
 
 
 async def _next_ending(outbox: WatcherOutbox) -> Ending:
@@ -268,10 +308,3 @@ def _reason(text: str, field: str = "reason") -> str:
     if len(text) > MAX_REASON_CHARS:
         raise InvalidField(field, f"must be at most {MAX_REASON_CHARS} characters, is {len(text)}")
     return text
-
-
-def _visible(found: TaskConstellation | None, wanted: ConstellationId, identity: Identity) -> TaskConstellation:
-    """What the caller may see; what belongs to others does not exist for it."""
-    if found is None or not (identity.sees_all or found.owner == identity.name):
-        raise NotFound("request", wanted)
-    return found

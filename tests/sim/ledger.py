@@ -112,6 +112,8 @@ class Ledger:
         self.members: dict[WorkerId, Member] = {}
         self.runs: dict[FencingToken, Run] = {}
         self.records: list[Record] = []
+        self.forgotten: set[ConstellationId] = set()
+        """What the store has forgotten since: the auditor writes here. Here it is kept for ever."""
         self.reported: dict[FencingToken, list[str]] = {}
         """Results as the worker that the fence is of reported them, as JSON: the auditor writes here."""
         self.epoch = 0
@@ -197,8 +199,8 @@ class Ledger:
                 assert_never(record)
 
     def _accept(self, record: RequestAccepted) -> None:
-        for other in self.graphs.values():
-            if (other.owner, other.request_id) == (record.owner, record.request_id):
+        for name, other in self.graphs.items():
+            if name not in self.forgotten and (other.owner, other.request_id) == (record.owner, record.request_id):
                 self._fail(Invariant.KEPT, record, "the same request was accepted twice")
         graph = Graph(record.owner, record.request_id, record.budget, record.at)
         graph.journal.append(record)

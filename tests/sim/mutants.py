@@ -99,6 +99,30 @@ MUTANTS: Final[Sequence[Mutant]] = (
         "if False:",
     ),
     Mutant(
+        "memory keeps what the store has forgotten",
+        LOOP,
+        "        self.machine.forget(gone)\n",
+        "",
+    ),
+    Mutant(
+        "what holds a slot is forgotten",
+        f"{STORE}/forgetting.py",
+        ", constellations.c.stopping == 0)",
+        ")",
+    ),
+    Mutant(
+        "the journal's counter falls with what is forgotten",
+        f"{STORE}/forgetting.py",
+        '    connection.execute(KEEP_SEQ, {"newest": connection.execute(NEWEST_SEQ).scalar_one() or 0})\n',
+        "",
+    ),
+    Mutant(
+        "a lost lead still forgets",
+        f"{STORE}/forgetting.py",
+        "    hold_epoch(connection, epoch)\n",
+        "",
+    ),
+    Mutant(
         "no fence check",
         f"{CORE}/attempts.py",
         "    lease = turn.state.workers[worker].running.get(token)\n    if lease is None or lease.is_stopping:\n",
@@ -144,8 +168,8 @@ MUTANTS: Final[Sequence[Mutant]] = (
     Mutant(
         "the store does not keep the newest fence",
         f"{STORE}/writes.py",
-        '    if GUARD.run(connection, [{"of_epoch": epoch, "token": changes.last_token}]) == 0:\n',
-        '    if GUARD.run(connection, [{"of_epoch": epoch, "token": 0}]) == 0:\n',
+        "    hold_epoch(connection, epoch, changes.last_token)\n",
+        "    hold_epoch(connection, epoch)\n",
     ),
     Mutant(
         "a given-back slot is not stored",
@@ -206,9 +230,9 @@ MUTANTS: Final[Sequence[Mutant]] = (
     ),
     Mutant(
         "one slot too many",
-        f"{CORE}/state.py",
-        "        return self.profile.slots - len(self.running)\n",
-        "        return self.profile.slots + 1 - len(self.running)\n",
+        f"{CORE}/dispatch.py",
+        "    return worker.profile.slots - len(worker.running)\n",
+        "    return worker.profile.slots + 1 - len(worker.running)\n",
     ),
     Mutant(
         "a drained worker gets stars",
@@ -267,14 +291,14 @@ MUTANTS: Final[Sequence[Mutant]] = (
     Mutant(
         "a repeated submit is a new request",
         "orchestrator/services/client.py",
-        "        if known is not None:\n            earlier =",
-        "        if known is not None and self._checking.locked():\n            earlier =",
+        "        if earlier is not None:\n",
+        "        if earlier is not None and self._checking.locked():\n",
     ),
     Mutant(
         "a watcher misses what comes between journal and presence",
         "orchestrator/services/watch.py",
-        "        if on_disk is None or on_disk.seq <= seq:\n",
-        "        seq += 1\n        if on_disk is None or on_disk.seq <= seq:\n",
+        "        if on_disk.seq <= seq:\n",
+        "        seq += 1\n        if on_disk.seq <= seq:\n",
     ),
     Mutant(
         "a worker forgets its reports when the stream breaks",

@@ -70,6 +70,10 @@ async def _history(
     async with connected(address, token_file) as client:
         picture = await client.get(constellation)
         records = await journal_of(client, picture)
+    for named, option in ((revision, "--revision"), *((end, "--diff") for end in ends or ())):
+        if named is not None and named > picture.constellation.revision:
+            reason = f"there is no revision {named}: the graph is at {picture.constellation.revision}"
+            raise InvalidField(option, reason)
     if ends is not None:
         before, after = (_at(records, end) for end in ends)
         _write_differences(list(differences(before, after)), output)
