@@ -1,14 +1,18 @@
 """Random graphs of which a part is pending, each with another one that an edit of that part could lead to."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 from hypothesis import strategies as st
 
+from asterism.orchestrator.core.apply import apply
 from asterism.orchestrator.core.constellation import PLAN_STAR, TaskConstellation
+from asterism.orchestrator.core.edits import Edit
 from asterism.orchestrator.core.ids import ConstellationId, StarId
 from asterism.orchestrator.core.line import LineKind, TaskStarLine
+from asterism.orchestrator.core.records import EditsApplied
 from asterism.orchestrator.core.request import Budget, Request
 from asterism.orchestrator.core.star import (
     Constant,
@@ -21,6 +25,8 @@ from asterism.orchestrator.core.star import (
     StarState,
     TaskStar,
 )
+from asterism.orchestrator.core.state import State
+from asterism.planner.plan_file import plan_batches
 from tests.strategies import (
     capability_sets,
     conditions,
@@ -145,3 +151,36 @@ def _specs(star_id: StarId, inputs: Mapping[str, StarInput], quorum: int) -> st.
 def _mended(spec: StarSpec) -> StarSpec:
     """An approval requires nothing and edits nothing."""
     return replace(spec, requires=frozenset(), may_edit=False) if spec.is_decided_by_people else spec
+
+
+_PLAN: Final = """\
+stars:
+  fetch: {kind: tool, program: noop}
+  old: {kind: tool, program: noop, after: [fetch]}
+  each: {kind: map, over: {$from: fetch, $path: [items]}, after: [old],
+         each: {kind: agent, program: answer, inputs: {task: Rate it., offer: {$item: true}, page: {$from: old}}}}
+  report:
+    kind: agent
+    program: answer
+    title: The report
+    inputs: {task: "Write it up.\\nIn two lines.", rated: {$from: each}}
+    after: [{star: old, when: result.ok == true}]
+"""
+
+
+def planned() -> TaskConstellation:
+    """The stars of a plan: `fetch` runs, the rest is pending."""
+    of = empty()
+    for edits in plan_batches(_PLAN):
+        of = edited(of, edits)
+    of.stars[StarId("fetch")].state = StarState.RUNNING
+    return of
+
+
+def edited(base: TaskConstellation, edits: tuple[Edit, ...]) -> TaskConstellation:
+    """The graph behind the edits, by the core's own fold."""
+    state = State()
+    of = copy.deepcopy(base)
+    state.adopt(of, at=0.0)
+    apply(state, EditsApplied(of.seq + 1, 1.0, of.id, of.revision + 1, "client:ann", edits))
+    return of

@@ -1,6 +1,5 @@
 """What a person edits: the pending part of a graph as a file, and back as the edits that lead to what the file says."""
 
-import copy
 import json
 from collections.abc import Mapping
 
@@ -8,21 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asterism.orchestrator.core.apply import apply
 from asterism.orchestrator.core.constellation import TaskConstellation
-from asterism.orchestrator.core.edits import AddStar, Edit, RemoveStar, UpdateStar
+from asterism.orchestrator.core.edits import AddStar, RemoveStar, UpdateStar
 from asterism.orchestrator.core.errors import InvalidField
 from asterism.orchestrator.core.ids import StarId
-from asterism.orchestrator.core.records import EditsApplied
 from asterism.orchestrator.core.star import StarSpec, StarState, TaskStar
-from asterism.orchestrator.core.state import State
 from asterism.orchestrator.core.values import Json
 from asterism.planner.document import read_document
 from asterism.planner.edits_json import line_to_json, star_to_json
 from asterism.planner.pending import read_pending, write_notes, write_pending
 from asterism.planner.plan_file import plan_batches
 from asterism.planner.yaml_text import yaml_lines
-from tests.planner.pending_graphs import Pair, empty, pairs
+from tests.planner.pending_graphs import Pair, edited, empty, pairs, planned
 from tests.strategies import json_mappings
 
 
@@ -31,15 +27,6 @@ def told(constellation: TaskConstellation) -> Json:
     stars = {star_id: star_to_json(star.spec) for star_id, star in constellation.stars.items()}
     lines = {f"{line.parent} {line.child}": line_to_json(line) for line in constellation.lines()}
     return json.dumps([stars, lines], sort_keys=True)
-
-
-def edited(base: TaskConstellation, edits: tuple[Edit, ...]) -> TaskConstellation:
-    """The graph behind the edits, by the core's own fold."""
-    state = State()
-    of = copy.deepcopy(base)
-    state.adopt(of, at=0.0)
-    apply(state, EditsApplied(of.seq + 1, 1.0, of.id, of.revision + 1, "client:ann", edits))
-    return of
 
 
 @given(json_mappings)
@@ -70,43 +57,21 @@ def test_a_file_left_as_it_is_asks_for_nothing(pair: Pair) -> None:
     assert (file.constellation, file.seq, file.edits_of(pair.base)) == ("c1", 7, ())
 
 
-PLAN = """\
-stars:
-  fetch: {kind: tool, program: noop}
-  old: {kind: tool, program: noop, after: [fetch]}
-  each: {kind: map, over: {$from: fetch, $path: [items]}, after: [old],
-         each: {kind: agent, program: answer, inputs: {task: Rate it., offer: {$item: true}, page: {$from: old}}}}
-  report:
-    kind: agent
-    program: answer
-    title: The report
-    inputs: {task: "Write it up.\\nIn two lines.", rated: {$from: each}}
-    after: [{star: old, when: result.ok == true}]
-"""
-
-
 @pytest.fixture
 def graph() -> TaskConstellation:
-    """The plan's stars: `fetch` runs, the rest is pending."""
-    state = State()
-    of = empty()
-    state.adopt(of, at=0.0)
-    for number, edits in enumerate(plan_batches(PLAN), 1):
-        apply(state, EditsApplied(number, 1.0, of.id, number, "star:plan", edits))
-    of.stars[StarId("fetch")].state = StarState.RUNNING
-    return of
+    return planned()
 
 
 def test_the_file_looks_like_a_plan_that_a_person_wrote(graph: TaskConstellation) -> None:
     assert (
         write_pending(graph)
         == """\
-# The pending part of c1 at revision 3.
+# The pending part of c1 at revision 6.
 # Change, add and remove stars and what they stand after; leave everything as it is to change nothing.
 # A star under another id is another star. What runs or has ended is not here, and may be a parent.
 # Runs or has ended: fetch RUNNING
 constellation: c1
-seq: 3
+seq: 10
 stars:
   old:  # WAITING
     kind: tool
@@ -218,6 +183,6 @@ def test_notes_take_the_place_of_earlier_ones(graph: TaskConstellation) -> None:
     noted = write_notes(write_notes(text, ["line 3: bad\nand more"]), ["other"])
     assert noted == "#! other\n" + text
     file = read_pending(noted)
-    assert (file.seq, file.edits_of(graph)) == (3, ())
+    assert (file.seq, file.edits_of(graph)) == (10, ())
     assert file.place_of("report").startswith("line 24")
     assert file.place_of("nobody") == ""
