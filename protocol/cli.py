@@ -14,9 +14,11 @@ _GROUP: Final = "asterism.commands"
 _EXTRAS: Final = {
     "asterism.orchestrator": "orchestrator",
     "asterism.planner": "orchestrator",
+    # What it edits is a plan file, which the planner's room reads.
+    "asterism.protocol.commands.edit": "orchestrator",
     "asterism.workers": "worker",
 }
-"""Room -> the extra that brings what its commands import. The rooms' code itself is always there."""
+"""Room, or command, -> the extra that brings what its commands import. The rooms' code itself is always there."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
