@@ -68,7 +68,8 @@ def _program(points: Sequence[EntryPoint]) -> typer.Typer:
 
 
 _ORDER: Final = (
-    *("run", "up", "submit", "watch", "get", "fetch", "list", "cancel", "retry", "graph", "workers", "serve", "work"),
+    *("run", "up", "submit", "watch", "get", "fetch", "list", "cancel", "retry", "edit", "graph", "history", "replay"),
+    *("workers", "serve", "work"),
 )
 """How `--help` lists them: what a newcomer needs first. Others follow by name."""
 

@@ -133,6 +133,7 @@ async def test_what_cannot_be_read_comes_back_to_the_editor_with_the_place(scene
     assert (result.code, result.out) == (0, "nothing changed\n")
     place = re.search(r"error: (line \d+, column \d+): stars\.report\.kind", result.err)
     assert place is not None
+    assert result.err.endswith("open the editor again? [Y/n] ")  # and nothing else, such as a library's warning
     assert scene.opened(1).startswith(f"#! {place[1]}: stars.report.kind")
     assert "kind: tol" in scene.opened(1)
     assert scene.kept() == []
