@@ -1,7 +1,7 @@
 """Random graphs of which a part is pending, each with another one that an edit of that part could lead to."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -74,7 +74,9 @@ def pairs(draw: st.DrawFn) -> Pair:
         lines: Mapping[StarId, TaskStarLine] = {}
         if place in ("begun", "kept", "changed", "removed"):
             state = draw(st.sampled_from([s for s in StarState if (s in PENDING) == (place != "begun")]))
-            quorum, lines = draw(_parents(base, star_id))
+            # What has begun has parents that have, too.
+            among = [star for star in base.stars if place != "begun" or base.stars[star].state not in PENDING]
+            quorum, lines = draw(_parents(base, star_id, among=among))
             inputs = draw(_inputs(lines))
             spec = draw(_specs(star_id, inputs, quorum))
             _add(base, TaskStar(spec, state, 1), lines)
@@ -105,15 +107,20 @@ def _add(to: TaskConstellation, star: TaskStar, lines: Mapping[StarId, TaskStarL
 
 @st.composite
 def _parents(
-    draw: st.DrawFn, of: TaskConstellation, star_id: StarId, quorum: int | None = None
+    draw: st.DrawFn,
+    of: TaskConstellation,
+    star_id: StarId,
+    quorum: int | None = None,
+    among: Sequence[StarId] | None = None,
 ) -> tuple[int, Mapping[StarId, TaskStarLine]]:
     """A quorum, the one that is given where it can be reached, and lines from some of the stars that are there."""
-    voters = [star for star in of.stars if of.stars[star].state not in _LOST]
+    stars = list(of.stars) if among is None else among
+    voters = [star for star in stars if of.stars[star].state not in _LOST]
     wanted = draw(st.sampled_from([0, 0, 1, 2])) if quorum is None else quorum
     wanted = min(wanted, len(voters))
     voting = draw(st.permutations(voters))[: draw(st.integers(wanted, len(voters)))] if wanted else []
     lines = {parent: TaskStarLine(parent, star_id, LineKind.QUORUM) for parent in voting}
-    for parent in of.stars:
+    for parent in stars:
         if parent not in lines and draw(st.booleans()):
             kind = draw(st.sampled_from([LineKind.SUCCESS, LineKind.SUCCESS, LineKind.COMPLETION, LineKind.CONDITION]))
             condition = draw(conditions) if kind is LineKind.CONDITION else None
