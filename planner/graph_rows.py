@@ -108,7 +108,9 @@ def describe(constellation: TaskConstellation) -> Json:
         is_near = star.state is StarState.CANCELLED or star.spec.id in needed
         return (2 if is_near else 3, -(star.finished_at or 0.0))
 
-    ordered = sorted(constellation.stars.values(), key=importance)
+    # Who asks for a rewrite, and what waits for it, is no part of what is to be rewritten.
+    told = (star for star in constellation.stars.values() if not star.spec.asks_replan)
+    ordered = sorted(told, key=importance)
     rows: list[Json] = []
     left: list[TaskStar] = []
     size = 0
@@ -124,7 +126,7 @@ def describe(constellation: TaskConstellation) -> Json:
             left.append(star)
     return {
         "revision": constellation.revision,
-        "counts": dict(Counter(star.state.value for star in constellation.stars.values())),
+        "counts": dict(Counter(star.state.value for star in ordered)),
         "stars": rows,
         "left_out": len(left),
         "is_whole": all(star.state.is_terminal for star in left),
@@ -148,7 +150,8 @@ def _row(constellation: TaskConstellation, star: TaskStar, of_result: int) -> Js
         if size:
             row["size"] = size
         return row
-    row["after"] = [_parent(line) for line in constellation.parents.get(spec.id, {}).values()]
+    lines = constellation.parents.get(spec.id, {}).values()
+    row["after"] = [_parent(line) for line in lines if line.kind is not LineKind.GUARD]
     uses: dict[str, Json] = {
         name: {"star": source.star, "path": list(source.path)}
         for name, source in spec.inputs.items()

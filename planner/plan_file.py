@@ -1,7 +1,7 @@
 """Plan files: stars written by hand or by a program, as YAML or JSON, and their way to edits in a safe order."""
 
 import graphlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Final, TypeAlias
 
 from pydantic import Discriminator, Tag
@@ -79,7 +79,7 @@ def _read_stars(text: str) -> list[Batch]:
     """Every star's edits, itself and then its lines; parents before children."""
     document = read_document(text)
     try:
-        return compile_plan(*_with_ids(validated(PlanDocument, document.value)))
+        return compile_plan(*with_ids(validated(PlanDocument, document.value).stars))
     except WrongAt as wrong:
         raise document.refusal(wrong.path, wrong.reason) from None
 
@@ -88,6 +88,14 @@ def compile_plan(fields: Mapping[StarId, PlanStar], places: Mapping[StarId, Path
     """The edits of each star, parents before children; raises WrongAt, with what stands at `places` and below."""
     if not fields:
         raise WrongAt(("stars",), "a plan needs at least one star")
+    return [compiled.edits for compiled in compile_stars(fields, places).values()]
+
+
+def compile_stars(
+    fields: Mapping[StarId, PlanStar], places: Mapping[StarId, Path], others: Collection[StarId] = ()
+) -> dict[StarId, Compiled]:
+    """The edits of each star, parents before children; raises WrongAt. `others` are stars beside the plan that may be
+    parents, too."""
     maps = {star_id for star_id, star in fields.items() if isinstance(star, MapStar)}
     for star_id in fields:
         owner = StarId(star_id.rpartition(".")[0])
@@ -97,32 +105,37 @@ def compile_plan(fields: Mapping[StarId, PlanStar], places: Mapping[StarId, Path
     for star_id, star in fields.items():
         made = compile_star(star_id, star, at=places[star_id])
         for parent, place in made.parents.items():
-            if parent not in fields:
+            if parent not in fields and parent not in others:
                 raise WrongAt(place, f"there is no star {parent!r} in this plan")
         compiled[star_id] = made
-    return [compiled[star_id].edits for star_id in _parents_first(compiled, places)]
+    return {star_id: compiled[star_id] for star_id in _parents_first(compiled, places)}
 
 
-def _with_ids(plan: PlanDocument) -> tuple[dict[StarId, PlanStar], dict[StarId, Path]]:
-    """The stars by id, and where each stands; raises WrongAt for an id that is taken."""
+def with_ids(
+    stars: StarList | StarMap, *, has_plan_star: bool = False
+) -> tuple[dict[StarId, PlanStar], dict[StarId, Path]]:
+    """The stars by id, and where each stands; raises WrongAt for an id that is taken.
+
+    The planning star's own is, unless `has_plan_star` says that it may be among them.
+    """
     fields: dict[StarId, PlanStar] = {}
     places: dict[StarId, Path] = {}
-    if isinstance(plan.stars, dict):
-        for key, star in plan.stars.items():
+    if isinstance(stars, dict):
+        for key, star in stars.items():
             if star.id is not None:
                 raise WrongAt(("stars", key, "id"), "in a mapping of stars the key is the id")
             fields[StarId(key)] = star
             places[StarId(key)] = ("stars", key)
     else:
-        given = {star.id for star in plan.stars}
-        free = (name for number in range(1, 2 * len(plan.stars) + 2) if (name := f"star-{number}") not in given)
-        for index, listed in enumerate(plan.stars):
+        given = {star.id for star in stars}
+        free = (name for number in range(1, 2 * len(stars) + 2) if (name := f"star-{number}") not in given)
+        for index, listed in enumerate(stars):
             star_id = StarId(next(free) if listed.id is None else listed.id)
             if star_id in fields:
                 raise WrongAt(("stars", index, "id"), f"the id {star_id!r} is taken by {_place(places[star_id])}")
             fields[star_id] = listed
             places[star_id] = ("stars", index)
-    if PLAN_STAR in fields:
+    if PLAN_STAR in fields and not has_plan_star:
         raise WrongAt(places[PLAN_STAR], f"the id {PLAN_STAR!r} is the planning star's own; take another")
     return fields, places
 
@@ -133,7 +146,7 @@ def _place(path: Path) -> str:
 
 def _parents_first(stars: Mapping[StarId, Compiled], places: Mapping[StarId, Path]) -> list[StarId]:
     """The ids in an order in which parents come first, and as written where that leaves a choice."""
-    parents = {star_id: list(made.parents) for star_id, made in stars.items()}
+    parents = {star_id: [parent for parent in made.parents if parent in stars] for star_id, made in stars.items()}
     written = {star_id: index for index, star_id in enumerate(stars)}
     sorter = graphlib.TopologicalSorter(parents)
     try:

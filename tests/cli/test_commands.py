@@ -224,14 +224,20 @@ async def test_help_and_version_need_neither_grpc_nor_rich(shell: Shell) -> None
 
 @pytest.mark.parametrize(
     ("command", "module", "extra"),
-    [("serve", "pydantic_settings", "orchestrator"), ("work", "structlog", "worker")],
+    [
+        (["serve"], "pydantic_settings", "orchestrator"),
+        (["work"], "structlog", "worker"),
+        (["edit", "c1"], "yaml", "orchestrator"),
+    ],
 )
-async def test_a_command_without_its_extra_names_it(shell: Shell, command: str, module: str, extra: str) -> None:
-    code = f"import sys\nsys.modules[{module!r}] = None\nfrom asterism.protocol.cli import main\nmain([{command!r}])"
+async def test_a_command_without_its_extra_names_it(shell: Shell, command: list[str], module: str, extra: str) -> None:
+    code = f"import sys\nsys.modules[{module!r}] = None\nfrom asterism.protocol.cli import main\nmain({command!r})"
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", code, cwd=shell.home, stderr=asyncio.subprocess.PIPE
     )
     _, err = await process.communicate()
     assert process.returncode == 2
-    assert err.decode().startswith(f"error: asterism {command} needs the {extra} extra ({module} is not installed)\n")
+    assert err.decode().startswith(
+        f"error: asterism {command[0]} needs the {extra} extra ({module} is not installed)\n"
+    )
     assert f"hint: pip install 'asterism[{extra}]'" in err.decode()
