@@ -25,12 +25,13 @@ FUZZ_S ?= 300
 TRAIN ?=
 SCHEDULES ?= 20000
 FIRST ?= 0
+STORIES ?= 500
 KILLS ?= 100
 RESTARTS ?= 10
 LOSSES ?= 20
 
 .PHONY: help run test venv dev lint types imports unit format proto schema train train-apr evaluate bench bench-graphs \
-	bench-figures bench-peers bench-gpu compare peers soak soak-sim soak-faults fuzz mutants mutation clean
+	bench-figures bench-peers bench-gpu compare peers soak soak-sim soak-stories soak-faults soak-stars fuzz mutants mutation clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -131,14 +132,22 @@ $(PEERS)/.installed: $(PEERS)/bin/python $(CONSTRAINTS)
 		$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) llama-cpp-python gguf
 	@touch $@
 
-soak: soak-sim soak-faults ## the long runs: SCHEDULES of the simulation, KILLS, RESTARTS of PostgreSQL, LOSSES of the leader
+soak: soak-sim soak-stories soak-faults soak-stars ## the long runs: the four that follow
 
 soak-sim: dev ## SCHEDULES schedules of the fault simulation, from seed FIRST
 	ASTERISM_SIM_SCHEDULES=$(SCHEDULES) ASTERISM_SIM_FIRST=$(FIRST) $(BIN)/python -m pytest -q -n $(JOBS) tests/sim
 
+soak-stories: dev ## STORIES stories of 50 steps of each state machine: all of the core, edits, leases and fences
+	ASTERISM_STORIES=$(STORIES) $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile \
+		tests/core/test_machine_properties.py tests/core/test_edit_stories.py tests/orchestrator/test_lease_stories.py
+
 soak-faults: dev ## real processes: KILLS kills, PostgreSQL restarted RESTARTS times, LOSSES leaders stopped
 	ASTERISM_KILLS=$(KILLS) ASTERISM_RESTARTS=$(RESTARTS) ASTERISM_LOSSES=$(LOSSES) $(BIN)/python -m pytest -q -n 1 \
 		tests/e2e/test_many_kills.py tests/e2e/test_database_faults.py tests/e2e/test_postgres.py
+
+soak-stars: dev ## 200,000 stars through one orchestrator that forgets: is it as small and as quick as in the beginning
+	$(BIN)/python -m tests.bench.soak
+
 fuzz: dev ## every door at which people's texts come in, FUZZ_S seconds each
 	ASTERISM_FUZZ_S=$(FUZZ_S) $(BIN)/python -m pytest -q -n $(JOBS) $(shell git ls-files 'tests/**/test_*fuzz*.py')
 

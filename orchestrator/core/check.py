@@ -187,8 +187,8 @@ class _Draft:
             raise InvalidEdit(line.child, f"has a line from {line.parent} already")
         parents[line.parent] = line.kind
         self._cut.discard((line.parent, line.child))
-        # The line of a cycle that comes last is one whose child has children already.
-        if line.child in self._graph.children or line.child in self._new_children:
+        # The line of a cycle that comes last is one whose child has children already, or is its own.
+        if line.child == line.parent or line.child in self._graph.children or line.child in self._new_children:
             self._heads[line.child] = True
         elif line.child not in self._heads:
             self._heads[line.child] = False

@@ -5,7 +5,6 @@ from typing import Any
 
 import networkx
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -67,9 +66,10 @@ from asterism.orchestrator.core.star import (
 )
 from asterism.orchestrator.core.values import Artifact
 from tests.core.picture import picture, replayed
+from tests.stories import stories
 
-# It takes 15 s of a core, and a busy machine may give it less than that in a minute.
-pytestmark = pytest.mark.timeout(300)
+# At its full size it takes minutes of a core.
+pytestmark = pytest.mark.timeout(1800)
 
 LEASE_S = 10.0
 NAMES = [StarId(f"s{number}") for number in range(8)]
@@ -417,12 +417,5 @@ class MachineStory(RuleBasedStateMachine):
         assert [record.seq for record in self.records] == list(range(1, len(self.records) + 1))
 
 
-# `make mutation` asks for every change of the core whether a test notices it; most are noticed by the others.
-EXAMPLES = 25 if settings.get_current_profile_name() == "mutation" else 150
 TestMachineStory = MachineStory.TestCase
-TestMachineStory.settings = settings(
-    max_examples=EXAMPLES,
-    stateful_step_count=40,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
-)
+TestMachineStory.settings = stories(120)
