@@ -143,8 +143,10 @@ def _list(of: TaskConstellation, records: Sequence[ConstellationRecord], output:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("revision", "time", "by", "what", "why"):
-        table.add_column(name, no_wrap=name != "what", justify="right" if name == "revision" else "left")
+    # Where there is little room, what was done and why is wrapped, and the rest stays whole.
+    for name, least in (("revision", 8), ("time", 19), ("by", 8), ("what", 12), ("why", 12)):
+        is_whole = name in ("revision", "time", "by")
+        table.add_column(name, no_wrap=is_whole, min_width=least, justify="right" if name == "revision" else "left")
     for record in revisions:
         time = datetime.fromtimestamp(record.at).strftime("%Y-%m-%d %H:%M:%S")
         words = (one_line(record.by, 32), describe_edits(record.edits), one_line(record.reason, _REASON))
