@@ -28,6 +28,8 @@ class ProgramSpec:
     summary: str
     effect: Effect = Effect.NONE
     version: str = ""
+    hears: frozenset[str] = frozenset()
+    """Inputs that it follows while a parent writes them (`Hear`); it is run once it has all others."""
 
 
 PROGRAMS: Final[Mapping[str, ProgramSpec]] = MappingProxyType(
