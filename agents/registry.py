@@ -7,6 +7,7 @@ from typing import Final
 
 from asterism.agents.answer import answer_task
 from asterism.agents.asks import Effect, Json, Program, ProgramContext
+from asterism.agents.follow import TEXT, follow
 from asterism.agents.gather import gather
 from asterism.agents.judge import judge
 from asterism.agents.react import react, react_idempotent
@@ -36,6 +37,13 @@ PROGRAMS: Final[Mapping[str, ProgramSpec]] = MappingProxyType(
     {
         "answer": ProgramSpec(
             answer_task, True, "Answer a task from data and parents' results; gives answer", Effect.PURE
+        ),
+        "follow": ProgramSpec(
+            follow,
+            True,
+            "Do a task for each paragraph of a text while it is being written; gives answer",
+            Effect.PURE,
+            hears=frozenset({TEXT}),
         ),
         "gather": ProgramSpec(gather, True, "Join any amount of results into one; gives answer", Effect.PURE),
         "judge": ProgramSpec(
