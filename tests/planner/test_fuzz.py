@@ -44,7 +44,8 @@ WHOLE_LINES: Final = (
 )
 LINES: Final = _joined(WHOLE_LINES) | _joined(
     "a b c s1 _=_ tool agent map approval .http.get .x ( ) , \\n \r\\n \" ' \\ \\u12 x= y= 1 -2.5 [ ] { } :",
-    "null True item index parents # ``` .after( .stream( .when( .over( .quorum(1,_ .model( result.ok state == _and_ 😀 \x00",
+    "null True item index parents # ``` .after( .stream( .when( .over( .quorum(1,_ .model( result.ok",
+    "state == _and_ 😀 \x00",
     f"a_=_tool.x( b_=_agent.y(z=a)\\n {WHOLE_LINES}",
 )
 CONDITIONS: Final = _joined(
@@ -114,9 +115,8 @@ _inputs = st.dictionaries(
     | st.sampled_from([{"$item": True}, {"$index": True}, {"$parents": True}, {"$value": {"$from": 1}}, {"$item": 0}]),
     max_size=3,
 )
-_parents = _names | st.fixed_dictionaries(
-    {"star": _names}, optional={"on": st.sampled_from(["completion", "quorum", "stream", "x"]), "when": CONDITIONS | json_values}
-)
+_on = st.sampled_from(["completion", "quorum", "stream", "x"])
+_parents = _names | st.fixed_dictionaries({"star": _names}, optional={"on": _on, "when": CONDITIONS | json_values})
 _work: "dict[str, st.SearchStrategy[Any]]" = {"program": _names | json_values, "inputs": _inputs}
 _more: "dict[str, st.SearchStrategy[Any]]" = {
     "after": st.lists(_parents, max_size=3),
