@@ -20,13 +20,18 @@ REQUEST ?= deploy/requests/boards.txt
 WORKERS ?= 3
 JOBS ?= 2
 MINUTES ?= 60
+FUZZ_S ?= 300
 # More options of the training, such as --bfloat16 --compiled; see its --help.
 TRAIN ?=
 SCHEDULES ?= 20000
 FIRST ?= 0
+STORIES ?= 500
+KILLS ?= 100
+RESTARTS ?= 10
+LOSSES ?= 20
 
 .PHONY: help run test venv dev lint types imports unit format proto schema train train-apr evaluate bench bench-graphs \
-	bench-figures bench-peers bench-gpu compare peers soak mutants mutation clean
+	bench-figures bench-peers bench-gpu compare peers soak soak-sim soak-stories soak-faults soak-stars fuzz mutants mutation clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -127,8 +132,24 @@ $(PEERS)/.installed: $(PEERS)/bin/python $(CONSTRAINTS)
 		$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) llama-cpp-python gguf
 	@touch $@
 
-soak: dev ## SCHEDULES schedules of the fault simulation, from seed FIRST
+soak: soak-sim soak-stories soak-faults soak-stars ## the long runs: the four that follow
+
+soak-sim: dev ## SCHEDULES schedules of the fault simulation, from seed FIRST
 	ASTERISM_SIM_SCHEDULES=$(SCHEDULES) ASTERISM_SIM_FIRST=$(FIRST) $(BIN)/python -m pytest -q -n $(JOBS) tests/sim
+
+soak-stories: dev ## STORIES stories of 50 steps of each state machine: all of the core, edits, leases and fences
+	ASTERISM_STORIES=$(STORIES) $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile \
+		tests/core/test_machine_properties.py tests/core/test_edit_stories.py tests/orchestrator/test_lease_stories.py
+
+soak-faults: dev ## real processes: KILLS kills, PostgreSQL restarted RESTARTS times, LOSSES leaders stopped
+	ASTERISM_KILLS=$(KILLS) ASTERISM_RESTARTS=$(RESTARTS) ASTERISM_LOSSES=$(LOSSES) $(BIN)/python -m pytest -q -n 1 \
+		tests/e2e/test_many_kills.py tests/e2e/test_database_faults.py tests/e2e/test_postgres.py
+
+soak-stars: dev ## 200,000 stars through one orchestrator that forgets: is it as small and as quick as in the beginning
+	$(BIN)/python -m tests.bench.soak
+
+fuzz: dev ## every door at which people's texts come in, FUZZ_S seconds each
+	ASTERISM_FUZZ_S=$(FUZZ_S) $(BIN)/python -m pytest -q -n $(JOBS) $(shell git ls-files 'tests/**/test_*fuzz*.py')
 
 mutants: dev ## does the simulation notice each mistake that is put into the code
 	$(BIN)/python -m tests.sim.mutants

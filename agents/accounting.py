@@ -100,6 +100,8 @@ class Accounting:
     false_claims: int = 0
     fallbacks: int = 0
     """Returns to one text, from before a block that could not be forked."""
+    cost: float = 0.0
+    """What servers charged for all texts, in the currency of their prices."""
     wall_s: float = 0.0
 
     @property
@@ -112,6 +114,7 @@ class Accounting:
         self.total_tokens += generated.tokens
         self.cached_tokens += generated.cached_tokens
         self.prefill_tokens += computed_tokens(generated)
+        self.cost += generated.cost
 
     def to_json(self) -> dict[str, Json]:
         values: dict[str, Json] = {field.name: getattr(self, field.name) for field in fields(self)}

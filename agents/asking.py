@@ -6,22 +6,36 @@ from typing import TypeAlias, TypeVar
 from asterism.agents.asks import (
     Ask,
     CallTool,
+    CallTools,
     CancelBranches,
+    Chat,
     Clock,
     ClockReading,
+    Close,
     EditReply,
     Emit,
     Fork,
     Forked,
     Generate,
     Generated,
+    Hear,
     Join,
     Json,
+    Listen,
+    ListTools,
+    Open,
+    Opened,
+    Piece,
     ProgramFailed,
     Reply,
     Say,
+    ToolDescription,
     ToolError,
+    ToolList,
+    ToolOutcome,
+    ToolOutcomes,
     ToolResult,
+    Whole,
 )
 
 _T = TypeVar("_T")
@@ -36,14 +50,49 @@ def _mismatch(ask: Ask, answer: Reply) -> ProgramFailed:
     )
 
 
-def generate(ask: Generate) -> Asking[Generated]:
+def _whole(generated: Generated) -> Generated:
+    if generated.finish_reason in ("error", "cancelled"):
+        code = f"engine_{generated.finish_reason}"
+        raise ProgramFailed(code, f"thread {generated.thread} was not finished", retryable=True)
+    return generated
+
+
+def generate(ask: Generate | Chat) -> Asking[Generated]:
     """The finished text; an engine that failed or was stopped in the middle fails the star, another attempt may do."""
     answer = yield ask
     if not isinstance(answer, Generated):
         raise _mismatch(ask, answer)
-    if answer.finish_reason in ("error", "cancelled"):
-        code = f"engine_{answer.finish_reason}"
-        raise ProgramFailed(code, f"thread {answer.thread} was not finished", retryable=True)
+    return _whole(answer)
+
+
+def open_text(ask: Generate | Chat) -> Asking[int]:
+    """The number of the stream to listen to."""
+    answer = yield Open(ask)
+    if not isinstance(answer, Opened):
+        raise _mismatch(Open(ask), answer)
+    return answer.stream
+
+
+def listen(stream: int) -> Asking[Piece | Generated]:
+    """More of the text, or the whole of it at the end; fails the star as `generate` does."""
+    answer = yield Listen(stream)
+    if isinstance(answer, Piece):
+        return answer
+    if not isinstance(answer, Generated):
+        raise _mismatch(Listen(stream), answer)
+    return _whole(answer)
+
+
+def close_text(stream: int) -> Asking[None]:
+    """Stop the text if it is still being written."""
+    yield Close(stream)
+
+
+def hear(name: str) -> Asking[Piece | Whole]:
+    """More of an input that is being written, or the whole of it."""
+    answer = yield Hear(name)
+    if not isinstance(answer, Piece | Whole):
+        raise _mismatch(Hear(name), answer)
     return answer
 
 
@@ -78,12 +127,28 @@ def clock() -> Asking[ClockReading]:
     return answer
 
 
-def call_tool(name: str, arguments: Mapping[str, Json]) -> Asking[ToolResult | ToolError]:
+def call_tool(name: str, arguments: Mapping[str, Json]) -> Asking[ToolOutcome]:
     ask = CallTool(name, arguments)
     answer = yield ask
     if not isinstance(answer, ToolResult | ToolError):
         raise _mismatch(ask, answer)
     return answer
+
+
+def call_tools(calls: tuple[CallTool, ...]) -> Asking[tuple[ToolOutcome, ...]]:
+    """The outcomes in the order of the calls."""
+    ask = CallTools(calls)
+    answer = yield ask
+    if not isinstance(answer, ToolOutcomes):
+        raise _mismatch(ask, answer)
+    return answer.outcomes
+
+
+def list_tools() -> Asking[tuple[ToolDescription, ...]]:
+    answer = yield ListTools()
+    if not isinstance(answer, ToolList):
+        raise _mismatch(ListTools(), answer)
+    return answer.tools
 
 
 def emit(edits: tuple[Mapping[str, Json], ...]) -> Asking[EditReply]:

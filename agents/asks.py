@@ -6,6 +6,7 @@ engine, clock or network itself, so that a test drives it by hand and a worker m
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Final, Literal, TypeAlias
 
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
@@ -13,7 +14,9 @@ Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json
 MAX_SEGMENTS: Final = 16_384
 """Of one prompt."""
 MAX_PROMPT_CHARACTERS: Final = 1024 * 1024
-"""In all segments of one prompt together."""
+"""In all segments of one prompt together, and in all messages of one conversation."""
+MAX_MESSAGES: Final = 4096
+"""Of one conversation."""
 
 FinishReason: TypeAlias = Literal["stop", "length", "end", "cancelled", "error"]
 
@@ -79,6 +82,75 @@ class Generate:
     thread: str = "main"
 
 
+Role: TypeAlias = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What one side of a conversation said; the model's own turns are the `assistant`'s."""
+
+    role: Role
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """Write the assistant's next message of a conversation; answered by `Generated`.
+
+    An engine of ours renders the messages by the model's chat template, and a server does it by its own. A conversation
+    that goes on with the text of the answer, as it came, finds what was computed for it in the cache.
+    """
+
+    messages: tuple[Message, ...]
+    sampling: Sampling
+    thread: str = "main"
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Begin a text, and listen while it is written; answered by `Opened` at once.
+
+    It belongs to no fork: `Join` and `CancelBranches` do not see it. What the engine refuses it with is told by the
+    first `Listen`.
+    """
+
+    ask: Generate | Chat
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The number of the stream, counted from 0."""
+
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Wait for more of a text; answered by a `Piece`, or after the last one by the whole text as `Generated`.
+
+    With `Generated` the stream is gone. Whoever does not listen holds nothing up: the next piece is all the longer.
+    """
+
+    stream: int
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """All the text that has come since the last piece; never empty."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Forget a stream, and stop it where it is still being written; answered by `None` once it decodes no more.
+
+    One that has ended, or was closed before, may be closed again.
+    """
+
+    stream: int
+
+
 @dataclass(frozen=True, slots=True)
 class Generated:
     """One finished text.
@@ -95,8 +167,10 @@ class Generated:
     prompt_tokens: int
     cached_tokens: int
     model: str = ""
+    cost: float = 0.0
+    """What a server charges for it, in the currency of its price in the worker's settings."""
     group: int = -1
-    """The fork that it was a branch of; -1 for the answer to `Generate`."""
+    """The fork that it was a branch of; -1 for the answer to `Chat` or to `Listen`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +240,47 @@ class ClockReading:
     free_slots: int | None = None
 
 
+class Effect(StrEnum):
+    """What a tool or program does to the world, which says whether it may run again once it may have begun."""
+
+    PURE = "pure"
+    """Nothing, and the same arguments give the same result: its result may be kept and shared."""
+    IDEMPOTENT = "idempotent"
+    """Running it twice leaves what running it once does; the results may differ."""
+    NONE = "none"
+    """Neither: an attempt that may have begun is never made again by itself."""
+
+    @property
+    def may_repeat(self) -> bool:
+        """Whether it may run again though an earlier attempt may have begun."""
+        return self is not Effect.NONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolDescription:
+    """What everybody may know of a tool: planners, models, and whoever keeps results.
+
+    `schema` is the JSON schema of its arguments, an object. A new `version` says that the same arguments may give
+    another result. Raises ValueError for `cache_s` of what is not pure.
+    """
+
+    name: str
+    summary: str
+    schema: Mapping[str, Json] = field(default_factory=lambda: {"type": "object"})
+    effect: Effect = Effect.NONE
+    version: str = ""
+    cache_s: float | None = None
+    """Seconds for which a result may stand for another call with the same arguments; None: never."""
+
+    def __post_init__(self) -> None:
+        if self.cache_s is not None and self.effect is not Effect.PURE:
+            raise ValueError(f"{self.name}: is {self.effect}, and only results of pure tools are kept (cache_s)")
+
+    def to_json(self) -> dict[str, Json]:
+        """As a planner or a model is told of it."""
+        return {"name": self.name, "summary": self.summary, "arguments": self.schema, "effect": self.effect.value}
+
+
 @dataclass(frozen=True, slots=True)
 class CallTool:
     """Run a tool of the worker; answered by `ToolResult` or `ToolError`."""
@@ -181,8 +296,38 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True)
 class ToolError:
+    """`may_repeat`: the same call may succeed another time, and does no harm if it had begun."""
+
     code: str
     message: str
+    may_repeat: bool = False
+
+
+ToolOutcome: TypeAlias = ToolResult | ToolError
+
+
+@dataclass(frozen=True, slots=True)
+class CallTools:
+    """Run several tools at the same time; answered by `ToolOutcomes` when the last one has ended, in this order."""
+
+    calls: tuple[CallTool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolOutcomes:
+    outcomes: tuple[ToolOutcome, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ListTools:
+    """Which tools this worker has; answered by `ToolList`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolList:
+    """Sorted by their names."""
+
+    tools: tuple[ToolDescription, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +339,8 @@ class Emit:
     """
 
     edits: tuple[Mapping[str, Json], ...]
+    base_revision: int | None = None
+    """The graph that the program saw: refused where what the edits name has been edited since. None: whatever it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +360,31 @@ class Say:
     thread: str = "main"
 
 
-Ask: TypeAlias = Generate | Fork | Join | CancelBranches | Clock | CallTool | Emit | Say
-Reply: TypeAlias = Generated | Forked | tuple[Generated, ...] | ClockReading | ToolResult | ToolError | EditReply | None
+@dataclass(frozen=True, slots=True)
+class Hear:
+    """Wait for more of an input that a parent is still writing; answered by a `Piece`, at the end by the `Whole`.
+
+    The pieces are a preview: one may be missing at their end, and the parent may end with something else. An input that
+    has its value already is answered by it.
+    """
+
+    input: str
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """The value of an input, just as a star that had waited for it would be given it."""
+
+    value: Json
+
+
+TextAsk: TypeAlias = Generate | Chat | Open | Listen | Close | Fork | Join | CancelBranches | Clock
+"""What a model's engine answers."""
+TextReply: TypeAlias = Generated | Opened | Piece | Forked | tuple[Generated, ...] | ClockReading | None
+ToolAsk: TypeAlias = CallTool | CallTools | ListTools
+ToolReply: TypeAlias = ToolOutcome | ToolOutcomes | ToolList
+Ask: TypeAlias = TextAsk | ToolAsk | Emit | Say | Hear
+Reply: TypeAlias = TextReply | ToolReply | EditReply | Whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,10 +410,14 @@ class ProgramFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ProgramContext:
-    """Where a program runs: ids as text, the attempt counted from 1, the graph's revision, and the model if any."""
+    """Where a program runs: ids as text, the attempt counted from 1, the graph's revision, and the model if any.
+
+    `streams` are the inputs that are not among its inputs yet, and are to be heard.
+    """
 
     constellation: str
     star: str
     attempt: int
     revision: int
     model: str | None = None
+    streams: frozenset[str] = frozenset()

@@ -89,6 +89,13 @@ class _Verifier:
         )
 
 
+def read_sampling(given: Json, field: str, default: Sampling) -> Sampling:
+    """How a text is chosen, `max_tokens` (1 to 1,048,576) included; no grammar, which is the program's to give."""
+    values = dict(read_mapping(given, field))
+    most = read_number(values.pop("max_tokens", default.max_tokens), f"{field}.max_tokens", 1, 1024 * 1024)
+    return replace(_filled(default, values, field), max_tokens=most)
+
+
 def _read_scheme(scheme: Outlined | Spawned, marks: Json) -> Scheme:
     given = dict(read_mapping(marks, "declared.marks"))
     bannable = read_texts(given.pop("bannable", []), "declared.marks.bannable")

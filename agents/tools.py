@@ -5,20 +5,19 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from asterism.agents.asks import Json
+from asterism.agents.asks import Effect, Json, ToolDescription
 from asterism.agents.countdown import MAX_NUMBER, MAX_NUMBERS, Board, search
 
 
 @dataclass(frozen=True, slots=True)
 class ToolSpec:
-    """A tool: `function` may raise ValueError for inputs that it cannot use; `schema` is the JSON schema of these.
+    """A pure tool: `function` may raise ValueError for inputs that it cannot use.
 
     `is_quick` tools take microseconds and may run where they are asked for.
     """
 
     function: Callable[[Mapping[str, Json]], Json]
-    summary: str
-    schema: Mapping[str, Json]
+    description: ToolDescription
     is_quick: bool = False
 
 
@@ -52,12 +51,24 @@ _BOARD_SCHEMA: Final[Mapping[str, Json]] = {
     },
     "required": ["numbers"],
 }
+_KEEP_S: Final = 86_400.0
+"""A day: arithmetic does not change, but caches have other uses for their room."""
 
-TOOLS: Final[Mapping[str, ToolSpec]] = MappingProxyType(
-    {
-        "countdown.search": ToolSpec(
-            search_countdown, "Solve a Countdown board by exhaustive search, or prove that it has none", _BOARD_SCHEMA
+
+def _by_name(*specs: ToolSpec) -> Mapping[str, ToolSpec]:
+    return MappingProxyType({spec.description.name: spec for spec in specs})
+
+
+TOOLS: Final[Mapping[str, ToolSpec]] = _by_name(
+    ToolSpec(
+        search_countdown,
+        ToolDescription(
+            name="countdown.search",
+            summary="Solve a Countdown board by exhaustive search, or prove that it has none",
+            schema=_BOARD_SCHEMA,
+            effect=Effect.PURE,
+            cache_s=_KEEP_S,
         ),
-        "noop": ToolSpec(noop, "Give the inputs back", {"type": "object"}, is_quick=True),
-    }
+    ),
+    ToolSpec(noop, ToolDescription(name="noop", summary="Give the inputs back", effect=Effect.PURE), is_quick=True),
 )

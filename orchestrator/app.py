@@ -23,6 +23,7 @@ from asterism.orchestrator.leading import Leadership, Standby
 from asterism.orchestrator.listening import SERVICES, Listener, listening
 from asterism.orchestrator.loop import Loop
 from asterism.orchestrator.outbox import first_error
+from asterism.orchestrator.retention import keep_retention
 from asterism.orchestrator.services.artifacts import ArtifactService
 from asterism.orchestrator.services.client import ClientService
 from asterism.orchestrator.services.fleet import FleetService
@@ -30,6 +31,7 @@ from asterism.orchestrator.services.rates import Places, TokenBuckets
 from asterism.orchestrator.services.worker import WorkerService
 from asterism.orchestrator.standby import Refusing
 from asterism.orchestrator.store import OpenStore
+from asterism.orchestrator.telling import tell
 from asterism.protocol.v1 import artifact_pb2_grpc, client_pb2_grpc, fleet_pb2_grpc, worker_pb2_grpc
 from asterism.store.location import shown
 from asterism.store.sql import SqlStore
@@ -123,7 +125,7 @@ async def _serving(
     """Recover, serve while the block runs, then drain."""
     files = ArtifactFiles(settings.artifact_location)
     snapshot = await store.load()
-    machine = Machine(snapshot, at=clock.now(), lease_s=settings.lease_s)
+    machine = Machine(snapshot, at=clock.now(), lease_s=settings.lease_s, tell=tell, reuses=settings.reuse_results)
     log.info("recovered", live=len(snapshot.constellations), workers=len(snapshot.workers), epoch=epoch)
     loop = Loop(
         machine=machine,
@@ -141,6 +143,7 @@ async def _serving(
         gate,
         changes=TokenBuckets(clock, per_s=settings.changes_per_s, burst=settings.change_burst),
         watches=Places("watches", settings.max_watches),
+        retention_s=settings.retention_s,
     )
     worker_service = WorkerService(
         loop,
@@ -161,9 +164,14 @@ async def _serving(
         async with asyncio.TaskGroup() as group:
             group.create_task(_or_die(loop.run()))
             await listener.serve()
+            forgetting: asyncio.Task[None] | None = None
+            if settings.retention_s is not None:
+                forgetting = group.create_task(_or_die(keep_retention(loop, clock, settings.retention_s)))
             try:
                 yield Running(listener.address, loop)
             finally:
+                if forgetting is not None:
+                    forgetting.cancel()
                 await listener.healthy.enter_graceful_shutdown()
                 _send_away(loop, listener.address)
                 await listener.server.stop(settings.drain_s)

@@ -84,6 +84,9 @@ def serve(
     max_artifact_bytes: Annotated[int | None, typer.Option(help="Of one result.")] = None,
     synchronous: Annotated[Synchronous | None, typer.Option(help="NORMAL: a power cut may cost moments.")] = None,
     lease_s: Annotated[float | None, typer.Option(help="Silence after which a worker has lost its work.")] = None,
+    retention_s: Annotated[
+        float | None, typer.Option(help="How long requests are kept after their end; for ever by default.")
+    ] = None,
     advertise: Annotated[str | None, typer.Option(help="HOST:PORT at which others find this one.")] = None,
     leader_lease_s: Annotated[float | None, typer.Option(help="Silence after which another may lead.")] = None,
     drain_s: Annotated[float | None, typer.Option(help="Longest time from SIGTERM to the end.")] = None,
@@ -92,6 +95,10 @@ def serve(
     max_watches: Annotated[int | None, typer.Option(help="Watches of one identity at one time.")] = None,
     changes_per_s: Annotated[float | None, typer.Option(help="Submits, edits and retries of one identity.")] = None,
     change_burst: Annotated[int | None, typer.Option(help="As many of them at once.")] = None,
+    reuse_results: Annotated[
+        bool | None,
+        typer.Option("--reuse-results/--no-reuse-results", help="Pure stars of one identity share results."),
+    ] = None,
     tls: TlsMode = None,
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,

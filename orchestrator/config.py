@@ -53,6 +53,8 @@ class Settings(BaseSettings):
     """NORMAL survives a crash of the process, but not a power cut. Of the file: PostgreSQL always survives both."""
     lease_s: float = Field(default=10.0, ge=0.5, le=3600)
     """A worker that is silent for longer has lost what it runs."""
+    retention_s: float | None = Field(default=None, ge=1, le=100 * 366 * 86400)
+    """How long a request is kept after its end, and what the journal says of workers; by default for ever."""
     advertise: Annotated[str, AfterValidator(_check_listen)] | None = None
     """Of several orchestrators on one PostgreSQL: where the others send clients and workers while this one leads."""
     leader_lease_s: float = Field(default=10.0, ge=1, le=3600)
@@ -68,6 +70,8 @@ class Settings(BaseSettings):
     """Submits, edits and retries of one identity, in the long run."""
     change_burst: int = Field(default=200, ge=1)
     """As many of them as may come at once."""
+    reuse_results: bool = False
+    """Whether pure stars of one identity share their results, for as long as their tool allows."""
     tls: Literal["off", "self-made", "files"] = "off"
     """`self-made` makes a certificate in the data folder once; `files` takes tls_cert and tls_key."""
     tls_cert: Path | None = None

@@ -2,10 +2,10 @@
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from asterism.orchestrator.clock import Clock
 from asterism.orchestrator.core.constellation import TaskConstellation
@@ -25,6 +25,8 @@ from asterism.orchestrator.core.records import (
 from asterism.orchestrator.counts import Counts
 from asterism.orchestrator.outbox import ForWorker, WatcherOutbox, WorkerOutbox
 from asterism.orchestrator.store import Store
+
+T = TypeVar("T")
 
 MAX_BATCH: Final = 256
 """Events of one drain: at about 20 us a step, the 5 ms for which the loop may hold everybody else up."""
@@ -64,6 +66,15 @@ class _Batch:
     answers: list[Callable[[], None]] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class _Forgetting:
+    """What the store is to forget between two appends, and who waits for that."""
+
+    ended_before: float
+    most_stars: int
+    answer: "asyncio.Future[Sequence[ConstellationId]]"
+
+
 class Loop:
     """Owns the machine. Clients `ask` and wait until it is durable; workers `tell`, and are held back when full."""
 
@@ -100,6 +111,9 @@ class Loop:
         """Of all that is appended."""
         self._waiters: dict[ConstellationId, set[WatcherOutbox]] = {}
         """Of the end alone: what else is appended costs nothing for them."""
+        self._forgetting: _Forgetting | None = None
+        self._forgets_nothing = asyncio.Event()
+        self._forgets_nothing.set()
         self.counts = Counts()
 
     @property
@@ -150,6 +164,29 @@ class Loop:
             if not of_one:
                 kind.pop(constellation, None)
 
+    @asynccontextmanager
+    async def kept(self, constellation: ConstellationId) -> AsyncIterator[None]:
+        """While the block runs, neither memory nor the store forgets a constellation: what is found in it stays true.
+
+        The store may be forgetting just now, and does not know of it: that is waited for.
+        """
+        self.machine.pin(constellation)
+        try:
+            await self._forgets_nothing.wait()
+            yield
+        finally:
+            self.machine.unpin(constellation)
+
+    async def forget(self, ended_before: float, most_stars: int) -> Sequence[ConstellationId]:
+        """Have the store forget, as `Store.forget` says; it spares what is kept or watched. One caller at a time."""
+        if self._is_stopping:
+            raise _leaving()
+        assert self._forgetting is None, "it is forgetting already"
+        order = _Forgetting(ended_before, most_stars, asyncio.get_running_loop().create_future())
+        self._forgetting = order
+        self._wake.set()
+        return await order.answer
+
     @contextmanager
     def adopted(self, constellation: TaskConstellation) -> Iterator[None]:
         """Have a constellation in memory while the block edits, retries or asks it, also one that ended and that memory
@@ -188,9 +225,11 @@ class Loop:
                 letters = self._take()
                 if letters:
                     await self._handle(letters)
-                elif self._is_stopping:
+                if self._forgetting is not None:
+                    await self._forget(self._forgetting)
+                elif not letters and self._is_stopping:
                     return
-                else:
+                elif not letters:
                     await self._clock.wait(self._wake, self._hears_until or self.machine.next_deadline())
         finally:
             self._is_stopping = True
@@ -198,6 +237,8 @@ class Loop:
             for letter in self._mailbox:
                 if letter.answer is not None and not letter.answer.done():
                     letter.answer.set_exception(_leaving())
+            if self._forgetting is not None and not self._forgetting.answer.done():
+                self._forgetting.answer.set_exception(_leaving())
 
     def _put(self, letter: _Letter) -> None:
         if self._is_stopping:
@@ -260,13 +301,27 @@ class Loop:
             answer()
 
     async def _append(self, records: Sequence[Record]) -> None:
+        await self._written(self._store.append(records, self._epoch))
+
+    async def _written(self, work: Awaitable[T]) -> T:
         try:
-            await self._store.append(records, self._epoch)
+            return await work
         except Exception:
             # A process that was stopped finds its connection closed: that it leads no more is why, and what to say.
             if self._check_lead is not None:
                 self._check_lead()
             raise
+
+    async def _forget(self, order: _Forgetting) -> None:
+        """No step is taken meanwhile, so that memory and disk go on to say the same."""
+        spared = {*self.machine.pinned, *self._watchers, *self._waiters}
+        self._forgets_nothing.clear()
+        gone = await self._written(self._store.forget(order.ended_before, spared, order.most_stars, self._epoch))
+        self.machine.forget(gone)
+        self._forgets_nothing.set()
+        self._forgetting = None
+        if not order.answer.done():
+            order.answer.set_result(gone)
 
     def _step(self, letter: _Letter, batch: _Batch) -> None:
         event, stream = letter.event, letter.stream

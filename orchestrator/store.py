@@ -31,6 +31,17 @@ class Store(Protocol):
         constellation or a worker that is not. Whether a record fits the graph is the machine's business.
         """
 
+    async def forget(
+        self, ended_before: float, spared: Collection[ConstellationId], most_stars: int, epoch: int
+    ) -> Sequence[ConstellationId]:
+        """Remove constellations that ended before then, those first that ended first, and old news of workers.
+
+        Never one that is spared, or of which an attempt still holds a slot. A call takes about `most_stars` stars, and
+        gives the constellations that it took something from: none when nothing is left. They are not found any more,
+        in whole or in part, and their request_ids may be used again; the journal's sequence numbers go on.
+        """
+        ...
+
     async def find_constellation(self, constellation: ConstellationId) -> TaskConstellation | None:
         """The whole graph, whatever its state."""
 

@@ -1,6 +1,7 @@
 """Edits as JSON, the form in which programs and people write them: each a mapping of one key, and back."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Final, assert_never
 
 from pydantic import Field
@@ -24,7 +25,6 @@ from asterism.orchestrator.core.values import Json
 from asterism.planner.document import plain
 from asterism.planner.fields import (
     Capabilities,
-    ConditionFields,
     Fields,
     Inputs,
     Name,
@@ -36,14 +36,16 @@ from asterism.planner.fields import (
     WrongAt,
     input_to_json,
     inputs_from_json,
-    line_condition,
+    line_kind,
     refusal,
     validated,
 )
+from asterism.planner.when import When, to_condition
 
 
 class _AddStar(StarFields):
     id: Name
+    replan_when: When | None = None
 
 
 class _Star(Fields):
@@ -65,7 +67,7 @@ class _Line(Fields):
 
 class _AddLine(_Line):
     kind: Annotated[LineKind | None, Field(strict=False)] = None
-    condition: ConditionFields | None = None
+    condition: When | None = None
 
 
 class _RebindInputs(_Star):
@@ -82,29 +84,34 @@ def edits_from_json(items: Sequence[Mapping[str, Json]], base_revision: int | No
     for index, item in enumerate(items):
         field = f"edits[{index}]"
         try:
-            edits.append(_edit_from_json(plain(item, field=field)))
+            edits.append(edit_from_json(plain(item, field=field)))
         except WrongAt as wrong:
             raise refusal(wrong, field=field) from None
     return EditBatch(tuple(edits), base_revision)
 
 
-def _edit_from_json(item: Json) -> Edit:
+def edit_from_json(item: Json) -> Edit:
+    """One edit; raises WrongAt."""
     if not isinstance(item, Mapping) or len(item) != 1:
         raise WrongAt((), f"an edit is a mapping of one key, which is one of {', '.join(KINDS)}")
     ((kind, body),) = item.items()
     match kind:
         case "add_star":
             star = validated(_AddStar, body, at=(kind,))
-            return AddStar(star.to_core(StarId(star.id), at=(kind,)))
+            spec = star.to_core(StarId(star.id), at=(kind,))
+            if star.replan_when is None:
+                return AddStar(spec)
+            surprise = to_condition(star.replan_when, at=(kind, "replan_when"))
+            return AddStar(replace(spec, replan_when=surprise))
         case "remove_star":
             return RemoveStar(StarId(validated(_Star, body, at=(kind,)).star))
         case "update_star":
             return _update(validated(_UpdateStar, body, at=(kind,)))
         case "add_line":
             line = validated(_AddLine, body, at=(kind,))
-            line_kind = line_condition(line.kind, line.condition, at=(kind,))
-            condition = None if line.condition is None else line.condition.to_core()
-            return AddLine(TaskStarLine(StarId(line.parent), StarId(line.child), line_kind, condition))
+            sort = line_kind(line.kind, has_condition=line.condition is not None, at=(kind,))
+            condition = None if line.condition is None else to_condition(line.condition, at=(kind, "condition"))
+            return AddLine(TaskStarLine(StarId(line.parent), StarId(line.child), sort, condition))
         case "remove_line":
             ends = validated(_Line, body, at=(kind,))
             return RemoveLine(StarId(ends.parent), StarId(ends.child))
@@ -173,6 +180,8 @@ def star_to_json(spec: StarSpec) -> Mapping[str, Json]:
         fields["title"] = spec.title
     if spec.is_idempotent is not None:
         fields["is_idempotent"] = spec.is_idempotent
+    if spec.replan_when is not None:
+        fields["replan_when"] = condition_to_json(spec.replan_when)
     if spec.quorum:
         fields["quorum"] = spec.quorum
     return fields
@@ -184,11 +193,12 @@ def line_to_json(line: TaskStarLine) -> Mapping[str, Json]:
     if line.kind is not LineKind.SUCCESS:
         fields["kind"] = line.kind.value
     if line.condition is not None:
-        fields["condition"] = _condition_to_json(line.condition)
+        fields["condition"] = condition_to_json(line.condition)
     return fields
 
 
-def _condition_to_json(condition: Condition) -> Mapping[str, Json]:
+def condition_to_json(condition: Condition) -> Mapping[str, Json]:
+    """As the fields of `ConditionFields`."""
     terms = [_compare_to_json(term) if isinstance(term, Compare) else term.operator.value for term in condition.terms]
     only = terms[0]
     return only if len(terms) == 1 and isinstance(only, Mapping) else {"terms": terms}

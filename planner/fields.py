@@ -18,7 +18,9 @@ from asterism.orchestrator.core.star import (
     StarInput,
     StarKind,
     StarSpec,
+    Telling,
     Timeouts,
+    Told,
 )
 from asterism.orchestrator.core.values import Json, Path
 
@@ -32,9 +34,10 @@ Inputs: TypeAlias = Annotated[
     dict[InputName, JsonValue],
     Field(
         max_length=64,
-        description="Name -> value. A value is passed on as it is, whatever it looks like, with three exceptions: "
+        description="Name -> value. A value is passed on as it is, whatever it looks like, with four exceptions: "
         '{"$from": STAR, "$path": [STEPS]} is a part of a star\'s result, {"$parents": true} gathers the outcomes of '
-        'all parents, and {"$value": VALUE} is VALUE itself, also when it has keys that begin with a dollar sign.',
+        'all parents, {"$told": "request"} is the request, and '
+        '{"$value": VALUE} is VALUE itself, also when it has keys that begin with a dollar sign.',
     ),
 ]
 Capabilities: TypeAlias = Annotated[list[Capability], Field(max_length=32)]
@@ -115,11 +118,9 @@ ConditionFields: TypeAlias = Annotated[
 ]
 
 
-class StarFields(Fields):
-    """A star, all but its id."""
+class WorkFields(Fields):
+    """What is said of a star besides its kind and its program."""
 
-    kind: Annotated[StarKind, Field(strict=False)]
-    program: Name
     inputs: Inputs = {}
     requires: Capabilities = []
     priority: Priority = 0
@@ -127,17 +128,16 @@ class StarFields(Fields):
     retry: RetryFields = RetryFields()
     may_edit: bool = False
     title: Title = ""
-    quorum: Annotated[int, Field(ge=0, le=MAX_QUORUM)] = 0
     is_idempotent: Annotated[
         bool | None, Field(description="Whether it may run again after it may have begun; null: as its tool says.")
     ] = None
 
-    def to_core(self, star: StarId, *, at: Path) -> StarSpec:
+    def spec(self, star: StarId, kind: StarKind, program: str, *, at: Path, quorum: int = 0) -> StarSpec:
         """The core's own value; `at` is where the star stands, for what may be wrong with its inputs."""
         return StarSpec(
             star,
-            self.kind,
-            self.program,
+            kind,
+            program,
             inputs=inputs_from_json(self.inputs, at=(*at, "inputs")),
             requires=frozenset(self.requires),
             priority=self.priority,
@@ -145,9 +145,21 @@ class StarFields(Fields):
             retry=self.retry.to_core(),
             may_edit=self.may_edit,
             title=self.title,
-            quorum=self.quorum,
+            quorum=quorum,
             is_idempotent=self.is_idempotent,
         )
+
+
+class StarFields(WorkFields):
+    """A star as the graph has it, all but its id."""
+
+    kind: Annotated[StarKind, Field(strict=False)]
+    program: Name
+    quorum: Annotated[int, Field(ge=0, le=MAX_QUORUM)] = 0
+
+    def to_core(self, star: StarId, *, at: Path) -> StarSpec:
+        """The core's own value."""
+        return self.spec(star, self.kind, self.program, at=at, quorum=self.quorum)
 
 
 class WrongAt(Exception):
@@ -196,6 +208,10 @@ def _real_steps(value: Any, location: tuple[str | int, ...]) -> Path:
     return tuple(path)
 
 
+class _Told(Fields):
+    what: Annotated[Telling, Field(alias="$told", strict=False)]
+
+
 class _From(Fields):
     star: Annotated[Name, Field(alias="$from")]
     path: Annotated[Steps, Field(alias="$path")] = []
@@ -213,13 +229,16 @@ def _input_from_json(value: Json, *, at: Path) -> StarInput:
         return Constant(value["$value"])
     if value.keys() == {"$parents"} and value["$parents"] is True:
         return ParentOutcomes()
+    if value.keys() == {"$told"}:
+        return Told(validated(_Told, value, at=at).what)
     if "$from" in value:
         source = validated(_From, value, at=at)
         return OutputOf(StarId(source.star), tuple(source.path))
     raise WrongAt(
         at,
-        'a mapping with a key that begins with "$" is {"$from": star, "$path": [...]}, {"$parents": true} or '
-        '{"$value": anything}; wrap plain data that looks like this in {"$value": ...}',
+        'a mapping with a key that begins with "$" is {"$from": star, "$path": [...]}, {"$parents": true}, '
+        '{"$told": "request"} or {"$value": anything}; wrap plain data that looks like this in '
+        '{"$value": ...}',
     )
 
 
@@ -234,11 +253,13 @@ def input_to_json(value: StarInput) -> Json:
             return {"$from": star, "$path": list(path)} if path else {"$from": star}
         case ParentOutcomes():
             return {"$parents": True}
+        case Told(what):
+            return {"$told": what.value}
 
 
-def line_condition(kind: LineKind | None, condition: ConditionFields | None, *, at: Path) -> LineKind:
+def line_kind(kind: LineKind | None, *, has_condition: bool, at: Path) -> LineKind:
     """The kind of a line: what is given, or what the presence of a condition says."""
-    if condition is not None:
+    if has_condition:
         if kind not in (None, LineKind.CONDITION):
             raise WrongAt(at, f"a line of kind {kind} has no condition")
         return LineKind.CONDITION

@@ -11,6 +11,7 @@ from asterism.orchestrator.core.request import Request
 from asterism.orchestrator.core.values import Json
 from asterism.planner.boards import board_batches, most_stars, read_boards, read_options
 from asterism.planner.plan_file import plan_batches
+from asterism.planner.text_form import text_batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ def _refuse_options(options: Json) -> None:
 FORMS: Final[Mapping[str, Form]] = MappingProxyType(
     {
         "boards": Form("three to five numbers a line, and the target after =", _boards, _most_stars_of_boards),
+        "text": Form("what is wanted, in words, for a language model", text_batches, lambda request: None),
         "plan": Form("a plan file of stars, in YAML or JSON", _plan, lambda request: None),
     }
 )
@@ -55,5 +57,5 @@ def find_form(name: str) -> Form:
     form = FORMS.get(name)
     if form is None:
         known = "; ".join(f"{known} ({form.summary})" for known, form in FORMS.items())
-        raise InvalidField("form", f"{name!r} cannot be planned: there is no planning model, and the forms are {known}")
+        raise InvalidField("form", f"{name!r} is no form of a request; there are {known}")
     return form

@@ -1,58 +1,32 @@
 """Plan files: stars written by hand or by a program, as YAML or JSON, and their way to edits in a safe order."""
 
 import graphlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Annotated, Final, TypeAlias
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Tag
 
 from asterism.orchestrator.core.constellation import PLAN_STAR
-from asterism.orchestrator.core.edits import AddLine, AddStar, Edit
+from asterism.orchestrator.core.edits import Edit
 from asterism.orchestrator.core.ids import StarId
-from asterism.orchestrator.core.line import LineKind, TaskStarLine
-from asterism.orchestrator.core.star import OutputOf
 from asterism.orchestrator.core.values import Path
+from asterism.planner.compiling import Compiled, compile_star
 from asterism.planner.document import read_document
-from asterism.planner.fields import (
-    ConditionFields,
-    Fields,
-    Name,
-    StarFields,
-    WrongAt,
-    line_condition,
-    validated,
-)
+from asterism.planner.fields import Fields, Name, WrongAt, validated
+from asterism.planner.mapping import is_of_map
+from asterism.planner.replanning import REPLAN_PROGRAM
+from asterism.planner.stars import AnyStar, MapStar, PlanStar
+
+StarList: TypeAlias = Annotated[list[AnyStar], Tag("list")]
+StarMap: TypeAlias = Annotated[dict[Name, AnyStar], Tag("map")]
 
 
-class AfterFields(Fields):
-    """A parent, and what its end must be: `success` (the default), `completion`, or a condition on its outcome."""
+class ReplanFields(Fields):
+    """Who is asked to rewrite the graph when a star has failed for good or a result is a surprise."""
 
-    star: Name
-    on: Annotated[LineKind | None, Field(strict=False)] = None
-    when: ConditionFields | None = None
-
-
-Parent: TypeAlias = Annotated[
-    Annotated[Name, Tag("name")] | Annotated[AfterFields, Tag("line")],
-    Discriminator(lambda value: "name" if isinstance(value, str) else "line"),
-]
-
-
-class NamedStar(StarFields):
-    """A star whose id is its key in the map of stars."""
-
-    after: list[Parent] = Field(default=[])
-    """Parents besides those whose results the inputs use; these need no mention."""
-
-
-class ListedStar(NamedStar):
-    """A star of a list; without an id it gets one."""
-
-    id: Name | None = None
-
-
-StarList: TypeAlias = Annotated[list[ListedStar], Tag("list")]
-StarMap: TypeAlias = Annotated[dict[Name, NamedStar], Tag("map")]
+    model: Name
+    program: Name = REPLAN_PROGRAM
+    """One that takes the inputs `request`, `graph`, `surroundings` and `why`."""
 
 
 class PlanDocument(Fields):
@@ -62,6 +36,7 @@ class PlanDocument(Fields):
         StarList | StarMap,
         Discriminator(lambda value: "map" if isinstance(value, Mapping) else "list"),
     ]
+    replan: ReplanFields | None = None
 
 
 Batch: TypeAlias = tuple[Edit, ...]
@@ -89,37 +64,78 @@ def plan_batches(text: str) -> Iterator[Batch]:
         yield tuple(batch)
 
 
-def _read_stars(text: str) -> list[Batch]:
-    """Every star's edits, itself and then its lines; parents before children."""
+def read_replan(text: str) -> ReplanFields | None:
+    """What a plan file says of rewrites; raises InvalidField."""
+    if "replan" not in text:
+        return None
     document = read_document(text)
     try:
-        fields, places = _with_ids(validated(PlanDocument, document.value))
-        if not fields:
-            raise WrongAt(("stars",), "a plan needs at least one star")
-        stars = {star_id: _star_edits(star_id, fields, places[star_id]) for star_id in fields}
-        return [stars[star_id] for star_id in _parents_first(stars, places)]
+        return validated(PlanDocument, document.value).replan
     except WrongAt as wrong:
         raise document.refusal(wrong.path, wrong.reason) from None
 
 
-def _with_ids(plan: PlanDocument) -> tuple[dict[StarId, NamedStar], dict[StarId, Path]]:
-    """The stars by id, and where each stands; raises WrongAt for an id that is taken."""
-    fields: dict[StarId, NamedStar] = {}
+def _read_stars(text: str) -> list[Batch]:
+    """Every star's edits, itself and then its lines; parents before children."""
+    document = read_document(text)
+    try:
+        return compile_plan(*with_ids(validated(PlanDocument, document.value).stars))
+    except WrongAt as wrong:
+        raise document.refusal(wrong.path, wrong.reason) from None
+
+
+def compile_plan(fields: Mapping[StarId, PlanStar], places: Mapping[StarId, Path]) -> list[Batch]:
+    """The edits of each star, parents before children; raises WrongAt, with what stands at `places` and below."""
+    if not fields:
+        raise WrongAt(("stars",), "a plan needs at least one star")
+    return [compiled.edits for compiled in compile_stars(fields, places).values()]
+
+
+def compile_stars(
+    fields: Mapping[StarId, PlanStar], places: Mapping[StarId, Path], others: Collection[StarId] = ()
+) -> dict[StarId, Compiled]:
+    """The edits of each star, parents before children; raises WrongAt. `others` are stars beside the plan that may be
+    parents, too."""
+    maps = {star_id for star_id, star in fields.items() if isinstance(star, MapStar)}
+    for star_id in fields:
+        owner = StarId(star_id.rpartition(".")[0])
+        if owner in maps and is_of_map(star_id, owner):
+            raise WrongAt(places[star_id], f"the map {owner!r} makes a star of this id; take another")
+    compiled: dict[StarId, Compiled] = {}
+    for star_id, star in fields.items():
+        made = compile_star(star_id, star, at=places[star_id])
+        for parent, place in made.parents.items():
+            if parent not in fields and parent not in others:
+                raise WrongAt(place, f"there is no star {parent!r} in this plan")
+        compiled[star_id] = made
+    return {star_id: compiled[star_id] for star_id in _parents_first(compiled, places)}
+
+
+def with_ids(
+    stars: StarList | StarMap, *, has_plan_star: bool = False
+) -> tuple[dict[StarId, PlanStar], dict[StarId, Path]]:
+    """The stars by id, and where each stands; raises WrongAt for an id that is taken.
+
+    The planning star's own is, unless `has_plan_star` says that it may be among them.
+    """
+    fields: dict[StarId, PlanStar] = {}
     places: dict[StarId, Path] = {}
-    if isinstance(plan.stars, dict):
-        for key, star in plan.stars.items():
+    if isinstance(stars, dict):
+        for key, star in stars.items():
+            if star.id is not None:
+                raise WrongAt(("stars", key, "id"), "in a mapping of stars the key is the id")
             fields[StarId(key)] = star
             places[StarId(key)] = ("stars", key)
     else:
-        given = {star.id for star in plan.stars}
-        free = (name for number in range(1, 2 * len(plan.stars) + 2) if (name := f"star-{number}") not in given)
-        for index, listed in enumerate(plan.stars):
+        given = {star.id for star in stars}
+        free = (name for number in range(1, 2 * len(stars) + 2) if (name := f"star-{number}") not in given)
+        for index, listed in enumerate(stars):
             star_id = StarId(next(free) if listed.id is None else listed.id)
             if star_id in fields:
                 raise WrongAt(("stars", index, "id"), f"the id {star_id!r} is taken by {_place(places[star_id])}")
             fields[star_id] = listed
             places[star_id] = ("stars", index)
-    if PLAN_STAR in fields:
+    if PLAN_STAR in fields and not has_plan_star:
         raise WrongAt(places[PLAN_STAR], f"the id {PLAN_STAR!r} is the planning star's own; take another")
     return fields, places
 
@@ -128,42 +144,9 @@ def _place(path: Path) -> str:
     return f"{path[0]}[{path[1]}]"
 
 
-def _star_edits(star_id: StarId, fields: Mapping[StarId, NamedStar], at: Path) -> Batch:
-    star = fields[star_id]
-    spec = star.to_core(star_id, at=at)
-    lines: dict[StarId, TaskStarLine] = {}
-    for index, after in enumerate(star.after):
-        here: Path = (*at, "after", index)
-        line = _line(star_id, after, at=here)
-        if line.parent in lines:
-            raise WrongAt(here, f"the parent {line.parent!r} is given twice")
-        lines[line.parent] = _known(line, fields, at=here)
-    for name, value in spec.inputs.items():
-        if isinstance(value, OutputOf) and value.star not in lines:
-            line = TaskStarLine(value.star, star_id)
-            lines[value.star] = _known(line, fields, at=(*at, "inputs", name))
-    return (AddStar(spec), *(AddLine(line) for line in lines.values()))
-
-
-def _line(child: StarId, after: "str | AfterFields", *, at: Path) -> TaskStarLine:
-    if isinstance(after, str):
-        return TaskStarLine(StarId(after), child)
-    kind = line_condition(after.on, after.when, at=at)
-    condition = None if after.when is None else after.when.to_core()
-    return TaskStarLine(StarId(after.star), child, kind, condition)
-
-
-def _known(line: TaskStarLine, fields: Mapping[StarId, NamedStar], *, at: Path) -> TaskStarLine:
-    if line.parent not in fields:
-        raise WrongAt(at, f"there is no star {line.parent!r} in this plan")
-    return line
-
-
-def _parents_first(stars: Mapping[StarId, Batch], places: Mapping[StarId, Path]) -> list[StarId]:
+def _parents_first(stars: Mapping[StarId, Compiled], places: Mapping[StarId, Path]) -> list[StarId]:
     """The ids in an order in which parents come first, and as written where that leaves a choice."""
-    parents = {
-        star_id: [edit.line.parent for edit in edits if isinstance(edit, AddLine)] for star_id, edits in stars.items()
-    }
+    parents = {star_id: [parent for parent in made.parents if parent in stars] for star_id, made in stars.items()}
     written = {star_id: index for index, star_id in enumerate(stars)}
     sorter = graphlib.TopologicalSorter(parents)
     try:

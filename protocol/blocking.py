@@ -2,16 +2,17 @@
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Collection, Iterator, Mapping
+from collections.abc import Awaitable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Self, TypeVar
 
 from asterism.orchestrator.core.edits import EditBatch
 from asterism.orchestrator.core.ids import ConstellationId, StarId, WorkerId
 from asterism.orchestrator.core.request import Budget, ConstellationState, Request
 from asterism.orchestrator.core.snapshot import Summary
+from asterism.orchestrator.core.star import StarInput
 from asterism.orchestrator.core.values import Json
 from asterism.protocol.answers import Counters, Ending, Picture, Submitted, WorkerStatus
 from asterism.protocol.client import DEADLINE_S, PATIENCE_S, AsyncClient, Watched
@@ -107,15 +108,24 @@ class Client:
         """End a request; harmless when it has ended already."""
         self._wait(self._client.cancel(constellation, reason))
 
-    def retry(self, constellation: ConstellationId) -> int:
-        """Run what failed or was cancelled again, and give the new revision."""
-        return self._wait(self._client.retry(constellation))
+    def retry(
+        self,
+        constellation: ConstellationId,
+        stars: Sequence[StarId] = (),
+        rebinds: Mapping[StarId, Mapping[str, StarInput]] = MappingProxyType({}),
+    ) -> int:
+        """Run what failed or was cancelled again, or `stars` with other inputs, and give the new revision."""
+        return self._wait(self._client.retry(constellation, stars, rebinds))
 
     def decide(
         self, constellation: ConstellationId, star: StarId, *, approve: bool, reason: str = "", value: Json = None
     ) -> None:
         """Answer a star that waits for a person."""
         self._wait(self._client.decide(constellation, star, approve=approve, reason=reason, value=value))
+
+    def replan(self, constellation: ConstellationId, why: str) -> int:
+        """Have a model rewrite the graph, because of `why`; gives the revision with the star that asks it."""
+        return self._wait(self._client.replan(constellation, why))
 
     def pause(self, constellation: ConstellationId, reason: str = "", *, is_paused: bool = True) -> None:
         """Hold a request back, or (False) let it go on."""

@@ -11,8 +11,14 @@ from asterism.orchestrator.core.errors import AsterismError
 from asterism.protocol.commands.ending import ExitCode, advice, print_error
 
 _GROUP: Final = "asterism.commands"
-_EXTRAS: Final = {"asterism.orchestrator": "orchestrator", "asterism.workers": "worker"}
-"""Room -> the extra that brings what its commands import. The rooms' code itself is always there."""
+_EXTRAS: Final = {
+    "asterism.orchestrator": "orchestrator",
+    "asterism.planner": "orchestrator",
+    # What it edits is a plan file, which the planner's room reads.
+    "asterism.protocol.commands.edit": "orchestrator",
+    "asterism.workers": "worker",
+}
+"""Room, or command, -> the extra that brings what its commands import. The rooms' code itself is always there."""
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -62,7 +68,8 @@ def _program(points: Sequence[EntryPoint]) -> typer.Typer:
 
 
 _ORDER: Final = (
-    *("run", "up", "submit", "watch", "get", "fetch", "list", "cancel", "retry", "graph", "workers", "serve", "work"),
+    *("run", "up", "submit", "watch", "get", "fetch", "list", "cancel", "retry", "edit", "graph", "history", "replay"),
+    *("workers", "serve", "work"),
 )
 """How `--help` lists them: what a newcomer needs first. Others follow by name."""
 

@@ -2,10 +2,10 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Final, Self, TypeAlias, TypeVar
 
 import grpc
@@ -17,6 +17,7 @@ from asterism.orchestrator.core.ids import ConstellationId, StarId, WorkerId
 from asterism.orchestrator.core.records import ConstellationEnded, ConstellationRecord, EditsApplied
 from asterism.orchestrator.core.request import Budget, ConstellationState, Request
 from asterism.orchestrator.core.snapshot import Summary
+from asterism.orchestrator.core.star import StarInput
 from asterism.orchestrator.core.values import Json
 from asterism.protocol.answers import Counters, Ending, Picture, StreamedText, Submitted, WorkerStatus
 from asterism.protocol.channel import open_channel
@@ -31,6 +32,7 @@ from asterism.protocol.convert import (
     optional_json_to_text,
     record_from_proto,
     request_to_proto,
+    star_inputs_to_proto,
     streamed_text_from_proto,
     summary_from_proto,
     worker_status_from_proto,
@@ -243,9 +245,19 @@ class AsyncClient:
         message = client_pb2.CancelRequest(constellation=constellation, reason=reason)
         await self._ask(lambda channel: _clients(channel).Cancel(message, timeout=self._try_s))
 
-    async def retry(self, constellation: ConstellationId) -> int:
-        """Run what failed or was cancelled again, as new stars beside the old ones, and give the new revision."""
-        message = client_pb2.RetryRequest(constellation=constellation)
+    async def retry(
+        self,
+        constellation: ConstellationId,
+        stars: Sequence[StarId] = (),
+        rebinds: Mapping[StarId, Mapping[str, StarInput]] = MappingProxyType({}),
+    ) -> int:
+        """Run what failed or was cancelled again, or `stars`, as new stars beside the old ones; gives the new revision.
+
+        Some of `stars` may get other inputs. What depends on them runs again where its inputs have changed.
+        """
+        message = client_pb2.RetryRequest(constellation=constellation, stars=stars)
+        for star, inputs in rebinds.items():
+            message.rebinds.add(star=star, inputs=star_inputs_to_proto(inputs, f"rebinds[{star}]"))
         return (
             await self._ask(lambda channel: _clients(channel).Retry(message, timeout=self._try_s), is_repeatable=False)
         ).revision
@@ -262,6 +274,13 @@ class AsyncClient:
             value_json=optional_json_to_text(value, "value"),
         )
         await self._ask(lambda channel: _clients(channel).Decide(message, timeout=self._try_s))
+
+    async def replan(self, constellation: ConstellationId, why: str) -> int:
+        """Have a model rewrite the graph, because of `why`; gives the revision with the star that asks it."""
+        message = client_pb2.ReplanRequest(constellation=constellation, why=why)
+        return (
+            await self._ask(lambda channel: _clients(channel).Replan(message, timeout=self._try_s), is_repeatable=False)
+        ).revision
 
     async def pause(self, constellation: ConstellationId, reason: str = "", *, is_paused: bool = True) -> None:
         """Hold a request back, or (False) let it go on; what runs goes on either way."""

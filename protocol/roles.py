@@ -25,6 +25,7 @@ ROLES: Final = {
     f"{_CLIENT_SERVICE}/Retry": _CLIENTS,
     f"{_CLIENT_SERVICE}/Decide": _CLIENTS,
     f"{_CLIENT_SERVICE}/Pause": _CLIENTS,
+    f"{_CLIENT_SERVICE}/Replan": _CLIENTS,
     # Whoever submits may see what there is to run on; only who keeps the machines may change them.
     f"{_FLEET_SERVICE}/ListWorkers": _CLIENTS,
     f"{_FLEET_SERVICE}/DrainWorker": _ADMINS,

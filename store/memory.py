@@ -29,6 +29,9 @@ class MemoryStore:
     def __init__(self) -> None:
         self._journal: list[Record] = []
         self._state = State()
+        self._base = State()
+        """The state when something was last forgotten, and all that came after: what a bad append leaves."""
+        self._since_base: list[Record] = []
         self._epoch = 0
         self._credentials: list[StoredCredential] = []
 
@@ -60,21 +63,40 @@ class MemoryStore:
 
     async def append(self, records: Sequence[Record], epoch: int) -> None:
         """Keep all of it, or raise WrongState and change nothing."""
-        if epoch != self._epoch:
-            reason = "another orchestrator has taken over"
-            raise WrongState(EPOCH, str(epoch), f"not {self._epoch}", reason)
+        self._hold_epoch(epoch)
         try:
             for record in records:
                 if record.seq <= self._state.last_seq:
                     raise WrongState("record", str(record.seq), "stored already", "a seq is used once")
                 apply(self._state, record)
         except (KeyError, IndexError, WrongState) as error:
-            self._state = State()
-            for record in self._journal:
+            self._state = deepcopy(self._base)
+            for record in self._since_base:
                 apply(self._state, record)
             span = f"{records[0].seq} to {records[-1].seq}"
             raise WrongState("records", span, "not as the store holds them", repr(error)) from error
         self._journal.extend(records)
+        self._since_base.extend(records)
+
+    async def forget(
+        self, ended_before: float, spared: Collection[ConstellationId], most_stars: int, epoch: int
+    ) -> Sequence[ConstellationId]:
+        """Remove the oldest of what ended before, of about so many stars; gives those that it took something from."""
+        self._hold_epoch(epoch)
+        gone: list[TaskConstellation] = []
+        for constellation in sorted(self._state.constellations.values(), key=lambda one: (one.ended_at or 0.0, one.id)):
+            if constellation.ended_at is None or constellation.ended_at >= ended_before:
+                continue
+            if constellation.id in spared or _holds_slots(constellation):
+                continue
+            if gone and sum(1 + len(one.stars) for one in (*gone, constellation)) > most_stars:
+                break
+            gone.append(constellation)
+        ids = [constellation.id for constellation in gone]
+        self._state.forget(ids)
+        self._journal = [record for record in self._journal if not _is_gone(record, ids, ended_before)]
+        self._base, self._since_base = deepcopy(self._state), []
+        return ids
 
     async def find_constellation(self, constellation: ConstellationId) -> TaskConstellation | None:
         """The whole graph, whatever its state."""
@@ -158,8 +180,20 @@ class MemoryStore:
             for known in self._credentials
         ]
 
+    def _hold_epoch(self, epoch: int) -> None:
+        if epoch != self._epoch:
+            reason = "another orchestrator has taken over"
+            raise WrongState(EPOCH, str(epoch), f"not {self._epoch}", reason)
+
     def _newest_last(self) -> list[TaskConstellation]:
         return sorted(self._state.constellations.values(), key=lambda constellation: constellation.id)
+
+
+def _is_gone(record: Record, gone: Sequence[ConstellationId], before: float) -> bool:
+    """Whether the journal loses it: what it says of workers is only history, once nothing else is left to forget."""
+    if isinstance(record, WorkerJoined | WorkerLeft | WorkerDraining | WorkerLabelled):
+        return not gone and record.at < before
+    return record.constellation in gone
 
 
 def _holds_slots(constellation: TaskConstellation) -> bool:

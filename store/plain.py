@@ -6,7 +6,7 @@ import types
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 from functools import cache
-from typing import Any, Generic, NewType, TypeAlias, TypeVar, Union, get_args, get_origin
+from typing import Any, Final, Generic, NewType, TypeAlias, TypeVar, Union, get_args, get_origin
 
 from asterism.orchestrator.core.condition import Condition
 from asterism.orchestrator.core.values import Json, Result
@@ -73,14 +73,18 @@ def reader(hint: Any) -> Convert:
 
 
 def fields_reader(cls: Any, *, but: frozenset[str] = frozenset()) -> Convert:
-    """From an object of a dataclass's fields; those in `but` come as they are to be."""
+    """From an object of a dataclass's fields; those in `but` come as they are to be.
+
+    A field that the text lacks has its default: whoever wrote it knew no such field.
+    """
     hints: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(cls) if field.name not in but}
     readers = {name: reader(hint) for name, hint in hints.items()}
     inward = [(name, convert) for name, convert in readers.items() if convert is not same]
 
     def from_plain(plain: dict[str, Any]) -> Any:
         for name, convert in inward:
-            plain[name] = convert(plain[name])
+            if name in plain:
+                plain[name] = convert(plain[name])
         return cls(**plain)
 
     return from_plain
@@ -90,7 +94,7 @@ def _condition(plain: dict[str, Any]) -> Condition:
     """Those of the first version were a single comparison."""
     if "terms" not in plain:
         plain = {"terms": [{TAG: "Compare", **plain}]}
-    condition: Condition = fields_reader(Condition)(plain)
+    condition: Condition = _READ_CONDITION(plain)
     return condition
 
 
@@ -127,3 +131,6 @@ def _values(convert: Convert) -> Convert:
     if convert is same:
         return dict
     return lambda mapping: {key: convert(value) for key, value in mapping.items()}
+
+
+_READ_CONDITION: Final = fields_reader(Condition)

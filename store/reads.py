@@ -17,15 +17,29 @@ from asterism.orchestrator.core.values import Artifact
 from asterism.store.changes import PROFILE
 from asterism.store.codec import Page, decode
 from asterism.store.plain import read
-from asterism.store.schema import LIVE, artifacts, constellations, journal, orchestrator, requests, workers
+from asterism.store.schema import (
+    LIVE,
+    NOBODY,
+    artifacts,
+    constellations,
+    forgotten,
+    journal,
+    orchestrator,
+    requests,
+    workers,
+)
 
+_IS_OWNED: Final = requests.c.owner != NOBODY
 READ_LIVE: Final = (
     sa.select(journal)
     .where(journal.c.constellation.in_(sa.select(constellations.c.constellation).where(sa.text(LIVE))))
     .order_by(journal.c.constellation, journal.c.seq)
 )
 READ_ONE: Final = (
-    sa.select(journal).where(journal.c.constellation == sa.bindparam("of_constellation")).order_by(journal.c.seq)
+    sa.select(journal)
+    .join(requests, requests.c.constellation == journal.c.constellation)
+    .where(journal.c.constellation == sa.bindparam("of_constellation"), _IS_OWNED)
+    .order_by(journal.c.seq)
 )
 PAGES: Final = 16
 """Rows of the journal that are read at a time: each may hold some hundred records."""
@@ -46,13 +60,18 @@ _SUMMARY: Final[list[sa.Column[Any]]] = [
 READ_WORKERS: Final = sa.select(workers).order_by(workers.c.worker)
 READ_ORCHESTRATOR: Final = sa.select(orchestrator).where(orchestrator.c.id == 1)
 LAST_SEQ: Final = sa.select(sa.func.max(journal.c.seq))
+FORGOTTEN_SEQ: Final = sa.select(forgotten.c.last_seq).where(forgotten.c.id == 1)
 FIND_REQUEST: Final = sa.select(requests.c.constellation).where(
     requests.c.owner == sa.bindparam("owner"), requests.c.request_id == sa.bindparam("request_id")
 )
 FIND_ARTIFACT: Final = (
     sa.select(requests.c.owner, artifacts.c.sha256, artifacts.c.size)
     .join(requests, requests.c.constellation == artifacts.c.constellation)
-    .where(artifacts.c.constellation == sa.bindparam("of_constellation"), artifacts.c.star == sa.bindparam("of_star"))
+    .where(
+        artifacts.c.constellation == sa.bindparam("of_constellation"),
+        artifacts.c.star == sa.bindparam("of_star"),
+        _IS_OWNED,
+    )
 )
 LIST_ARTIFACTS: Final = sa.select(artifacts.c.sha256, artifacts.c.size)
 READ_WHOLE_JOURNAL: Final = (
@@ -71,7 +90,7 @@ def read_snapshot(connection: sa.Connection) -> Snapshot:
     return Snapshot(
         tuple(_fold(known, connection.execute(READ_LIVE)).constellations.values()),
         tuple(known),
-        connection.execute(LAST_SEQ).scalar_one() or 0,
+        max(connection.execute(LAST_SEQ).scalar_one() or 0, connection.execute(FORGOTTEN_SEQ).scalar_one()),
         FencingToken(head.last_fencing_token),
     )
 
@@ -136,11 +155,10 @@ def summaries_query(
     query = (
         sa.select(*_SUMMARY)
         .join(constellations, constellations.c.constellation == requests.c.constellation)
+        .where(_IS_OWNED if owner is None else requests.c.owner == owner)
         .order_by(requests.c.constellation.desc())
         .limit(limit)
     )
-    if owner is not None:
-        query = query.where(requests.c.owner == owner)
     if states:
         query = query.where(constellations.c.state.in_(sorted(state.value for state in states)))
     if before is not None:

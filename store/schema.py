@@ -12,6 +12,9 @@ Big: Final = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 Text: Final = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 """In the order of its bytes, as Python has it, whatever language a database speaks."""
 
+NOBODY: Final = ""
+"""Owner of a request that is being forgotten: what is left of it is on its way out, and no query shows it."""
+
 requests: Final = sa.Table(
     "requests",
     METADATA,
@@ -50,6 +53,14 @@ sa.Index(
     constellations.c.constellation,
     sqlite_where=sa.text(LIVE),
     postgresql_where=sa.text(LIVE),
+)
+
+sa.Index(
+    "constellations_ended",
+    constellations.c.ended_at,
+    constellations.c.constellation,
+    sqlite_where=sa.text("ended_at IS NOT NULL"),
+    postgresql_where=sa.text("ended_at IS NOT NULL"),
 )
 
 artifacts: Final = sa.Table(
@@ -107,6 +118,15 @@ orchestrator: Final = sa.Table(
     sa.Column("id", Big, primary_key=True, autoincrement=False),
     sa.Column("epoch", Big, nullable=False),
     sa.Column("last_fencing_token", Big, nullable=False),
+)
+
+forgotten: Final = sa.Table(
+    "forgotten",
+    METADATA,
+    # There is one row, and its key is 1.
+    sa.Column("id", Big, primary_key=True, autoincrement=False),
+    # The newest of the journal when something was last forgotten: no seq is used twice.
+    sa.Column("last_seq", Big, nullable=False),
 )
 
 leadership: Final = sa.Table(

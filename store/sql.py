@@ -12,7 +12,7 @@ from asterism.orchestrator.core.records import ConstellationRecord, Record
 from asterism.orchestrator.core.request import ConstellationState
 from asterism.orchestrator.core.snapshot import Snapshot, Summary
 from asterism.orchestrator.core.values import Artifact
-from asterism.store import credentials, leading, reads, writes
+from asterism.store import credentials, forgetting, leading, reads, writes
 from asterism.store.database import Synchronous
 from asterism.store.location import database_at
 
@@ -60,6 +60,14 @@ class SqlStore:
         """Put all of it on disk in one transaction, or raise WrongState and change nothing."""
         if records:
             await self._database.write(lambda connection: writes.append_records(connection, records, epoch))
+
+    async def forget(
+        self, ended_before: float, spared: Collection[ConstellationId], most_stars: int, epoch: int
+    ) -> Sequence[ConstellationId]:
+        """Remove the oldest of what ended before, of about so many stars; gives those that it took something from."""
+        return await self._database.write(
+            lambda connection: forgetting.forget(connection, ended_before, spared, most_stars, epoch)
+        )
 
     async def find_constellation(self, constellation: ConstellationId) -> TaskConstellation | None:
         """The whole graph, whatever its state."""

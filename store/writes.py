@@ -81,9 +81,7 @@ def append_records(connection: sa.Connection, records: Sequence[Record], epoch: 
     changes = Changes()
     for record in records:
         changes.take(record)
-    if GUARD.run(connection, [{"of_epoch": epoch, "token": changes.last_token}]) == 0:
-        newest = connection.execute(READ_EPOCH).scalar_one()
-        raise WrongState(EPOCH, str(epoch), f"not {newest}", "another orchestrator has taken over")
+    hold_epoch(connection, epoch, changes.last_token)
     for worker, row in changes.worker_changes:
         _change_worker(connection, worker, row)
     batch = Batch(connection)
@@ -94,6 +92,16 @@ def append_records(connection: sa.Connection, records: Sequence[Record], epoch: 
     pages = [{"seq": page.seq, "constellation": page.constellation, "body": page.body} for page in encode(records)]
     batch.add(ADD_PAGE, pages)
     batch.flush()
+
+
+def hold_epoch(connection: sa.Connection, epoch: int, token: int = 0) -> None:
+    """Let no newer epoch begin before the transaction has ended, and keep the fencing token if it is the newest.
+
+    Raises WrongState where the epoch is not the newest.
+    """
+    if GUARD.run(connection, [{"of_epoch": epoch, "token": token}]) == 0:
+        newest = connection.execute(READ_EPOCH).scalar_one()
+        raise WrongState(EPOCH, str(epoch), f"not {newest}", "another orchestrator has taken over")
 
 
 def _change_worker(connection: sa.Connection, worker: WorkerId, row: Row) -> None:

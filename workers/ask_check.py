@@ -1,21 +1,31 @@
 """Whether what a program yields is an ask that this worker will serve: types and bounds, before any work."""
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, get_args
 
 from asterism.agents.asks import (
+    MAX_MESSAGES,
     MAX_PROMPT_CHARACTERS,
     MAX_SEGMENTS,
     Ask,
     Branch,
     CallTool,
+    CallTools,
     CancelBranches,
+    Chat,
     Clock,
+    Close,
     Emit,
     Fork,
     Generate,
     Grammar,
+    Hear,
     Join,
+    Listen,
+    ListTools,
+    Message,
+    Open,
+    Role,
     Sampling,
     Say,
 )
@@ -25,6 +35,8 @@ MAX_BRANCHES: Final = 256
 """Reasoning threads of one attempt that decode at the same time."""
 MAX_STOPS: Final = 64
 MAX_GRAMMAR_CHARACTERS: Final = 64 * 1024
+MAX_CALLS: Final = 64
+"""Tools that one ask runs at the same time."""
 MAX_SAY_CHARACTERS: Final = 16 * 1024
 MAX_EDITS: Final = 20_000
 MAX_THREAD_NAME: Final = 64
@@ -38,6 +50,22 @@ def check_ask(ask: object) -> Ask:
             _check_sampling("generate.sampling", sampling)
             _check_thread("generate.thread", thread)
             return ask
+        case Chat(messages, sampling, thread):
+            _check_messages("chat.messages", messages)
+            _check_sampling("chat.sampling", sampling)
+            _check_thread("chat.thread", thread)
+            return ask
+        case Open(opened):
+            if not isinstance(opened, Generate | Chat):
+                raise InvalidField("open.ask", f"is a {type(opened).__name__}, neither Generate nor Chat")
+            check_ask(opened)
+            return ask
+        case Listen(stream):
+            _check_integer("listen.stream", stream)
+            return ask
+        case Close(stream):
+            _check_integer("close.stream", stream)
+            return ask
         case Fork(prefix, branches):
             _check_prompt("fork.prefix", prefix)
             _check_branches(branches)
@@ -50,11 +78,18 @@ def check_ask(ask: object) -> Ask:
             _check_text("cancel.reason", reason, MAX_SAY_CHARACTERS)
             _check_texts("cancel.threads", threads, MAX_BRANCHES)
             return ask
+        case Hear(name):
+            _check_text("hear.input", name, MAX_THREAD_NAME)
+            return ask
         case Clock():
             return ask
-        case CallTool(name, arguments):
-            _check_text("call_tool.name", name, MAX_THREAD_NAME)
-            _check_arguments("call_tool.arguments", arguments)
+        case CallTool():
+            _check_call("call_tool", ask)
+            return ask
+        case CallTools(calls):
+            _check_calls(calls)
+            return ask
+        case ListTools():
             return ask
         case Emit(edits):
             check_edits("emit.edits", edits)
@@ -121,6 +156,20 @@ def _check_sampling(field: str, sampling: object) -> None:
     _check_text(f"{field}.grammar.text", grammar.text, MAX_GRAMMAR_CHARACTERS)
 
 
+def _check_calls(calls: object) -> None:
+    if not isinstance(calls, tuple) or not all(isinstance(call, CallTool) for call in calls):
+        raise InvalidField("call_tools.calls", "must be a tuple of calls")
+    if len(calls) > MAX_CALLS:
+        raise InvalidField("call_tools.calls", f"has {len(calls)} calls; at most {MAX_CALLS}")
+    for index, call in enumerate(calls):
+        _check_call(f"call_tools.calls[{index}]", call)
+
+
+def _check_call(field: str, call: CallTool) -> None:
+    _check_text(f"{field}.name", call.name, MAX_THREAD_NAME)
+    _check_arguments(f"{field}.arguments", call.arguments)
+
+
 def _check_arguments(field: str, arguments: object) -> None:
     if not isinstance(arguments, Mapping) or not all(isinstance(key, str) for key in arguments):
         raise InvalidField(field, "must be a mapping with text keys")
@@ -148,6 +197,20 @@ def _check_prompt(field: str, prompt: object) -> None:
         return
     _check_texts(field, prompt, MAX_SEGMENTS)
     characters = sum(len(segment) for segment in prompt)
+    if characters > MAX_PROMPT_CHARACTERS:
+        raise InvalidField(field, f"has {characters} characters; at most {MAX_PROMPT_CHARACTERS}")
+
+
+def _check_messages(field: str, messages: object) -> None:
+    if not isinstance(messages, tuple) or not all(isinstance(message, Message) for message in messages):
+        raise InvalidField(field, "must be a tuple of messages")
+    if not 1 <= len(messages) <= MAX_MESSAGES:
+        raise InvalidField(field, f"has {len(messages)} messages; 1 to {MAX_MESSAGES}")
+    for index, message in enumerate(messages):
+        if message.role not in get_args(Role):
+            raise InvalidField(f"{field}[{index}].role", f"is {message.role!r}; {', '.join(get_args(Role))}")
+        _check_text(f"{field}[{index}].text", message.text, MAX_PROMPT_CHARACTERS)
+    characters = sum(len(message.text) for message in messages)
     if characters > MAX_PROMPT_CHARACTERS:
         raise InvalidField(field, f"has {characters} characters; at most {MAX_PROMPT_CHARACTERS}")
 

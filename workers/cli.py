@@ -49,6 +49,27 @@ def work(
     metrics: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Serve what the models count, for Prometheus, at /metrics.")
     ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="ASTERISM_WORKER_CONFIG",
+            help="TOML file of models, tools and servers.  [default: worker.toml in the configuration folder]",
+        ),
+    ] = None,
+    serve_models: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Serve the models to other programs, as OpenAI's APIs do, at /v1, over plain HTTP.",
+        ),
+    ] = None,
+    serve_models_token_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="ASTERISM_SERVE_MODELS_TOKEN_FILE",
+            help="A file that holds what these programs have to present; needed off loopback.",
+        ),
+    ] = None,
     drain_s: Annotated[float, typer.Option(help="Seconds for running stars to end after SIGTERM.")] = 30.0,
     log_level: Annotated[_Level, typer.Option(envvar="ASTERISM_LOG_LEVEL")] = _Level.info,
     log_format: Annotated[
@@ -61,8 +82,13 @@ def work(
     from asterism.orchestrator.core.ids import WorkerId
     from asterism.workers.daemon import run_worker
     from asterism.workers.logs import configure_logs
+    from asterism.workers.model_server import read_serving
+    from asterism.workers.model_sources import read_key_file
     from asterism.workers.settings import WorkSettings, host_name, read_credential, read_labels
+    from asterism.workers.worker_file import load_worker_file
 
+    file = load_worker_file(config).settings
+    listen, token_path = read_serving(file.serve_models, serve_models, serve_models_token_file)
     settings = WorkSettings(
         join=join,
         name=host_name() if name is None else WorkerId(name),
@@ -76,10 +102,38 @@ def work(
         device=device,
         dtype=dtype,
         metrics=metrics,
+        serve_models=listen,
+        serve_credential=None if token_path is None else read_key_file("serve-models-token-file", token_path),
+        file=file,
         drain_s=drain_s,
     )
     configure_logs(log_level.value, log_format.value)
     asyncio.run(run_worker(settings))
+
+
+class _Shown(StrEnum):
+    text = "text"
+    json = "json"
+
+
+def tools(
+    config: Annotated[
+        Path | None, typer.Option(envvar="ASTERISM_WORKER_CONFIG", help="TOML file of tools and servers.")
+    ] = None,
+    settings: Annotated[
+        bool, typer.Option("--settings", help="Every setting of the file, and where its value came from.")
+    ] = False,
+    output: Annotated[_Shown, typer.Option(help="For people, or for programs.")] = _Shown.text,
+) -> None:
+    """Show the tools that a worker on this machine would offer, and what confines them."""
+    import asyncio
+
+    from asterism.workers.tool_report import report_settings, report_tools
+    from asterism.workers.worker_file import load_worker_file
+
+    loaded = load_worker_file(config)
+    lines = report_settings(loaded) if settings else asyncio.run(report_tools(loaded.settings))
+    typer.echo(lines.to_json() if output is _Shown.json else lines.to_text())
 
 
 bench = typer.Typer(help="Measure this machine.", no_args_is_help=True)

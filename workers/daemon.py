@@ -5,29 +5,26 @@ import os
 import random
 import secrets
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
-from importlib.util import find_spec
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import structlog
 
-from asterism.agents.registry import PROGRAMS
-from asterism.agents.tools import TOOLS
-from asterism.orchestrator.core.errors import AsterismError, Misconfigured
+from asterism.agents.registry import PROGRAMS, ProgramSpec
+from asterism.orchestrator.core.errors import AsterismError
 from asterism.planner.programs import PROGRAMS as PLANNING_PROGRAMS
 from asterism.protocol.channel import open_channel
 from asterism.protocol.routes import Routes
 from asterism.workers.attempts import Attempts
-from asterism.workers.engine.seam import Engine
 from asterism.workers.link import Link
 from asterism.workers.metrics_server import serve_metrics
-from asterism.workers.profile import NO_MODEL, describe_machine, find_models
-from asterism.workers.runner import ProgramFunction, Runner, Tools
+from asterism.workers.model_server import serve_models
+from asterism.workers.model_sources import open_engines
+from asterism.workers.profile import MAX_SLOTS, count_cores, describe_machine
+from asterism.workers.runner import Runner, Tools
 from asterism.workers.settings import WorkSettings
 from asterism.workers.step_threads import StepThreads
-from asterism.workers.tools import Toolbox
+from asterism.workers.tool_providers import open_tools
 
 STOP_S: Final = 2.0
 """How long attempts that did not end within the drain may take to stop and have that acknowledged."""
@@ -39,11 +36,15 @@ _log = structlog.get_logger(__name__)
 async def run_worker(settings: WorkSettings) -> None:
     """Work until a signal. Raises AsterismError for what the user must mend."""
     ending = _Ending()
-    async with _engines(settings) as engines:
-        programs = _find_programs(has_model=bool(engines))
-        quick = {name: spec.function for name, spec in TOOLS.items() if spec.is_quick}
+    slots = settings.slots or min(count_cores(), MAX_SLOTS)
+    async with (
+        open_engines(settings) as engines,
+        open_tools(settings.file.tools, settings.file.mcp, at_once=slots) as tools,
+    ):
+        specs = _find_programs(has_model=bool(engines))
+        programs = {name: spec.function for name, spec in specs.items()}
         profile = describe_machine(
-            slots=settings.slots, models=engines, tools=TOOLS, programs=programs, labels=settings.labels
+            slots=slots, models=engines, tools=tools.descriptions, programs=specs, labels=settings.labels
         )
         _log.info(
             "offering", worker=settings.name, slots=profile.slots, models=profile.models, programs=profile.programs
@@ -58,9 +59,16 @@ async def run_worker(settings: WorkSettings) -> None:
         )
         async with (
             serve_metrics(settings.metrics, engines),
-            Toolbox(quick, TOOLS, max_processes=profile.slots) as tools,
+            serve_models(settings.serve_models, settings.serve_credential, engines),
         ):
-            runner = Runner(programs=programs, tools=tools, engines=engines, port=link, steps=StepThreads())
+            runner = Runner(
+                programs=programs,
+                tools=tools,
+                engines=engines,
+                port=link,
+                steps=StepThreads(),
+                heard={name: spec.hears for name, spec in specs.items()},
+            )
             try:
                 await work(link, runner, tools, name=settings.name, drain_s=settings.drain_s, told=ending.wait)
             except ExceptionGroup as failures:
@@ -123,43 +131,7 @@ class _Ending:
         self._told.set()
 
 
-def _find_programs(*, has_model: bool) -> Mapping[str, ProgramFunction]:
+def _find_programs(*, has_model: bool) -> Mapping[str, ProgramSpec]:
     """What this worker can run: what needs a model only where there is one."""
     registered = {**PROGRAMS, **PLANNING_PROGRAMS}
-    return {name: spec.function for name, spec in registered.items() if has_model or not spec.needs_model}
-
-
-@asynccontextmanager
-async def _engines(settings: WorkSettings) -> AsyncIterator[Mapping[str, Engine]]:
-    """An engine for each model, started; closed at the end."""
-    folders = find_models(settings.model_dir, settings.models)
-    if folders and find_spec("torch") is None:
-        if settings.models:
-            raise Misconfigured("model", "torch is not installed here: pip install 'asterism[worker]'")
-        _log.warning("no torch: tools and plans only", models=sorted(folders))
-        folders = {}
-    if not folders and NO_MODEL not in settings.models:
-        _log.warning("no model: tools and plans only")
-    engines: dict[str, Engine] = {}
-    try:
-        for name, folder in folders.items():
-            # Importing torch and reading weights takes seconds; signals are taken meanwhile.
-            engine = await asyncio.to_thread(load_engine, folder, settings)
-            await engine.start()
-            engines[name] = engine
-        yield engines
-    finally:
-        for engine in engines.values():
-            await engine.close()
-
-
-def load_engine(folder: Path, settings: WorkSettings) -> Engine:
-    """The engine of a model folder, not started. Raises `Misconfigured` for what this machine does not compute in."""
-    from asterism.workers.engine.computer import find_computer, find_device, find_dtype
-    from asterism.workers.engine.folder import load_folder
-    from asterism.workers.engine.torch_engine import TorchEngine
-
-    device = find_device(settings.device)
-    model = load_folder(folder, dtype=find_dtype(settings.dtype, device))
-    make_computer = find_computer(settings.dtype)
-    return TorchEngine(model, os_threads=settings.threads, device=device, make_computer=make_computer)
+    return {name: spec for name, spec in registered.items() if has_model or not spec.needs_model}

@@ -26,6 +26,7 @@ _COUNTERS: Final = {
     "prefix_cache_queries": "Prompt tokens of admitted requests",
     "prefix_cache_hits": "Prompt tokens that were not computed again",
     "generation_tokens": "Tokens decoded",
+    "cost": "What servers charged, in the currency of their prices",
     "num_preemptions": "Requests that gave up their KV blocks for others, and are computed again",
     "num_cancelled": "Requests cancelled while they ran or waited",
     "num_steps": "Steps of the model",

@@ -1,20 +1,23 @@
 """What this worker says of its machine and of what it offers."""
 
+import itertools
 import os
 import platform
 from collections.abc import Collection, Mapping
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from importlib.resources import files
-from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import psutil
 
-from asterism.orchestrator.core.errors import Misconfigured
-from asterism.orchestrator.core.profile import Gpu, WorkerProfile
+from asterism.agents.asks import ToolDescription
+from asterism.agents.registry import ProgramSpec
+from asterism.orchestrator.core.profile import Description, Effect, Gpu, WorkerProfile
 
 MAX_SLOTS: Final = 4096
+MAX_SUMMARY: Final = 512
+"""Characters of a tool's or a program's summary that are announced."""
 NO_MODEL: Final = "none"
 """`--model none`: offer no model at all."""
 
@@ -23,8 +26,8 @@ def describe_machine(
     *,
     slots: int | None = None,
     models: Collection[str] = (),
-    tools: Collection[str] = (),
-    programs: Collection[str] = (),
+    tools: Collection[ToolDescription] = (),
+    programs: Mapping[str, ProgramSpec] = MappingProxyType({}),
     labels: Mapping[str, str] | None = None,
 ) -> WorkerProfile:
     """The profile to announce; without `slots`, one for each core that this process may use."""
@@ -37,11 +40,27 @@ def describe_machine(
         memory_bytes=psutil.virtual_memory().total,
         gpus=find_gpus(),
         models=tuple(sorted(models)),
-        tools=tuple(sorted(tools)),
+        tools=tuple(sorted(tool.name for tool in tools)),
         programs=tuple(sorted(programs)),
         labels=dict(labels or {}),
         version=find_version(),
+        descriptions=(*map(_describe_tool, tools), *itertools.starmap(_describe_program, programs.items())),
     )
+
+
+def _describe_tool(tool: ToolDescription) -> Description:
+    return Description(
+        f"tool:{tool.name}",
+        Effect(tool.effect.value),
+        tool.version,
+        tool.summary[:MAX_SUMMARY],
+        tool.schema,
+        tool.cache_s,
+    )
+
+
+def _describe_program(name: str, spec: ProgramSpec) -> Description:
+    return Description(f"program:{name}", Effect(spec.effect.value), spec.version, spec.summary[:MAX_SUMMARY])
 
 
 def count_cores() -> int:
@@ -74,43 +93,9 @@ def find_gpus() -> tuple[Gpu, ...]:
         pynvml.nvmlShutdown()
 
 
-def find_models(model_dir: Path | None, names: Collection[str]) -> Mapping[str, Path]:
-    """Model folders by name: those shipped, then those in `model_dir`; only `names`, where names are given.
-
-    Raises Misconfigured for a name that is not there, and for a folder of models that is none.
-    """
-    if NO_MODEL in names:
-        return {}
-    found = _list_models(_shipped_models())
-    if model_dir is not None:
-        if not model_dir.is_dir():
-            raise Misconfigured("model-dir", f"{model_dir} is no folder")
-        found |= _list_models(model_dir)
-    missing = [name for name in names if name not in found]
-    if missing:
-        there = ", ".join(sorted(found)) or "none"
-        raise Misconfigured("model", f"no model named {', '.join(missing)}; there are: {there}")
-    return {name: folder for name, folder in found.items() if not names or name in names}
-
-
 def find_version() -> str:
     """The version of asterism that is installed; empty in a tree that is not."""
     try:
         return version("asterism")
     except PackageNotFoundError:
         return ""
-
-
-def _shipped_models() -> Path:
-    return Path(str(files("asterism.workers").joinpath("models")))
-
-
-def _list_models(folder: Path) -> dict[str, Path]:
-    """Every folder in `folder` that holds a whole model, by its name."""
-    if not folder.is_dir():
-        return {}
-    return {
-        entry.name: entry
-        for entry in sorted(folder.iterdir())
-        if (entry / "config.json").is_file() and (entry / "model.safetensors").is_file()
-    }

@@ -26,6 +26,8 @@ class Succeeded:
     """About how much of a frame it takes, the edits included."""
     artifact: Artifact | None = None
     """Where the result lies, in place of `result_json`."""
+    tokens: int = 0
+    """That models wrote for the attempt."""
 
 
 @lean
@@ -35,6 +37,7 @@ class Failed:
 
     fencing_token: FencingToken
     error: StarError
+    tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ class Stopped:
     """The attempt was told to stop, and has; or it never ran here."""
 
     fencing_token: FencingToken
+    tokens: int = 0
 
 
 Report: TypeAlias = Succeeded | Failed | Stopped

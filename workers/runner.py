@@ -4,29 +4,45 @@ A program's own code runs in an OS thread of `steps`, so that no program can kee
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor, Future
+from types import MappingProxyType
 from typing import Final, Protocol, TypeAlias, assert_never
 
 from asterism.agents.asks import (
     Ask,
     CallTool,
+    CallTools,
     CancelBranches,
+    Chat,
     Clock,
     ClockReading,
+    Close,
     EditReply,
     Emit,
     Fork,
     Generate,
+    Hear,
     Join,
+    Listen,
+    ListTools,
+    Open,
+    Piece,
     Program,
     ProgramContext,
     ProgramFailed,
     ProgramResult,
     Reply,
     Say,
+    TextAsk,
+    TextReply,
+    ToolDescription,
     ToolError,
+    ToolList,
+    ToolOutcome,
+    ToolOutcomes,
     ToolResult,
+    Whole,
 )
 from asterism.orchestrator.core.edits import EditBatch
 from asterism.orchestrator.core.effects import Assign
@@ -40,8 +56,10 @@ from asterism.protocol.convert import edit_batch_to_proto, json_to_text
 from asterism.workers.artifacts import ArtifactPort, Artifacts
 from asterism.workers.ask_check import check_ask, check_edits
 from asterism.workers.engine.seam import Engine
+from asterism.workers.hearing import Hearing, complete, value_of
 from asterism.workers.reports import AttemptFailed, Failed, Report, Succeeded, describe_error
-from asterism.workers.thread_desk import EngineLoad, TextAsk, TextReply, ThreadDesk
+from asterism.workers.text_streams import EngineLoad
+from asterism.workers.thread_desk import ThreadDesk
 
 ProgramFunction: TypeAlias = Callable[[Mapping[str, Json], ProgramContext], Program]
 
@@ -52,11 +70,22 @@ MAX_EDITS_BYTES: Final = 1024 * 1024
 class Tools(Protocol):
     """What runs tools; whatever they do wrong is a `ToolError`."""
 
-    def call_quick(self, name: str, arguments: Mapping[str, Json]) -> ToolResult | ToolError | None:
+    @property
+    def descriptions(self) -> Sequence[ToolDescription]:
+        """What there is, sorted by name."""
+        ...
+
+    def call_quick(self, name: str, arguments: Mapping[str, Json]) -> ToolOutcome | None:
         """Run a tool that takes microseconds here and now; None when `name` is none."""
         ...
 
-    async def call(self, name: str, arguments: Mapping[str, Json]) -> ToolResult | ToolError: ...
+    async def call(self, name: str, arguments: Mapping[str, Json], attempt: str = "") -> ToolOutcome:
+        """Run a tool; calls of one attempt find the files that earlier ones of it have left."""
+        ...
+
+    async def forget(self, attempt: str) -> None:
+        """The attempt has ended: remove what its calls have left."""
+        ...
 
 
 class Port(ArtifactPort, Protocol):
@@ -82,25 +111,36 @@ class Runner:
         engines: Mapping[str, Engine],
         port: Port,
         steps: Executor,
+        heard: Mapping[str, Collection[str]] = MappingProxyType({}),
     ) -> None:
+        """`heard`: which inputs a program hears while they are written. For all others it waits, as tools do."""
         self._programs = programs
+        self._heard = heard
         self._tools = tools
         self._loads = {name: EngineLoad(engine) for name, engine in engines.items()}
         self._port = port
         self._steps = steps
         self._artifacts = Artifacts(port, steps)
 
-    async def run(self, assignment: Assign) -> Report:
-        """The attempt's end as it is to be reported. Raises what is no fault of the assignment, for a supervisor."""
+    async def run(self, assignment: Assign, hearing: Hearing | None = None) -> Report:
+        """The attempt's end as it is to be reported. Raises what is no fault of the assignment, for a supervisor.
+
+        `hearing` is told what comes of inputs that stream; an assignment without such needs none.
+        """
+        hearing = hearing or Hearing(assignment.streams)
+        attempt = str(assignment.fencing_token)
         try:
             assignment = await self._artifacts.fill(assignment)
+            if assignment.streams:
+                heard = () if assignment.kind is StarKind.TOOL else self._heard.get(assignment.program, ())
+                assignment = await complete(assignment, hearing, self._artifacts, heard)
             if assignment.kind is StarKind.TOOL:
-                outcome = await self._tools.call(assignment.program, assignment.inputs)
+                outcome = await self._tools.call(assignment.program, assignment.inputs, attempt)
                 loop = asyncio.get_running_loop()
                 return await self._artifacts.keep(
                     await loop.run_in_executor(self._steps, report_tool, assignment, outcome)
                 )
-            return await self._artifacts.keep(await self._run_program(assignment))
+            return await self._artifacts.keep(await self._run_program(assignment, hearing))
         except AttemptFailed as failed:
             error = failed.error
         except ProgramFailed as failed:
@@ -111,9 +151,11 @@ class Runner:
             error = describe_error("invalid_ask", refusal.message)
         except AsterismError as refusal:
             error = describe_error("engine_error", refusal.message, retryable=True)
+        finally:
+            await self._tools.forget(attempt)
         return Failed(assignment.fencing_token, error)
 
-    async def _run_program(self, assignment: Assign) -> Report:
+    async def _run_program(self, assignment: Assign, hearing: Hearing) -> Report:
         function = self._programs.get(assignment.program)
         if function is None:
             raise AttemptFailed("unknown_program", f"no program {assignment.program!r} here", retryable=True)
@@ -121,13 +163,18 @@ class Runner:
         if assignment.model is not None and load is None:
             raise AttemptFailed("unknown_model", f"no model {assignment.model!r} here", retryable=True)
         context = ProgramContext(
-            assignment.constellation, assignment.star, assignment.attempt, assignment.revision, assignment.model
+            assignment.constellation,
+            assignment.star,
+            assignment.attempt,
+            assignment.revision,
+            assignment.model,
+            frozenset(assignment.streams),
         )
         steps = _Steps(self._steps, function, assignment.inputs, context)
         try:
             # The group is the parent of the tasks that collect forked branches: none outlives the program.
             async with asyncio.TaskGroup() as group:
-                desk = _Desk(assignment, load, self._tools, self._port, group, self._steps)
+                desk = _Desk(assignment, load, self._tools, self._port, group, self._steps, hearing, self._artifacts)
                 step = await steps.begin()
                 while not isinstance(step, ProgramResult):
                     step = await steps.advance(await desk.serve(check_ask(step)))
@@ -198,25 +245,39 @@ class _Desk:
         port: Port,
         group: asyncio.TaskGroup,
         executor: Executor,
+        hearing: Hearing,
+        artifacts: Artifacts,
     ) -> None:
         self._assignment = assignment
+        self._hearing = hearing
+        self._artifacts = artifacts
         self._tools = tools
         self._port = port
         self._executor = executor
-        name = str(assignment.fencing_token)
-        self._threads = None if load is None else ThreadDesk(load, name, self._stream, group)
+        self._name = str(assignment.fencing_token)
+        self._threads = None if load is None else ThreadDesk(load, self._name, self._stream, group)
 
     async def serve(self, ask: Ask) -> Reply:
         """Do what is asked and give the answer to send into the program."""
         match ask:
             case Clock() if self._threads is None:
                 return ClockReading(asyncio.get_running_loop().time())
-            case Generate() | Fork() | Join() | CancelBranches() | Clock():
+            case Generate() | Chat() | Open() | Listen() | Close() | Fork() | Join() | CancelBranches() | Clock():
                 return await self._serve_text(ask)
             case CallTool(name, arguments):
-                return await self._tools.call(name, arguments)
-            case Emit(edits):
-                return await self._emit(edits)
+                return await self._tools.call(name, arguments, self._name)
+            case CallTools(calls):
+                async with asyncio.TaskGroup() as group:
+                    tasks = [
+                        group.create_task(self._tools.call(call.name, call.arguments, self._name)) for call in calls
+                    ]
+                return ToolOutcomes(tuple(task.result() for task in tasks))
+            case ListTools():
+                return ToolList(tuple(self._tools.descriptions))
+            case Emit(edits, base_revision):
+                return await self._emit(edits, base_revision)
+            case Hear(name):
+                return await self._hear(name)
             case Say(text, thread):
                 await self._stream(Chunk(thread, text, 0))
                 return None
@@ -224,7 +285,7 @@ class _Desk:
                 assert_never(ask)
 
     def stop(self) -> None:
-        """Cancel the branches that nobody joined."""
+        """Cancel the branches that nobody joined, and the streams that nobody closed."""
         if self._threads is not None:
             self._threads.stop()
 
@@ -233,17 +294,28 @@ class _Desk:
             message = "the program asks for text, but its star requires no model (requires: model:NAME)"
             raise AttemptFailed("no_model", message, retryable=False)
         answer = await self._threads.serve(ask)
-        if answer is None and isinstance(ask, Generate):
+        if answer is None and isinstance(ask, Generate | Chat):
             raise AttemptFailed("engine_error", "the engine ended a request without saying how", retryable=True)
         return answer
 
-    async def _emit(self, edits: tuple[Mapping[str, Json], ...]) -> EditReply:
+    async def _hear(self, name: str) -> Piece | Whole:
+        assignment = self._assignment
+        if name in assignment.streams:
+            heard = await self._hearing.next(name)
+            if isinstance(heard, str):
+                return Piece(heard)
+            return Whole(await value_of(assignment, heard, self._artifacts))
+        if name not in assignment.inputs:
+            raise InvalidField("hear.input", f"{name!r} is no input of the star")
+        return Whole(assignment.inputs[name])
+
+    async def _emit(self, edits: tuple[Mapping[str, Json], ...], base_revision: int | None) -> EditReply:
         assignment = self._assignment
         if not assignment.may_edit:
             return EditReply(False, (f"star {assignment.star}: may not edit",), assignment.revision)
         try:
             loop = asyncio.get_running_loop()
-            batch, size = await loop.run_in_executor(self._executor, read_edits, "emit.edits", edits)
+            batch, size = await loop.run_in_executor(self._executor, read_edits, "emit.edits", edits, base_revision)
         except InvalidField as error:
             return EditReply(False, (error.message,), assignment.revision)
         return await self._port.propose(assignment.fencing_token, batch, size)
@@ -252,7 +324,7 @@ class _Desk:
         await self._port.stream(self._assignment.fencing_token, chunk)
 
 
-def report_tool(assignment: Assign, outcome: ToolResult | ToolError) -> Report:
+def report_tool(assignment: Assign, outcome: ToolOutcome) -> Report:
     """The end of a tool star."""
     token = assignment.fencing_token
     match outcome:
@@ -262,10 +334,8 @@ def report_tool(assignment: Assign, outcome: ToolResult | ToolError) -> Report:
             except AttemptFailed as failed:
                 return Failed(token, failed.error)
             return Succeeded(token, text, size_bytes=len(text))
-        case ToolError(code, message):
-            # A tool gives the same answer to the same arguments; only what befell its process may go away.
-            retryable = code in {"tool_crashed", "unknown_tool"}
-            return Failed(token, describe_error(code, message, retryable=retryable))
+        case ToolError(code, message, may_repeat):
+            return Failed(token, describe_error(code, message, retryable=may_repeat))
         case _:
             assert_never(outcome)
 
@@ -292,10 +362,12 @@ def encode_result(value: Json) -> str:
         raise AttemptFailed("invalid_result", error.message, retryable=False) from error
 
 
-def read_edits(field: str, edits: Sequence[Mapping[str, Json]]) -> tuple[EditBatch, int]:
+def read_edits(
+    field: str, edits: Sequence[Mapping[str, Json]], base_revision: int | None = None
+) -> tuple[EditBatch, int]:
     """The batch, and how many bytes it takes in a frame. Raises InvalidField."""
     check_edits(field, edits)
-    batch = edits_from_json(edits)
+    batch = edits_from_json(edits, base_revision)
     size = edit_batch_to_proto(batch, field).ByteSize()
     if size > MAX_EDITS_BYTES:
         raise InvalidField(field, f"{size} bytes; at most {MAX_EDITS_BYTES} at a time")

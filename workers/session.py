@@ -1,7 +1,7 @@
 """What this worker holds and what it owes the orchestrator, whatever becomes of connections. No clock, no network."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from asterism.orchestrator.core.events import Chunk
@@ -29,6 +29,8 @@ class Session:
         self._proposals: dict[tuple[FencingToken, int], Proposal] = {}
         self._unsent_proposals: dict[tuple[FencingToken, int], None] = {}
         self._waiting: dict[FencingToken, dict[str, list[Chunk]]] = {}
+        self._tokens: dict[FencingToken, int] = {}
+        """That models have written for each running attempt."""
         self._waiting_characters = 0
         self._is_attached = False
         self._is_draining = False
@@ -110,6 +112,8 @@ class Session:
 
     def stream(self, fencing_token: FencingToken, chunk: Chunk) -> None:
         """Add text to the next frame, merged with what waits of the same thread."""
+        if fencing_token in self._running:
+            self._tokens[fencing_token] = self._tokens.get(fencing_token, 0) + chunk.tokens
         if not self._is_attached and self._waiting_characters >= MAX_WAITING_CHARACTERS:
             self.chunks_dropped += 1
             return
@@ -139,7 +143,8 @@ class Session:
         for key in [key for key in self._proposals if key[0] == fencing_token]:
             del self._proposals[key]
             self._unsent_proposals.pop(key, None)
-        self._keep(report)
+        tokens = self._tokens.pop(fencing_token, 0)
+        self._keep(replace(report, tokens=tokens) if tokens else report)
 
     def refused(self, reason: str) -> None:
         """The orchestrator ended the stream because something on it was invalid: it must not be sent again for ever.
@@ -148,7 +153,8 @@ class Session:
         """
         for fencing_token, report in self._kept.items():
             if isinstance(report, Succeeded) and fencing_token not in self._unsent:
-                self._kept[fencing_token] = Failed(fencing_token, describe_error("report_refused", reason))
+                error = describe_error("report_refused", reason)
+                self._kept[fencing_token] = Failed(fencing_token, error, report.tokens)
 
     def drain(self) -> None:
         """Ask for no more stars."""

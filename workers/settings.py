@@ -9,6 +9,8 @@ from typing import Final
 
 from asterism.orchestrator.core.errors import Misconfigured
 from asterism.orchestrator.core.ids import WorkerId, is_name
+from asterism.workers.model_server import check_serving
+from asterism.workers.worker_file import WorkerFile
 
 MAX_SLOTS: Final = 4096
 DEVICES: Final = ("auto", "cpu", "cuda")
@@ -42,6 +44,12 @@ class WorkSettings:
     """What weights are computed in: `auto` is bfloat16 on a GPU and float32 on a CPU, which also does int8."""
     metrics: str | None = None
     """HOST:PORT where Prometheus finds what the engines count."""
+    serve_models: str | None = None
+    """HOST:PORT where other programs find the models, behind OpenAI's APIs."""
+    serve_credential: str | None = field(default=None, repr=False)
+    """What these programs have to present; without one the address is loopback."""
+    file: WorkerFile = field(default_factory=WorkerFile)
+    """What the worker's file says, of models, tools and others' servers."""
     drain_s: float = 30.0
     """How long running stars may go on after SIGTERM."""
 
@@ -59,6 +67,7 @@ class WorkSettings:
             raise Misconfigured("dtype", f"is {self.dtype!r}; one of {', '.join(DTYPES)}")
         if (self.device, self.dtype) == ("cuda", "int8"):
             raise Misconfigured("dtype", "is int8, which is computed in on a CPU only; take the device cpu")
+        check_serving(self.serve_models, self.serve_credential)
         if not 0 <= self.drain_s <= 86_400:
             raise Misconfigured("drain-s", f"is {self.drain_s:g}; 0 to 86400 seconds")
 

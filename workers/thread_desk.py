@@ -1,60 +1,39 @@
 """Serves a program's asks for text: forks decode side by side, each thread streams under its id, ends are joined."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias, assert_never
+from typing import Final, assert_never
 
 from asterism.agents.asks import (
     CancelBranches,
+    Chat,
     Clock,
     ClockReading,
-    FinishReason,
+    Close,
     Fork,
     Forked,
     Generate,
     Generated,
     Join,
-    Prompt,
-    Sampling,
+    Listen,
+    Open,
+    TextAsk,
+    TextReply,
     segments_of,
 )
 from asterism.orchestrator.core.errors import AsterismError, InvalidField
 from asterism.orchestrator.core.events import Chunk
 from asterism.workers.engine.errors import InvalidRequest
-from asterism.workers.engine.seam import (
-    Engine,
-    EngineEvent,
-    GenerationChunk,
-    GenerationEnd,
-    GenerationRequest,
-    Grammar,
-    prompt_text,
-)
-
-StreamChunk: TypeAlias = Callable[[Chunk], Awaitable[None]]
-"""Takes streamed text; waits while the link has no room for more."""
-TextAsk: TypeAlias = Generate | Fork | Join | CancelBranches | Clock
-TextReply: TypeAlias = Generated | Forked | tuple[Generated, ...] | ClockReading | None
+from asterism.workers.engine.seam import EngineEvent, GenerationChunk, GenerationEnd, GenerationRequest
+from asterism.workers.requesting import bearable, finished, prompt_request, request_for
+from asterism.workers.text_streams import EngineLoad, StreamChunk, TextStreams
 
 MAX_LIVE: Final = 256
 """Texts of one attempt that decode at the same time."""
 MAX_UNJOINED: Final = 4096
 """Ends of one attempt that wait to be joined: a program that forks and never joins must not fill the memory."""
-
-
-class EngineLoad:
-    """How many sequences the programs of this worker have in an engine."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.live = 0
-
-    @property
-    def free_slots(self) -> int:
-        """Sequences that would decode at once, and not wait; a hint, for others may ask in the next moment."""
-        return max(0, self.engine.profile.max_sequences - self.live)
 
 
 @dataclass(slots=True)
@@ -76,6 +55,7 @@ class ThreadDesk:
         self._name = name
         self._stream = stream
         self._children = children
+        self._streams = TextStreams(load, name, stream, children)
         self._tasks: set[asyncio.Task[None]] = set()
         self._live: dict[str, _Thread] = {}
         self._ended: list[Generated] = []
@@ -87,14 +67,23 @@ class ThreadDesk:
     async def serve(self, ask: TextAsk) -> TextReply:
         """Do what is asked; raises what the engine refuses it with."""
         match ask:
-            case Generate(prompt, sampling, thread):
-                return await self._generate(prompt, sampling, thread)
+            case Generate() | Chat():
+                forked = self._fork([request_for(self._next_id(), ask)], [ask.thread])
+                return await self._join(forked.group)
+            case Open(opened):
+                return self._streams.open(opened)
+            case Listen(stream):
+                return await self._streams.listen(stream)
+            case Close(stream):
+                await self._streams.close(stream)
+                return None
             case Fork(prefix, branches):
                 shared = segments_of(prefix)
-                prompts = [(*shared, *segments_of(branch.suffix)) for branch in branches]
-                return self._fork(
-                    prompts, [branch.sampling for branch in branches], [branch.thread for branch in branches]
-                )
+                requests = [
+                    prompt_request(self._next_id(), (*shared, *segments_of(branch.suffix)), branch.sampling)
+                    for branch in branches
+                ]
+                return self._fork(requests, [branch.thread for branch in branches])
             case Join(group):
                 return await self._join(self._known(group))
             case CancelBranches(group, _, threads):
@@ -108,24 +97,24 @@ class ThreadDesk:
         """Cancel what still decodes; the tasks end in a moment."""
         for task in self._tasks:
             task.cancel()
+        self._streams.stop()
 
     def _known(self, group: int | None) -> int | None:
         if group is not None and not 0 <= group < self._groups:
             raise InvalidField("group", f"{group} is not the number of a fork of this program")
         return group
 
-    async def _generate(self, prompt: Prompt, sampling: Sampling, thread: str) -> Generated | None:
-        forked = self._fork([segments_of(prompt)], [sampling], [thread])
-        return await self._join(forked.group)
+    def _next_id(self) -> str:
+        self._requests += 1
+        return f"{self._name}:{self._requests}"
 
-    def _fork(self, prompts: Sequence[tuple[str, ...]], samplings: Sequence[Sampling], names: Sequence[str]) -> Forked:
+    def _fork(self, requests: Sequence[GenerationRequest], names: Sequence[str]) -> Forked:
         if len(self._live) + len(names) > MAX_LIVE:
             raise InvalidField("fork.branches", f"{len(self._live)} branches decode already; {MAX_LIVE} in all")
         if len(self._ended) + len(names) > MAX_UNJOINED:
             raise InvalidField("fork.branches", f"{len(self._ended)} branches ended and were never joined")
         group = self._groups
         self._groups += 1
-        requests = [self._request(prompt, sampling) for prompt, sampling in zip(prompts, samplings, strict=True)]
         threads = {request.id: _Thread(name, group) for request, name in zip(requests, names, strict=True)}
         self._live |= threads
         self._load.live += len(threads)
@@ -175,7 +164,7 @@ class ThreadDesk:
             async with aclosing(self._engine.generate(requests)) as events:
                 await self._take(events)
         except InvalidRequest as refusal:
-            reason = _bearable(refusal, requests)
+            reason = bearable(refusal, requests)
             if reason is None:
                 self._refusals[group] = refusal
             else:
@@ -202,18 +191,11 @@ class ThreadDesk:
                     unreported = event.tokens - thread.tokens
                     if unreported > 0:  # the stop string's and the end-of-text id's: no text, but work
                         await self._stream(Chunk(thread.name, "", unreported))
-                    ended = Generated(
-                        thread=thread.name,
-                        text="".join(thread.texts),
-                        finish_reason=event.finish_reason,
-                        stop=event.stop,
-                        tokens=event.tokens,
-                        prompt_tokens=event.prompt_tokens,
-                        cached_tokens=event.cached_tokens,
-                        model=self._engine.profile.model,
-                        group=thread.group,
+                    model = self._engine.profile.model
+                    self._end(
+                        event.request_id,
+                        finished(thread.name, thread.texts, event, model=model, group=thread.group),
                     )
-                    self._end(event.request_id, ended)
                 case _:
                     assert_never(event)
 
@@ -222,41 +204,6 @@ class ThreadDesk:
         self._load.live -= 1
         self._ended.append(ended)
         self._changed.set()
-
-    def _request(self, prompt: tuple[str, ...], sampling: Sampling) -> GenerationRequest:
-        self._requests += 1
-        grammar = sampling.grammar
-        return GenerationRequest(
-            id=f"{self._name}:{self._requests}",
-            prompt=prompt[0] if len(prompt) == 1 else prompt,
-            max_tokens=sampling.max_tokens,
-            temperature=sampling.temperature,
-            top_k=sampling.top_k,
-            top_p=sampling.top_p,
-            min_p=sampling.min_p,
-            repetition_penalty=sampling.repetition_penalty,
-            presence_penalty=sampling.presence_penalty,
-            frequency_penalty=sampling.frequency_penalty,
-            banned=sampling.banned,
-            grammar=None if grammar is None else Grammar(grammar.kind, grammar.text),
-            seed=sampling.seed,
-            priority=sampling.priority,
-            keep_s=sampling.keep_s,
-            stop=sampling.stop,
-        )
-
-
-def _bearable(refusal: InvalidRequest, requests: Sequence[GenerationRequest]) -> FinishReason | None:
-    """How texts end that were refused by no fault of the program; None for those that it asked for wrongly."""
-    if any(not prompt_text(request.prompt).strip() for request in requests):
-        return None
-    if refusal.field == "prompt":
-        # No room behind it: as when the context is used up in the middle of a text.
-        return "length"
-    if all(request.max_tokens == 0 for request in requests):
-        # Not every server computes a prompt for nothing; whoever asks only hopes to save time.
-        return "error"
-    return None
 
 
 def _is_cut(ended: Generated, keys: set[tuple[int, str]]) -> bool:

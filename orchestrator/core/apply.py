@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final, assert_never
 
-from asterism.orchestrator.core.constellation import Pause, TaskConstellation
+from asterism.orchestrator.core.constellation import BY_BUDGET, Pause, TaskConstellation
 from asterism.orchestrator.core.edits import (
     AddLine,
     AddStar,
@@ -104,6 +104,7 @@ def _accept(state: State, record: RequestAccepted) -> None:
         record.at,
         record.at,
         seq=record.seq,
+        replan=record.replan,
     )
     state.adopt(constellation, at=record.at)
 
@@ -133,37 +134,53 @@ def _lease(state: State, constellation: TaskConstellation, record: AttemptLeased
     star.state = StarState.RUNNING
     star.retry_at = None
     star.attempts.append(Attempt(record.attempt, record.worker, record.fencing_token, record.at))
+    for child_id in constellation.listeners.get(record.star, ()):
+        child = constellation.stars[child_id]
+        child.unmet -= 1
+        if child.unmet == 0 and not child.state.is_terminal:
+            _settle(state, constellation, child, record.at)
     constellation.attempts += 1
     state.last_fencing_token = record.fencing_token
     state.dequeue(constellation.id, record.star)
-    lease = Lease(constellation.id, record.star, record.attempt, last_progress_at=record.at)
+    lease = Lease(constellation.id, record.star, record.attempt, last_progress_at=record.at, written=[])
     state.workers[record.worker].running[record.fencing_token] = lease
     state.watch_attempt(constellation.id, star, record.fencing_token, record.at, record.at)
 
 
 def _end_attempt(state: State, constellation: TaskConstellation, record: AttemptEnded) -> None:
     star = constellation.stars[record.star]
+    constellation.tokens += record.tokens
     attempt = star.attempts[-1]
     attempt.outcome = record.outcome
     attempt.error = record.error
     attempt.ended_at = record.at
     _let_go(state, attempt, record.releases_slot)
     star.retry_at = record.retry_at
-    star.state = StarState.READY if record.retry_at is None else StarState.WAITING
+    star.state = StarState.WAITING
     star.ready_at = record.at
-    state.enqueue(constellation.id, star)
+    _settle(state, constellation, star, record.at)
+    for child_id in constellation.listeners.get(record.star, ()):
+        child = constellation.stars[child_id]
+        child.unmet += 1
+        # One that runs is ended in the same step.
+        if child.state is not StarState.RUNNING and not child.state.is_terminal:
+            _settle(state, constellation, child, record.at)
 
 
 def _finish(state: State, constellation: TaskConstellation, record: StarFinished) -> None:
     star = constellation.stars[record.star]
+    constellation.tokens += record.tokens
     if record.attempt is not None:
         attempt = star.attempts[-1]
         attempt.outcome = record.outcome
         attempt.error = record.error
         attempt.ended_at = record.at
         _let_go(state, attempt, record.releases_slot)
+    has_run = star.state is StarState.RUNNING
     star.state = record.state
     star.result = record.result
+    star.version = record.version
+    star.source = record.source
     star.error = record.error
     star.finished_at = record.at
     star.retry_at = None
@@ -178,6 +195,8 @@ def _finish(state: State, constellation: TaskConstellation, record: StarFinished
             child.meet_quorum(1)
             if child.quorum_met > child.spec.quorum:
                 continue
+        elif has_run and line.kind is LineKind.STREAM:
+            continue
         else:
             child.unmet -= 1
         if child.unmet == 0 and not child.state.is_terminal:
@@ -203,8 +222,11 @@ def _edit(state: State, constellation: TaskConstellation, record: EditsApplied) 
         constellation.reason = ""
         constellation.ended_at = None
         constellation.started_at = record.at
+        constellation.is_pressed = False
         del state.ended[constellation.id]
         state.watch_budget(constellation)
+    if record.by == BY_BUDGET:
+        constellation.is_pressed = True
     touched: dict[StarId, None] = {}
     for edit in record.edits:
         touched.update(dict.fromkeys(_edit_one(state, constellation, edit)))
@@ -274,7 +296,6 @@ def _join(state: State, record: WorkerJoined) -> None:
     if worker.has_left:
         state.push(Deadline(record.at, Timer.WORKER_LEASE, worker=record.worker))
     worker.instance = record.instance
-    worker.profile = record.profile
+    worker.take_profile(record.profile)
     worker.has_left = False
-    worker.capabilities = record.profile.capabilities(worker.labels)
     state.fleet_changed()

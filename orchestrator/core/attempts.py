@@ -6,14 +6,17 @@ from asterism.orchestrator.core.check import check_batch
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.edits import AddLine, AddStar, CancelStar, Edit, EditBatch
 from asterism.orchestrator.core.effects import AnswerEdits, Broadcast, Stop
-from asterism.orchestrator.core.ending import cancel_star, find_skip, finish_star, skip_state
+from asterism.orchestrator.core.ending import cancel_star, check_tokens, find_skip, finish_star, skip_state
 from asterism.orchestrator.core.errors import AsterismError, InvalidEdit
 from asterism.orchestrator.core.events import AttemptFailed, AttemptProgressed, AttemptSucceeded, EditsProposed
 from asterism.orchestrator.core.ids import FencingToken, WorkerId
 from asterism.orchestrator.core.records import AttemptEnded, EditsApplied, EditsRefused, SlotReleased
+from asterism.orchestrator.core.replan import hold_for, is_pressing, on_pressure, on_surprise
 from asterism.orchestrator.core.retry import may_run_again, retry_at, to_latest
+from asterism.orchestrator.core.reuse import keep_result
 from asterism.orchestrator.core.star import Attempt, AttemptOutcome, StarError, StarState, TaskStar, program_capability
 from asterism.orchestrator.core.state import Lease
+from asterism.orchestrator.core.streams import break_streams, on_written
 from asterism.orchestrator.core.turn import Turn
 
 MAY_HAVE_RUN: Final = "may_have_run"
@@ -35,10 +38,13 @@ def on_progressed(turn: Turn, event: AttemptProgressed) -> None:
     if found is None:
         turn.effect(Stop(event.worker, event.fencing_token, "this attempt has ended"))
         return
-    lease, constellation, _ = found
+    lease, constellation, star = found
     lease.last_progress_at = event.at
     if event.chunks:
+        on_written(turn, constellation, star, lease, event.chunks)
         turn.effect(Broadcast(constellation.id, lease.star, lease.attempt, event.worker, event.chunks))
+        lease.tokens += sum(chunk.tokens for chunk in event.chunks)
+        check_tokens(turn, constellation, lease.tokens)
 
 
 def on_proposed(turn: Turn, event: EditsProposed) -> None:
@@ -63,13 +69,30 @@ def on_succeeded(turn: Turn, event: AttemptSucceeded) -> None:
         _confirm_stopped(turn, event.worker, event.fencing_token)
         return
     _, constellation, star = found
+    worker = turn.state.workers[event.worker]
+    description = worker.describe(program_capability(star.spec.kind, star.spec.program))
     if event.batch is not None:
         refusal = edit_for_star(turn, constellation, star, event.batch)
         if refusal is not None:
             error = StarError("edit_refused", refusal)
-            finish_star(turn, constellation, star, StarState.FAILED, error=error, outcome=AttemptOutcome.FAILED)
+            outcome = AttemptOutcome.FAILED
+            finish_star(turn, constellation, star, StarState.FAILED, error=error, outcome=outcome, tokens=event.tokens)
             return
-    finish_star(turn, constellation, star, StarState.SUCCEEDED, result=event.result, outcome=AttemptOutcome.SUCCEEDED)
+    finish_star(
+        turn,
+        constellation,
+        star,
+        StarState.SUCCEEDED,
+        result=event.result,
+        outcome=AttemptOutcome.SUCCEEDED,
+        version=description.version,
+        tokens=event.tokens,
+    )
+    _look_at_tokens(turn, constellation, event.tokens)
+    if turn.state.results is not None:
+        keep_result(turn.state, constellation, star, description)
+    if star.spec.replan_when is not None:
+        on_surprise(turn, constellation, star, star.spec.replan_when)
 
 
 def on_failed(turn: Turn, event: AttemptFailed) -> None:
@@ -79,10 +102,21 @@ def on_failed(turn: Turn, event: AttemptFailed) -> None:
     if found is None:
         _confirm_stopped(turn, event.worker, event.fencing_token)
         return
-    lease, _, _ = found
+    lease, constellation, _ = found
     # A worker that stops an attempt unasked is leaving: that is not the star's fault.
     outcome = AttemptOutcome.LOST if event.is_stopped else AttemptOutcome.FAILED
-    end_attempt(turn, lease, outcome, event.error, releases_slot=True)
+    end_attempt(turn, lease, outcome, event.error, releases_slot=True, tokens=event.tokens)
+    _look_at_tokens(turn, constellation, event.tokens)
+
+
+def _look_at_tokens(turn: Turn, constellation: TaskConstellation, tokens: int) -> None:
+    """Whether the budget of tokens is used up, or nearly, with those of an attempt that has ended."""
+    most = constellation.budget.tokens
+    if most is None or not tokens:
+        return
+    check_tokens(turn, constellation)
+    if is_pressing(constellation.tokens, constellation.tokens - tokens, most):
+        on_pressure(turn, constellation, f"{most} tokens")
 
 
 def _confirm_stopped(turn: Turn, worker: WorkerId, token: FencingToken) -> None:
@@ -96,7 +130,9 @@ def release(turn: Turn, lease: Lease) -> None:
     turn.record(SlotReleased(turn.seq, turn.at, lease.constellation, lease.star, lease.attempt))
 
 
-def end_attempt(turn: Turn, lease: Lease, outcome: AttemptOutcome, error: StarError, *, releases_slot: bool) -> None:
+def end_attempt(
+    turn: Turn, lease: Lease, outcome: AttemptOutcome, error: StarError, *, releases_slot: bool, tokens: int = 0
+) -> None:
     """End a live attempt badly: the star waits for its next one, or has failed."""
     constellation = turn.state.constellations[lease.constellation]
     star = constellation.stars[lease.star]
@@ -113,10 +149,13 @@ def end_attempt(turn: Turn, lease: Lease, outcome: AttemptOutcome, error: StarEr
             error=error,
             outcome=outcome,
             releases_slot=releases_slot,
+            tokens=tokens,
         )
         return
     if not releases_slot:
         turn.effect(Stop(live.worker, live.fencing_token, error.message))
+    for heard_it in break_streams(turn, constellation, star):
+        _fail_as_heard(turn, constellation, heard_it, star)
     turn.record(
         AttemptEnded(
             turn.seq,
@@ -128,8 +167,17 @@ def end_attempt(turn: Turn, lease: Lease, outcome: AttemptOutcome, error: StarEr
             error,
             again_at if again_at > turn.at else None,
             releases_slot,
+            max(tokens, lease.tokens),
         )
     )
+
+
+def _fail_as_heard(turn: Turn, constellation: TaskConstellation, star: TaskStar, parent: TaskStar) -> None:
+    """End a star that has begun with what its parent wrote, and that cannot begin anew with it."""
+    capability = program_capability(star.spec.kind, star.spec.program)
+    why = f"{parent.spec.id}, which it listens to, begins anew; it may have run, and {capability} is not idempotent"
+    outcome, error = AttemptOutcome.CANCELLED, StarError(MAY_HAVE_RUN, why)
+    finish_star(turn, constellation, star, StarState.FAILED, error=error, outcome=outcome, releases_slot=False)
 
 
 def _unless_it_may_have_run(
@@ -137,7 +185,7 @@ def _unless_it_may_have_run(
 ) -> tuple[float | None, StarError]:
     """Nobody saw its end: what is not to be done twice has failed, since it may have been done."""
     capability = program_capability(star.spec.kind, star.spec.program)
-    if may_run_again(star, turn.state.workers[live.worker].profile.describe(capability)):
+    if may_run_again(star, turn.state.workers[live.worker].describe(capability)):
         return again_at, error
     why = f"{error.message}; it may have run, and {capability} is not idempotent: retry it by hand if it did not"
     return None, StarError(MAY_HAVE_RUN, why)
@@ -176,10 +224,18 @@ def without_repeats(constellation: TaskConstellation, batch: EditBatch) -> EditB
     return EditBatch(tuple(kept), batch.base_revision)
 
 
-def apply_batch(turn: Turn, constellation: TaskConstellation, batch: EditBatch, by: str, reason: str = "") -> None:
-    """Apply a batch that has been checked, then what follows from it: cancelled stars, and stars left without hope."""
+def apply_batch(turn: Turn, constellation: TaskConstellation, batch: EditBatch, by: str, reason: str = "") -> int:
+    """Apply a batch that has been checked, then what follows from it: cancelled stars, and stars left without hope.
+
+    Gives the batch's revision: what holds children for a rewrite is an edit of its own, after it.
+    """
     turn.touch(constellation)
-    turn.record(EditsApplied(turn.seq, turn.at, constellation.id, constellation.revision + 1, by, batch.edits, reason))
+    before = len(constellation.stars)
+    revision = constellation.revision + 1
+    turn.record(EditsApplied(turn.seq, turn.at, constellation.id, revision, by, batch.edits, reason))
+    most = constellation.budget.stars
+    if constellation.replan is not None and is_pressing(len(constellation.stars), before, most):
+        on_pressure(turn, constellation, f"{most} stars")
     for edit in batch.edits:
         match edit:
             case AddStar():
@@ -191,10 +247,11 @@ def apply_batch(turn: Turn, constellation: TaskConstellation, batch: EditBatch, 
                 # What the batch takes away again, or gives anew, is another line or none.
                 is_there = constellation.parents.get(line.child, {}).get(line.parent) is line
                 skip = find_skip(constellation, line) if is_there else None
-                if skip is not None:
+                if skip is not None and not hold_for(turn, constellation, line):
                     child = constellation.stars[line.child]
                     finish_star(turn, constellation, child, skip_state(skip), error=skip)
             case CancelStar(star_id) if star_id in constellation.stars:
                 cancel_star(turn, constellation, constellation.stars[star_id], f"cancelled by {by}")
             case _:
                 pass
+    return revision

@@ -18,17 +18,19 @@ from asterism.orchestrator.core.edits import (
     update_spec,
 )
 from asterism.orchestrator.core.errors import InvalidEdit, InvalidField, StaleRevision
-from asterism.orchestrator.core.ids import StarId, is_name
+from asterism.orchestrator.core.ids import StarId, is_name, is_replan_name
 from asterism.orchestrator.core.line import LineKind, TaskStarLine
 from asterism.orchestrator.core.retry import is_successor
 from asterism.orchestrator.core.star import (
-    AttemptOutcome,
     OutputOf,
+    ParentOutcomes,
     RetryPolicy,
     StarInput,
     StarSpec,
     StarState,
+    Telling,
     Timeouts,
+    Told,
 )
 
 MAX_EDITS: Final = 20_000
@@ -119,6 +121,8 @@ class _Draft:
                 self.named[parent] = None
                 if parent not in self._parents_of(child):
                     raise InvalidEdit(child, f"has no line from {parent}")
+                if self._parents_of(child)[parent] is LineKind.GUARD:
+                    raise InvalidEdit(child, f"waits for the rewrite {parent}: cancel that instead")
                 del self._parents_of(child)[parent]
                 self._cut.add((parent, child))
                 self._lessened[child] = None
@@ -126,6 +130,7 @@ class _Draft:
                 self._need_editable(star, "given other inputs")
                 self._inputs[star] = {**self._inputs_of(star), **inputs}
                 _check_inputs(star, self._inputs[star])
+                _check_told(star, inputs)
             case CancelStar(star):
                 self._need(star)
                 if star == self._by:
@@ -136,6 +141,8 @@ class _Draft:
     def _add_star(self, spec: StarSpec) -> None:
         if not self._is_retry:
             check_new_name(spec.id)
+            if spec.reuses is not None:
+                raise InvalidEdit(spec.id, "only a retry says whose result may stand for a star's")
         # A name is not free again in the batch that removes it: what the draft knows of the old star would stick to it.
         if spec.id in self._graph.stars or spec.id in self._added or spec.id in self._removed:
             raise InvalidEdit(spec.id, "there is a star of this name already")
@@ -146,11 +153,14 @@ class _Draft:
             _check_times(spec)
             self._timed = spec.timeouts, spec.retry
         _check_offered(spec, self._known)
+        _check_told(spec.id, spec.inputs)
         self._added[spec.id] = spec
 
     def _remove_star(self, star: StarId) -> None:
         self._need_editable(star, "removed")
         known = self._graph.stars.get(star)
+        if known is not None and known.spec.asks_replan:
+            raise InvalidEdit(star, "asks for a rewrite, and others wait for it: cancel it instead")
         if known is not None and any(attempt.holds_slot for attempt in known.attempts):
             raise InvalidEdit(star, "has an attempt that its worker has not stopped yet; remove it after that")
         for child in self._children_of(star):
@@ -162,7 +172,8 @@ class _Draft:
     def _check_attempts_left(self, star: StarId, max_attempts: int) -> None:
         """A star that waits for its next attempt must keep one: nothing would say why it never came."""
         known = None if star in self._added else self._graph.stars[star]
-        used = 0 if known is None else sum(attempt.outcome is not AttemptOutcome.LOST for attempt in known.attempts)
+        outcomes = [] if known is None else [attempt.outcome for attempt in known.attempts]
+        used = sum(outcome.is_failure for outcome in outcomes if outcome is not None)
         if used >= max_attempts:
             raise InvalidEdit(star, f"has used {used} attempts already; max_attempts must be more, or cancel it")
 
@@ -176,13 +187,17 @@ class _Draft:
             raise InvalidEdit(child, f"its line from {parent}: {fault}")
         if line.kind is LineKind.QUORUM and not self._spec(child).quorum:
             raise InvalidEdit(child, "a line of kind quorum needs a star with a quorum")
+        if line.kind is LineKind.GUARD:
+            raise InvalidEdit(child, "lines of kind guard are kept for rewrites")
+        if line.kind is LineKind.STREAM and self._spec(child).is_decided_by_people:
+            raise InvalidEdit(child, f"a person decides about what is whole: its line from {parent} cannot stream")
         parents = self._parents_of(child)
         if parent in parents:
             raise InvalidEdit(child, f"has a line from {parent} already")
         parents[parent] = line.kind
         self._cut.discard((parent, child))
-        # The line of a cycle that comes last is one whose child has children already.
-        if child in self._graph.children or child in self._new_children:
+        # The line of a cycle that comes last is one whose child has children already, or is its own.
+        if child == parent or child in self._graph.children or child in self._new_children:
             self._heads[child] = True
         elif child not in self._heads:
             self._heads[child] = False
@@ -195,10 +210,12 @@ class _Draft:
     def check_references(self) -> None:
         """Each input that takes a star's output must take it from a parent."""
         for star in {**self._added, **self._inputs, **self._parents}:
-            if star in self._removed or (star in self._lessened and self._has_begun(star)):
+            if star in self._removed:
                 continue
             parents = self._parents_of(star)
             for name, source in self._inputs_of(star).items():
+                if isinstance(source, ParentOutcomes) and LineKind.STREAM in parents.values():
+                    raise InvalidEdit(star, f"input {name} takes all parents, and one of them by a line that streams")
                 if not isinstance(source, OutputOf):
                     continue
                 if source.star not in parents:
@@ -206,7 +223,8 @@ class _Draft:
                 if parents[source.star] is LineKind.QUORUM:
                     reason = f"input {name} refers to {source.star}, which its quorum may do without: take all parents"
                     raise InvalidEdit(star, reason)
-            if self._spec(star).quorum:
+            # One that has begun may lose a parent that its quorum did without.
+            if self._spec(star).quorum and not self._has_begun(star):
                 self._check_quorum(star, parents)
 
     def _check_quorum(self, star: StarId, parents: Mapping[StarId, LineKind]) -> None:
@@ -286,7 +304,7 @@ class _Draft:
         return self._spec(star).inputs if found is None else found
 
     def _has_begun(self, star: StarId) -> bool:
-        """Whether it runs or has ended: such a star may lose a parent that its quorum did without."""
+        """Whether it runs or has ended."""
         known = None if star in self._added else self._graph.stars[star]
         return known is not None and (known.state is StarState.RUNNING or known.state.is_terminal)
 
@@ -312,6 +330,8 @@ def check_new_name(star: StarId) -> None:
         raise InvalidEdit(star, f"a new star's name has at most {MAX_NEW_NAME} characters")
     if is_successor(star):
         raise InvalidEdit(star, "names that end in '~' and a number are kept for retries")
+    if is_replan_name(star):
+        raise InvalidEdit(star, "names like replan.1 are kept for rewrites")
 
 
 def check_spec(spec: StarSpec, known: frozenset[str]) -> None:
@@ -353,6 +373,13 @@ def _check_inputs(star: StarId, inputs: Mapping[str, StarInput]) -> None:
     for name in inputs:
         if not is_name(name):
             raise InvalidEdit(star, f"input {name!r} is not a name")
+
+
+def _check_told(star: StarId, inputs: Mapping[str, StarInput]) -> None:
+    """What a rewrite is told takes time that grows with the graph and the fleet: no other star may ask for it."""
+    for name, source in inputs.items():
+        if isinstance(source, Told) and source.what is not Telling.REQUEST:
+            raise InvalidEdit(star, f"input {name}: only a rewrite is told the {source.what.value}")
 
 
 def _check_times(spec: StarSpec) -> None:

@@ -5,9 +5,10 @@ from typing import assert_never
 from asterism.orchestrator.core.attempts import end_attempt
 from asterism.orchestrator.core.ending import end_constellation, finish_star
 from asterism.orchestrator.core.fleet import leave
+from asterism.orchestrator.core.replan import on_departure, on_pressure
 from asterism.orchestrator.core.request import ConstellationState
 from asterism.orchestrator.core.star import AttemptOutcome, StarError, StarState
-from asterism.orchestrator.core.state import Deadline, Lease, Timer
+from asterism.orchestrator.core.state import PRESSURE, Deadline, Lease, Timer
 from asterism.orchestrator.core.turn import Turn
 
 
@@ -27,6 +28,11 @@ def on_time(turn: Turn) -> None:
                 _backoff(turn, deadline)
             case Timer.BUDGET:
                 _budget(turn, deadline)
+            case Timer.PRESSURE:
+                _pressure(turn, deadline)
+            case Timer.DEPARTURE:
+                if turn.state.workers[deadline.worker].has_left:
+                    on_departure(turn, turn.state.workers[deadline.worker])
             case _:
                 assert_never(deadline.timer)
 
@@ -94,6 +100,13 @@ def _backoff(turn: Turn, deadline: Deadline) -> None:
         return
     if star.retry_at <= turn.at and not turn.state.is_queued(constellation.id, star.spec.id):
         turn.state.enqueue_now(constellation.id, star)
+
+
+def _pressure(turn: Turn, deadline: Deadline) -> None:
+    constellation = turn.state.constellations.get(deadline.constellation)
+    limit_s = None if constellation is None else constellation.budget.seconds
+    if constellation is not None and limit_s is not None and constellation.started_at + PRESSURE * limit_s <= turn.at:
+        on_pressure(turn, constellation, f"{limit_s:g} seconds")
 
 
 def _budget(turn: Turn, deadline: Deadline) -> None:

@@ -1,36 +1,23 @@
 """Placement: which ready star goes to which worker now, and what it is given."""
 
-from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Final
 
 from asterism.orchestrator.core.constellation import TaskConstellation
-from asterism.orchestrator.core.effects import Assign, Place
+from asterism.orchestrator.core.effects import Assign
 from asterism.orchestrator.core.ending import end_constellation, finish_star
 from asterism.orchestrator.core.ids import FencingToken
+from asterism.orchestrator.core.inputs import Inputs, resolve_inputs
 from asterism.orchestrator.core.records import AttemptLeased
+from asterism.orchestrator.core.replan import is_pressing, on_pressure
 from asterism.orchestrator.core.request import ConstellationState
-from asterism.orchestrator.core.star import Constant, OutputOf, ParentOutcomes, StarError, StarState, TaskStar
+from asterism.orchestrator.core.reuse import find_reused
+from asterism.orchestrator.core.star import StarError, StarState, TaskStar, program_capability
 from asterism.orchestrator.core.state import ReadyStar, State, Worker
+from asterism.orchestrator.core.streams import tell_written
 from asterism.orchestrator.core.turn import Turn
-from asterism.orchestrator.core.values import MISSING, Artifact, Json, Missing, find_at, json_bytes
 
-MAX_INPUTS_BYTES: Final = 2 * 1024 * 1024
-"""All inputs of one assignment, about: half of what a frame may carry. Artifacts do not travel in it."""
-PLACE_BYTES: Final = 128
-"""What a place to be filled takes there, its paths apart."""
 _FREE_SLOTS: Final = attrgetter("free_slots")
-
-
-@dataclass(slots=True)
-class Inputs:
-    """What a star is given: values, and the places in them that the worker fills from artifacts."""
-
-    values: dict[str, Json] = field(default_factory=dict)
-    places: list[Place] = field(default_factory=list)
-
-
-_NO_INPUTS: Final = Inputs()
 
 
 def dispatch(turn: Turn) -> None:
@@ -43,11 +30,26 @@ def dispatch(turn: Turn) -> None:
             reason = f"the budget of {constellation.budget.attempts} attempts is used up"
             end_constellation(turn, constellation, ConstellationState.FAILED, reason)
             continue
-        inputs = resolve_inputs(constellation, star)
+        inputs = resolve_inputs(turn.state, constellation, star)
         if isinstance(inputs, StarError):
             finish_star(turn, constellation, star, StarState.FAILED, error=inputs)
             continue
-        _lease(turn, constellation, star, _pick(star, workers), inputs)
+        worker = _pick(star, workers)
+        if star.spec.reuses is not None or turn.state.results is not None:
+            description = worker.describe(program_capability(star.spec.kind, star.spec.program))
+            reused = find_reused(turn.state, constellation, star, description, inputs, turn.at)
+            if reused is not None:
+                finish_star(
+                    turn,
+                    constellation,
+                    star,
+                    StarState.SUCCEEDED,
+                    result=reused.result,
+                    version=description.version,
+                    source=reused.source,
+                )
+                continue
+        _lease(turn, constellation, star, worker, inputs)
 
 
 def _next_placement(state: State) -> tuple[ReadyStar, list[Worker]] | None:
@@ -74,6 +76,10 @@ def _lease(turn: Turn, constellation: TaskConstellation, star: TaskStar, worker:
     token = FencingToken(turn.state.last_fencing_token + 1)
     number = len(star.attempts) + 1
     turn.record(AttemptLeased(turn.seq, turn.at, constellation.id, spec.id, number, worker.id, token))
+    if constellation.replan is not None:
+        used, most = constellation.attempts, constellation.budget.attempts
+        if is_pressing(used, used - 1, most):
+            on_pressure(turn, constellation, f"{most} attempts")
     turn.effect(
         Assign(
             worker.id,
@@ -90,62 +96,12 @@ def _lease(turn: Turn, constellation: TaskConstellation, star: TaskStar, worker:
             spec.timeouts.start_to_close_s,
             spec.timeouts.heartbeat_s,
             tuple(inputs.places),
+            tuple(inputs.streams),
         )
     )
+    if inputs.streams:
+        tell_written(turn, constellation, star)
 
 
 def _model(requires: frozenset[str]) -> str | None:
     return min((name.removeprefix("model:") for name in requires if name.startswith("model:")), default=None)
-
-
-def resolve_inputs(constellation: TaskConstellation, star: TaskStar) -> Inputs | StarError:
-    """Every input as a value, or as a place for one. What a result contains is data: it is never looked into for
-    references, and what lies in an artifact is not looked at here at all."""
-    if not star.spec.inputs:
-        return _NO_INPUTS
-    inputs = Inputs()
-    size = 0
-    for name, source in star.spec.inputs.items():
-        match source:
-            case Constant(value):
-                inputs.values[name] = value
-                continue
-            case OutputOf(parent_id, path):
-                parent = constellation.stars[parent_id]
-                found = parent.result if parent.state is StarState.SUCCEEDED else MISSING
-                if isinstance(found, Artifact):
-                    inputs.places.append(Place(name, (), found, path))
-                    size += json_bytes(path)
-                    found = None
-                elif not isinstance(found, Missing):
-                    found = find_at(found, path)
-                if isinstance(found, Missing):
-                    where = "".join(f"[{step!r}]" for step in path)
-                    return StarError("input_missing", f"input {name}: {parent_id}{where} has no value")
-                inputs.values[name] = found
-            case ParentOutcomes():
-                parents = constellation.parents.get(star.spec.id, {})
-                inputs.values[name] = {parent: constellation.outcome(parent) for parent in parents}
-                for parent_id in parents:
-                    result = constellation.stars[parent_id].result
-                    if isinstance(result, Artifact):
-                        inputs.places.append(Place(name, (parent_id, "result"), result, ()))
-        size += json_bytes(inputs.values[name])
-        if size + PLACE_BYTES * len(inputs.places) > MAX_INPUTS_BYTES:
-            return StarError("inputs_too_large", f"inputs of more than {MAX_INPUTS_BYTES} bytes; {name} went over")
-    return inputs
-
-
-def needs_artifact(constellation: TaskConstellation, star: TaskStar, artifact: Artifact) -> bool:
-    """Whether the star is given something of the artifact: whoever runs it may read it."""
-    for source in star.spec.inputs.values():
-        match source:
-            case OutputOf(parent_id) if constellation.stars[parent_id].result == artifact:
-                return True
-            case ParentOutcomes():
-                parents = constellation.parents.get(star.spec.id, {})
-                if any(constellation.stars[parent].result == artifact for parent in parents):
-                    return True
-            case _:
-                pass
-    return False

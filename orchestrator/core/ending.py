@@ -8,9 +8,11 @@ from asterism.orchestrator.core.effects import Stop
 from asterism.orchestrator.core.ids import StarId
 from asterism.orchestrator.core.line import LineKind, TaskStarLine
 from asterism.orchestrator.core.records import ConstellationEnded, StarFinished
+from asterism.orchestrator.core.replan import ask_replan, is_held
 from asterism.orchestrator.core.request import ConstellationState
 from asterism.orchestrator.core.retry import NOT_NEEDED, successor
-from asterism.orchestrator.core.star import AttemptOutcome, StarError, StarKind, StarState, TaskStar
+from asterism.orchestrator.core.star import Attempt, AttemptOutcome, StarError, StarKind, StarState, TaskStar
+from asterism.orchestrator.core.streams import break_streams, tell_whole
 from asterism.orchestrator.core.turn import Turn
 from asterism.orchestrator.core.values import Artifact, Result
 
@@ -19,6 +21,8 @@ SKIPPED: Final = "skipped"
 UNCHOSEN: Final = "unchosen"
 """Error code of a star that was cancelled because a condition was false or a parent cancelled: the graph went another
 way."""
+REJECTED: Final = "rejected"
+"""Error code of an approval that somebody said no to."""
 UNREADABLE: Final = "condition_unreadable"
 """Error code of a star that failed because a condition asks for the inside of an artifact, which is not read here."""
 
@@ -37,6 +41,9 @@ def finish_star(
     outcome: AttemptOutcome | None = None,
     releases_slot: bool = True,
     spreads: bool = True,
+    version: str = "",
+    source: str = "",
+    tokens: int = 0,
 ) -> None:
     """End a star for good, then (`spreads`) skip, all the way down, the children that it leaves without hope.
 
@@ -44,6 +51,7 @@ def finish_star(
     """
     turn.touch(constellation)
     pending = [(star, state, result, error, outcome, releases_slot)]
+    first = star
     while pending:
         star, state, result, error, outcome, releases_slot = pending.pop()
         if star.state.is_terminal:
@@ -61,10 +69,15 @@ def finish_star(
                 None if live is None else live.number,
                 None if live is None else outcome,
                 releases_slot,
+                version if star is first else "",
+                source if star is first else "",
+                0 if live is None else max(tokens if star is first else 0, _streamed(turn, live)),
             )
         )
         if live is not None and not releases_slot:
             turn.effect(Stop(live.worker, live.fencing_token, "" if error is None else error.message))
+        if state is StarState.FAILED and constellation.replan is not None and spreads:
+            _ask_to_save(turn, constellation, star)
         for child_id, line in reversed(constellation.children.get(star.spec.id, _NO_LINES).items()):
             if state is StarState.SUCCEEDED and line.kind is LineKind.SUCCESS:
                 continue
@@ -75,8 +88,43 @@ def finish_star(
                     pending.append((other, StarState.CANCELLED, None, reason, outcome, is_idle))
                 continue
             skip = find_skip(constellation, line)
-            if spreads and skip is not None:
-                pending.append((constellation.stars[child_id], skip_state(skip), None, skip, None, True))
+            if spreads and skip is not None and not is_held(constellation, child_id):
+                child = constellation.stars[child_id]
+                outcome, is_idle = AttemptOutcome.CANCELLED, child.live_attempt is None
+                pending.append((child, skip_state(skip), None, skip, outcome, is_idle))
+        if state is StarState.SUCCEEDED:
+            for child, error in tell_whole(turn, constellation, star):
+                pending.append((child, StarState.FAILED, None, error, AttemptOutcome.FAILED, False))
+
+
+def _streamed(turn: Turn, live: Attempt) -> int:
+    return turn.state.workers[live.worker].running[live.fencing_token].tokens
+
+
+def check_tokens(turn: Turn, constellation: TaskConstellation, live: int = 0) -> None:
+    """End a request whose budget of tokens is used up; `live` are those of attempts that have not ended."""
+    most = constellation.budget.tokens
+    if most is None or constellation.state.is_terminal or constellation.tokens + live <= most:
+        return
+    reason = f"the budget of {most} tokens is used up"
+    end_constellation(turn, constellation, ConstellationState.FAILED, reason)
+
+
+def _ask_to_save(turn: Turn, constellation: TaskConstellation, star: TaskStar) -> None:
+    """Ask for a rewrite that gets by without what has just failed for good; its children wait for that."""
+    # A no of a person is a decision. Plans and rewrites that fail are not mended by more of them.
+    if star.error is None or star.error.code == REJECTED or star.spec.kind is StarKind.PLAN:
+        return
+    break_streams(turn, constellation, star)
+    lines = constellation.children.get(star.spec.id, {})
+    held = [
+        child
+        for child, line in lines.items()
+        if constellation.stars[child].state in (StarState.WAITING, StarState.READY)
+        and find_skip(constellation, line) is not None
+    ]
+    why = f"{star.spec.id} has failed: {star.error.message} ({star.error.code})"
+    ask_replan(turn, constellation, why, cause=star.spec.id, held=held)
 
 
 def find_skip(constellation: TaskConstellation, line: TaskStarLine) -> StarError | None:
@@ -84,6 +132,10 @@ def find_skip(constellation: TaskConstellation, line: TaskStarLine) -> StarError
     parent = constellation.stars[line.parent]
     if line.kind is LineKind.COMPLETION:
         return None
+    if line.kind is LineKind.GUARD:
+        others = (of for of in constellation.parents[line.child].values() if of.kind is not LineKind.GUARD)
+        ended = (of for of in others if constellation.stars[of.parent].state.is_terminal)
+        return next((skip for of in ended if (skip := find_skip(constellation, of)) is not None), None)
     if line.kind is LineKind.QUORUM:
         child = constellation.stars[line.child]
         if child.quorum_spare >= 0:
@@ -94,7 +146,7 @@ def find_skip(constellation: TaskConstellation, line: TaskStarLine) -> StarError
         left = child.spec.quorum + child.quorum_spare
         reason = f"its quorum of {child.spec.quorum} is out of reach: of {len(voters)} parents {left} are left"
         return StarError(SKIPPED if is_failure else UNCHOSEN, reason)
-    if line.kind is LineKind.SUCCESS:
+    if line.kind in (LineKind.SUCCESS, LineKind.STREAM):
         if parent.state is StarState.SUCCEEDED:
             return None
         code = SKIPPED if parent.state is StarState.FAILED or _is_skipped(parent) else UNCHOSEN
@@ -174,7 +226,7 @@ def outcome_of(constellation: TaskConstellation) -> tuple[ConstellationState, st
     FAILED when one of them failed or was skipped for a failure; else SUCCEEDED when one of them succeeded (of the
     stars other than plans, where there are any); else CANCELLED. The reason is the earliest failure of all.
     """
-    sinks = _sinks(constellation.stars, constellation.children)
+    sinks = [star for star in _sinks(constellation.stars, constellation.children) if _counts(constellation, star)]
     failed = [star for star in sinks if star.state is StarState.FAILED or _is_skipped(star)]
     if failed:
         causes = [star for star in constellation.stars.values() if star.state is StarState.FAILED] or failed
@@ -185,6 +237,16 @@ def outcome_of(constellation: TaskConstellation) -> tuple[ConstellationState, st
     if any(star.state is StarState.SUCCEEDED for star in work):
         return ConstellationState.SUCCEEDED, ""
     return ConstellationState.CANCELLED, "every star was cancelled"
+
+
+def _counts(constellation: TaskConstellation, star: TaskStar) -> bool:
+    """A rewrite that failed stands for what it was to save, unless that has been retried; others only tried."""
+    if not star.spec.asks_replan or star.state is not StarState.FAILED:
+        return True
+    parents = (constellation.stars[parent] for parent in constellation.parents.get(star.spec.id, ()))
+    return any(
+        parent.state is StarState.FAILED and successor(parent.spec.id) not in constellation.stars for parent in parents
+    )
 
 
 def _is_skipped(star: TaskStar) -> bool:

@@ -61,8 +61,8 @@ class StaleRevision(AsterismError):
 class NotFound(AsterismError):
     """There is no such thing, or none that the caller may see."""
 
-    def __init__(self, kind: str, identifier: str) -> None:
-        super().__init__(f"no {kind} named {identifier!r}")
+    def __init__(self, kind: str, identifier: str, reason: str = "") -> None:
+        super().__init__(f"no {kind} named {identifier!r}" + (f": {reason}" if reason else ""))
         self.kind = kind
         self.identifier = identifier
 

@@ -1,7 +1,7 @@
 """What happens to the orchestrator. Time, ids and chance come inside, so that the same events give the same state."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from asterism.orchestrator.core.edits import EditBatch
@@ -9,7 +9,7 @@ from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId
 from asterism.orchestrator.core.lean import lean
 from asterism.orchestrator.core.profile import WorkerProfile
 from asterism.orchestrator.core.request import Budget, Request
-from asterism.orchestrator.core.star import StarError, StarSpec
+from asterism.orchestrator.core.star import StarError, StarInput, StarSpec
 from asterism.orchestrator.core.values import Json, Result
 
 
@@ -25,6 +25,19 @@ class RequestSubmitted:
     request: Request
     budget: Budget
     plan: StarSpec
+    replan: StarSpec | None = None
+    """What stars are made from that ask for a rewrite; its id is of no account."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplanRequested:
+    """A person wants the graph rewritten, and says why; `rule` is used where the request has none of its own."""
+
+    at: float
+    constellation: ConstellationId
+    by: str
+    why: str
+    rule: StarSpec | None = None
 
 
 @lean
@@ -78,11 +91,17 @@ class CancelRequested:
 @lean
 @dataclass(frozen=True, slots=True)
 class RetryRequested:
-    """A client asks that what failed or was cancelled runs again, as new stars."""
+    """A client asks that what failed or was cancelled runs again, as new stars; or `stars`, whatever became of them.
+
+    What depends on these runs again too, unless its content key has not changed.
+    """
 
     at: float
     constellation: ConstellationId
     by: str
+    stars: tuple[StarId, ...] = ()
+    rebinds: Mapping[StarId, Mapping[str, StarInput]] = field(default_factory=dict)
+    """Other inputs for some of `stars`."""
 
 
 @lean
@@ -198,6 +217,8 @@ class AttemptSucceeded:
     fencing_token: FencingToken
     result: Result
     batch: EditBatch | None = None
+    tokens: int = 0
+    """That models wrote for the attempt."""
 
 
 @lean
@@ -212,6 +233,8 @@ class AttemptFailed:
     is_stopped: bool = False
     chance: float = 0.0
     """Uniform in [0, 1): the jitter of a backoff."""
+    tokens: int = 0
+    """That models wrote for the attempt."""
 
 
 WorkerEvent: TypeAlias = (
@@ -242,6 +265,7 @@ class TimePassed:
 Event: TypeAlias = (
     RequestSubmitted
     | EditRequested
+    | ReplanRequested
     | Decided
     | PauseRequested
     | CancelRequested

@@ -15,8 +15,10 @@ from asterism.orchestrator.core.events import (
 from asterism.orchestrator.core.ids import WorkerId, is_name
 from asterism.orchestrator.core.profile import WorkerProfile
 from asterism.orchestrator.core.records import WorkerDraining, WorkerJoined, WorkerLabelled, WorkerLeft
+from asterism.orchestrator.core.replan import DEPARTED_S
 from asterism.orchestrator.core.star import AttemptOutcome, StarError
-from asterism.orchestrator.core.state import Lease, Worker
+from asterism.orchestrator.core.state import Deadline, Lease, Timer, Worker
+from asterism.orchestrator.core.streams import tell_written
 from asterism.orchestrator.core.turn import Turn
 
 MAX_SLOTS: Final = 4096
@@ -53,6 +55,9 @@ def on_attached(turn: Turn, event: WorkerAttached, lease_s: float) -> None:
             turn.effect(Stop(event.worker, attempt.fencing_token, "this attempt has ended"))
         else:
             lease_held.last_progress_at = turn.at
+            lease_held.written = None  # What was on its way when the stream broke is lost.
+            constellation = turn.state.constellations[lease_held.constellation]
+            tell_written(turn, constellation, constellation.stars[lease_held.star])
 
 
 def on_detached(turn: Turn, event: WorkerDetached) -> None:
@@ -85,6 +90,8 @@ def leave(turn: Turn, worker: Worker, reason: str) -> None:
     if worker.is_attached:
         turn.effect(Disconnect(worker.id, worker.instance, reason))
     turn.record(WorkerLeft(turn.seq, turn.at, worker.id, reason))
+    if any(constellation.replan is not None for constellation in turn.state.constellations.values()):
+        turn.state.push(Deadline(turn.at + DEPARTED_S, Timer.DEPARTURE, worker=worker.id))
 
 
 def lose(turn: Turn, lease: Lease, reason: str) -> None:

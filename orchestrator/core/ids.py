@@ -18,6 +18,12 @@ NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_.~-]{0,63}"
 _NAME = re.compile(NAME_PATTERN)
 
 
+def is_replan_name(star: str) -> bool:
+    """Whether it is `replan.N`: these names are kept for the stars that ask for a rewrite."""
+    head, dot, number = star.partition(".")
+    return head == "replan" and bool(dot) and number.isdecimal()
+
+
 @lru_cache(16_384)
 def is_name(text: str) -> bool:
     """Whether `text` may name a star, a worker, a program or a tool."""

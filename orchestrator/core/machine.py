@@ -1,11 +1,11 @@
 """The whole orchestrator as one pure function of its events: `step(event) -> Outcome`."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import assert_never
 
 from asterism.orchestrator.core.attempts import apply_batch, on_failed, on_progressed, on_proposed, on_succeeded
-from asterism.orchestrator.core.check import check_batch
+from asterism.orchestrator.core.check import check_batch, check_spec
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.deadlines import on_time
 from asterism.orchestrator.core.dispatch import dispatch
@@ -25,6 +25,7 @@ from asterism.orchestrator.core.events import (
     Event,
     LabelRequested,
     PauseRequested,
+    ReplanRequested,
     RequestSubmitted,
     RetryRequested,
     TimePassed,
@@ -38,10 +39,12 @@ from asterism.orchestrator.core.fleet import on_attached, on_detached, on_drain,
 from asterism.orchestrator.core.ids import ConstellationId, StarId, WorkerId
 from asterism.orchestrator.core.people import on_decided, on_pause
 from asterism.orchestrator.core.records import RequestAccepted
+from asterism.orchestrator.core.replan import on_wish
 from asterism.orchestrator.core.request import Budget, ConstellationState
+from asterism.orchestrator.core.results import Results
 from asterism.orchestrator.core.retry import retry_batch
 from asterism.orchestrator.core.snapshot import Snapshot
-from asterism.orchestrator.core.state import State, Worker
+from asterism.orchestrator.core.state import State, Tell, Worker, tell_nothing
 from asterism.orchestrator.core.turn import Turn
 from asterism.orchestrator.core.waiting import waiting_for
 
@@ -49,8 +52,13 @@ from asterism.orchestrator.core.waiting import waiting_for
 class Machine:
     """Holds the state and steps it. Not safe for two OS threads: its owner is the loop."""
 
-    def __init__(self, snapshot: Snapshot, *, at: float, lease_s: float) -> None:
+    def __init__(
+        self, snapshot: Snapshot, *, at: float, lease_s: float, tell: Tell = tell_nothing, reuses: bool = False
+    ) -> None:
+        """`tell` says to stars what is around them; `reuses` lets pure stars of one tenant share results."""
         self._state = State.from_snapshot(snapshot, at=at, lease_s=lease_s)
+        self._state.tell = tell
+        self._state.results = Results() if reuses else None
         self._lease_s = lease_s
 
     @property
@@ -91,6 +99,15 @@ class Machine:
         self._state.pinned[constellation] -= 1
         if not self._state.pinned[constellation]:
             del self._state.pinned[constellation]
+
+    @property
+    def pinned(self) -> Collection[ConstellationId]:
+        """What is not to be forgotten now."""
+        return self._state.pinned.keys()
+
+    def forget(self, constellations: Iterable[ConstellationId]) -> None:
+        """Drop ended constellations that are on disk no more."""
+        self._state.forget(constellations)
 
     def step(self, event: Event) -> Outcome:
         """Decide what the event means, and make the state so.
@@ -134,6 +151,8 @@ class Machine:
                 self._submit(turn, event)
             case EditRequested():
                 self._edit(turn, event.constellation, event.batch, event.by, reason=event.reason)
+            case ReplanRequested():
+                self._replan(turn, event)
             case CancelRequested():
                 self._cancel(turn, event)
             case Decided():
@@ -146,7 +165,8 @@ class Machine:
                 turn.outcome.reply = Reply(constellation.id, constellation.revision)
             case RetryRequested():
                 constellation = self._find(event.constellation)
-                self._edit(turn, event.constellation, retry_batch(constellation), event.by, is_retry=True)
+                batch = retry_batch(constellation, event.stars, event.rebinds)
+                self._edit(turn, event.constellation, batch, event.by, is_retry=True)
             case WorkerAttached():
                 on_attached(turn, event, self._lease_s)
             case WorkerDetached():
@@ -184,8 +204,12 @@ class Machine:
         )
         batch = EditBatch((AddStar(event.plan),))
         check_batch(new, batch, self._state.known_capabilities())
+        if event.replan is not None:
+            check_spec(event.replan, self._state.known_capabilities())
         turn.record(
-            RequestAccepted(turn.seq, turn.at, new.id, event.request_id, event.owner, event.request, event.budget)
+            RequestAccepted(
+                turn.seq, turn.at, new.id, event.request_id, event.owner, event.request, event.budget, event.replan
+            )
         )
         accepted = self._state.constellations[new.id]
         apply_batch(turn, accepted, batch, f"client:{event.owner}")
@@ -203,7 +227,11 @@ class Machine:
     ) -> None:
         constellation = self._find(constellation_id)
         check_batch(constellation, batch, self._state.known_capabilities(), is_retry=is_retry)
-        apply_batch(turn, constellation, batch, by, reason)
+        turn.outcome.reply = Reply(constellation.id, apply_batch(turn, constellation, batch, by, reason))
+
+    def _replan(self, turn: Turn, event: ReplanRequested) -> None:
+        constellation = self._find(event.constellation)
+        on_wish(turn, constellation, event)
         turn.outcome.reply = Reply(constellation.id, constellation.revision)
 
     def _cancel(self, turn: Turn, event: CancelRequested) -> None:
@@ -220,6 +248,10 @@ def _check_budget(budget: Budget) -> None:
         raise InvalidField("budget.stars", f"{budget.stars} is outside 1 to 1,000,000")
     if not 1 <= budget.attempts <= 10_000_000:
         raise InvalidField("budget.attempts", f"{budget.attempts} is outside 1 to 10,000,000")
+    if budget.tokens is not None and not 1 <= budget.tokens <= 10**15:
+        raise InvalidField("budget.tokens", f"{budget.tokens} is outside 1 to 10**15")
+    if not 0 <= budget.replans <= 100:
+        raise InvalidField("budget.replans", f"{budget.replans} is outside 0 to 100")
     if budget.seconds is not None and not 0 < budget.seconds <= 366 * 86400:
         raise InvalidField("budget.seconds", f"{budget.seconds:g} is not between 0 and a year")
 

@@ -1,19 +1,15 @@
 """What people do to a request while it runs: decide an approval, hold it back, let it go on."""
 
 from collections.abc import Mapping
-from typing import Final
 
 from asterism.orchestrator.core.constellation import TaskConstellation
-from asterism.orchestrator.core.ending import finish_star
+from asterism.orchestrator.core.ending import REJECTED, finish_star
 from asterism.orchestrator.core.errors import InvalidField, NotFound, WrongState
 from asterism.orchestrator.core.events import Decided, PauseRequested
 from asterism.orchestrator.core.records import ConstellationPaused
 from asterism.orchestrator.core.star import StarError, StarState, TaskStar
 from asterism.orchestrator.core.turn import Turn
 from asterism.orchestrator.core.values import MAX_INLINE_BYTES, Json, json_bytes
-
-REJECTED: Final = "rejected"
-"""Error code of an approval that somebody said no to."""
 
 
 def on_decided(turn: Turn, constellation: TaskConstellation, event: Decided) -> None:

@@ -9,7 +9,7 @@ from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId
 from asterism.orchestrator.core.lean import lean
 from asterism.orchestrator.core.profile import WorkerProfile
 from asterism.orchestrator.core.request import Budget, ConstellationState, Request
-from asterism.orchestrator.core.star import AttemptOutcome, StarError, StarState
+from asterism.orchestrator.core.star import AttemptOutcome, StarError, StarSpec, StarState
 from asterism.orchestrator.core.values import Result
 
 
@@ -27,6 +27,8 @@ class RequestAccepted:
     owner: str
     request: Request
     budget: Budget
+    replan: StarSpec | None = None
+    """What the stars are made from that ask for a rewrite."""
 
 
 @lean
@@ -39,10 +41,10 @@ class EditsApplied:
     constellation: ConstellationId
     revision: int
     by: str
-    """`star:ID`, `client:NAME` or `policy`."""
+    """`star:ID`, `client:NAME`, `policy` or `policy:budget`."""
     edits: tuple[Edit, ...]
     reason: str = ""
-    """Of a person."""
+    """Of a person, or why a rewrite is asked for."""
 
 
 @lean
@@ -85,6 +87,8 @@ class AttemptEnded:
     error: StarError
     retry_at: float | None
     releases_slot: bool
+    tokens: int = 0
+    """That models wrote for the attempt."""
 
 
 @lean
@@ -103,6 +107,12 @@ class StarFinished:
     """The live attempt that ended with it, if any."""
     outcome: AttemptOutcome | None
     releases_slot: bool
+    version: str = ""
+    """Of the program or tool that gave the result."""
+    source: str = ""
+    """`CONSTELLATION/STAR` whose result it is, where the star did not run."""
+    tokens: int = 0
+    """That models wrote for its last attempt."""
 
 
 @lean

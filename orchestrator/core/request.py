@@ -19,6 +19,10 @@ class Budget:
     attempts: int = 50_000
     seconds: float | None = 3600.0
     """Wall time from acceptance; None means without end."""
+    tokens: int | None = None
+    """That models write for its stars; None means without end."""
+    replans: int = 3
+    """How often a rewrite of the graph may be asked for. It does not end the request: what fails then has failed."""
 
 
 @dataclass(frozen=True, slots=True)

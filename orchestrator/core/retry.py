@@ -1,12 +1,15 @@
 """When to run something again: the backoff of an attempt, and the edits that retry a whole request."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Final
 
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.edits import AddLine, AddStar, CancelStar, Edit, EditBatch
-from asterism.orchestrator.core.errors import WrongState
+from asterism.orchestrator.core.errors import InvalidEdit, NotFound, WrongState
 from asterism.orchestrator.core.ids import StarId
+from asterism.orchestrator.core.line import LineKind
 from asterism.orchestrator.core.profile import Description, Effect
 from asterism.orchestrator.core.star import AttemptOutcome, OutputOf, RetryPolicy, StarInput, StarState, TaskStar
 
@@ -38,47 +41,88 @@ def retry_at(star: TaskStar, outcome: AttemptOutcome, retryable: bool, *, at: fl
     ended = [attempt.outcome for attempt in star.attempts[:-1]] + [outcome]
     if outcome is AttemptOutcome.LOST:
         return at if ended.count(AttemptOutcome.LOST) <= MAX_LOST else None
-    failures = len(ended) - ended.count(AttemptOutcome.LOST)
+    failures = sum(outcome.is_failure for outcome in ended if outcome is not None)
     if not retryable or failures >= star.spec.retry.max_attempts:
         return None
     return at + backoff_s(star.spec.retry, failures, chance)
 
 
-def retry_batch(constellation: TaskConstellation) -> EditBatch:
-    """The edits that run again what failed or was cancelled, and all that depends on it, as new stars.
+def retry_batch(
+    constellation: TaskConstellation,
+    stars: Sequence[StarId] = (),
+    rebinds: Mapping[StarId, Mapping[str, StarInput]] = MappingProxyType({}),
+) -> EditBatch:
+    """The edits that run `stars` again, or else what failed or was cancelled, and all that depends on it, as new stars.
 
     A terminal star never changes, so each gets a successor `name~n` with the same specification; lines and inputs
-    between retried stars lead to the successors. Raises WrongState where nothing is to be retried.
+    between retried stars lead to the successors. Of those that only depend on others, one that had succeeded has its
+    result again where its inputs turn out to be as they were (`StarSpec.reuses`). Raises WrongState where nothing is to
+    be retried, and InvalidEdit for a star that cannot be.
     """
+    named = _named(constellation, stars, rebinds) if stars else _unsuccessful(constellation)
+    chosen = dict.fromkeys(named)
+    pending = list(chosen)
+    while pending:
+        for child in constellation.children.get(pending.pop(), ()):
+            is_new = child not in chosen and not has_successor(constellation, child)
+            if is_new and not constellation.stars[child].spec.asks_replan:
+                chosen[child] = None
+                pending.append(child)
+    successors = {star_id: successor(star_id) for star_id in constellation.stars if star_id in chosen}
+    edits: list[Edit] = []
+    reusing: set[StarId] = set()
+    for old, new in successors.items():
+        star = constellation.stars[old]
+        inputs = {name: _redirect(source, successors) for name, source in star.spec.inputs.items()}
+        inputs.update(rebinds.get(old, {}))
+        reuses = old if star.state is StarState.SUCCEEDED and old not in named else None
+        edits.append(AddStar(replace(star.spec, id=new, inputs=inputs, reuses=reuses)))
+        if reuses is not None:
+            reusing.add(new)
+    for old, new in successors.items():
+        for line in constellation.parents.get(old, {}).values():
+            if line.kind is LineKind.GUARD:
+                continue
+            # Whether its inputs are as they were is known once they are whole.
+            is_late = line.kind is LineKind.STREAM and new in reusing
+            kind = LineKind.SUCCESS if is_late else line.kind
+            edits.append(AddLine(replace(line, parent=successors.get(line.parent, line.parent), child=new, kind=kind)))
+    return EditBatch(tuple(edits))
+
+
+def _unsuccessful(constellation: TaskConstellation) -> dict[StarId, None]:
     if constellation.state not in (constellation.state.FAILED, constellation.state.CANCELLED):
-        raise WrongState(
-            "request", constellation.id, constellation.state.value, "only what failed or was cancelled can be retried"
-        )
-    chosen: dict[StarId, None] = {
+        reason = "only what failed or was cancelled can be retried, unless its stars are named"
+        raise WrongState("request", constellation.id, constellation.state.value, reason)
+    return {
         star_id: None
         for star_id, star in constellation.stars.items()
         if star.state in (StarState.FAILED, StarState.CANCELLED)
         and not (star.error is not None and star.error.code == NOT_NEEDED)
         and not has_successor(constellation, star_id)
+        and not star.spec.asks_replan
     }
-    pending = list(chosen)
-    while pending:
-        for child in constellation.children.get(pending.pop(), ()):
-            if child not in chosen and not has_successor(constellation, child):
-                chosen[child] = None
-                pending.append(child)
-    successors = {star_id: successor(star_id) for star_id in constellation.stars if star_id in chosen}
-    edits: list[Edit] = []
-    for old, new in successors.items():
-        spec = constellation.stars[old].spec
-        inputs = {name: _redirect(source, successors) for name, source in spec.inputs.items()}
-        edits.append(AddStar(replace(spec, id=new, inputs=inputs)))
-    edits.extend(
-        AddLine(replace(line, parent=successors.get(line.parent, line.parent), child=new))
-        for old, new in successors.items()
-        for line in constellation.parents.get(old, {}).values()
-    )
-    return EditBatch(tuple(edits))
+
+
+def _named(
+    constellation: TaskConstellation, stars: Sequence[StarId], rebinds: Mapping[StarId, Mapping[str, StarInput]]
+) -> dict[StarId, None]:
+    if not constellation.state.is_terminal:
+        reason = "a star can be run again once the request has ended"
+        raise WrongState("request", constellation.id, constellation.state.value, reason)
+    for star_id in (*stars, *rebinds):
+        star = constellation.stars.get(star_id)
+        if star is None:
+            raise NotFound("star", star_id)
+        if star.spec.asks_replan:
+            raise InvalidEdit(star_id, "asked for a rewrite; asterism replan asks for another one")
+        if has_successor(constellation, star_id):
+            raise InvalidEdit(
+                star_id, f"has been run again already, as {latest(constellation, star_id)}: name that one"
+            )
+        if star_id not in stars:
+            raise InvalidEdit(star_id, "gets other inputs, and is not among the stars to run again")
+    return dict.fromkeys(stars)
 
 
 def successor(star: StarId) -> StarId:
@@ -87,6 +131,11 @@ def successor(star: StarId) -> StarId:
     if tilde and number.isdecimal():
         return StarId(f"{name}~{int(number) + 1}")
     return StarId(f"{star}~2")
+
+
+def first_of(star: StarId) -> StarId:
+    """The name of the star that `star` retries, or its own."""
+    return StarId(star.rpartition("~")[0]) if is_successor(star) else star
 
 
 def is_successor(star: StarId) -> bool:
@@ -111,20 +160,21 @@ def to_latest(constellation: TaskConstellation, batch: EditBatch) -> EditBatch:
 def _edit_to_latest(constellation: TaskConstellation, edit: Edit) -> Edit:
     match edit:
         case AddLine(line):
-            parent, child = _latest(constellation, line.parent), _latest(constellation, line.child)
+            parent, child = latest(constellation, line.parent), latest(constellation, line.child)
             return AddLine(replace(line, parent=parent, child=child))
         case CancelStar(star):
-            return CancelStar(_latest(constellation, star))
+            return CancelStar(latest(constellation, star))
         case AddStar(spec):
             named = {source.star for source in spec.inputs.values() if isinstance(source, OutputOf)}
-            latest = {star: _latest(constellation, star) for star in named}
-            inputs = {name: _redirect(source, latest) for name, source in spec.inputs.items()}
+            now = {star: latest(constellation, star) for star in named}
+            inputs = {name: _redirect(source, now) for name, source in spec.inputs.items()}
             return AddStar(replace(spec, inputs=inputs))
         case _:
             return edit
 
 
-def _latest(constellation: TaskConstellation, star: StarId) -> StarId:
+def latest(constellation: TaskConstellation, star: StarId) -> StarId:
+    """The star that runs in the place of `star` now."""
     while has_successor(constellation, star):
         star = successor(star)
     return star

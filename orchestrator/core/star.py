@@ -6,7 +6,8 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import TypeAlias
 
-from asterism.orchestrator.core.ids import FencingToken, StarId, WorkerId
+from asterism.orchestrator.core.condition import Condition
+from asterism.orchestrator.core.ids import FencingToken, StarId, WorkerId, is_replan_name
 from asterism.orchestrator.core.lean import lean
 from asterism.orchestrator.core.values import Json, Path, Result
 
@@ -62,7 +63,25 @@ class ParentOutcomes:
     """An input that gathers every parent there is at dispatch: star id -> {state, result, error}."""
 
 
-StarInput: TypeAlias = Constant | OutputOf | ParentOutcomes
+class Telling(StrEnum):
+    """What a star may be told of what is around it."""
+
+    REQUEST = "request"
+    """`{form, text, name, options}` as the user submitted it."""
+    GRAPH = "graph"
+    """The constellation at its revision, a row a star, bounded."""
+    OFFERS = "offers"
+    """What the fleet offers: tools, programs, models, labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An input that says, at dispatch, what is around the star then."""
+
+    what: Telling
+
+
+StarInput: TypeAlias = Constant | OutputOf | ParentOutcomes | Told
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +101,8 @@ class RetryPolicy:
     """Exponential backoff with full-range jitter: wait `backoff_s * multiplier**n`, at most `max_backoff_s`."""
 
     max_attempts: int = 3
-    """Attempts that end by failure or time-out, the first included. Lost workers are counted apart."""
+    """Attempts that end by failure or time-out, the first included. Lost workers are counted apart, and attempts that
+    end with what a parent was writing for them are not counted."""
     backoff_s: float = 0.5
     multiplier: float = 2.0
     max_backoff_s: float = 30.0
@@ -114,11 +134,20 @@ class StarSpec:
     """Whether it may run again after it may have begun; None: as its tool or program says."""
     quorum: int = 0
     """How many of the parents by QUORUM lines must succeed; 0 where there are no such lines."""
+    reuses: StarId | None = None
+    """The star of a retry whose result stands for this one's where both have the same content key (`core/reuse.py`)."""
+    replan_when: Condition | None = None
+    """On the outcome of its success: where it holds, the result is a surprise, and a rewrite is asked for."""
 
     @property
     def capabilities(self) -> frozenset[str]:
         """Every capability that a worker must offer to run this star."""
         return _capabilities(self.kind, self.program, self.requires)
+
+    @property
+    def asks_replan(self) -> bool:
+        """Whether it was added to have the graph rewritten (see `core/replan.py`)."""
+        return self.kind is StarKind.PLAN and is_replan_name(self.id)
 
     @property
     def is_decided_by_people(self) -> bool:
@@ -146,6 +175,11 @@ class AttemptOutcome(StrEnum):
     LOST = "LOST"
     """Its worker left or let the lease run out."""
     CANCELLED = "CANCELLED"
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether it counts against the attempts that a star has."""
+        return self in (AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT)
 
 
 @lean
@@ -193,6 +227,10 @@ class TaskStar:
     finished_at: float | None = None
     result: Result = None
     error: StarError | None = None
+    version: str = ""
+    """Of the program or tool that gave the result."""
+    source: str = ""
+    """`CONSTELLATION/STAR` where the result is that of another star; it did not run then."""
     quorum_met: int = field(init=False, default=0)
     """Parents by QUORUM lines that succeeded."""
     quorum_spare: int = field(init=False, default=0)

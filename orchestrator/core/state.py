@@ -2,26 +2,39 @@
 
 import heapq
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId, WorkerId
-from asterism.orchestrator.core.profile import WorkerProfile
+from asterism.orchestrator.core.profile import Description, WorkerProfile
+from asterism.orchestrator.core.results import Results
 from asterism.orchestrator.core.snapshot import Snapshot
-from asterism.orchestrator.core.star import TaskStar
+from asterism.orchestrator.core.star import TaskStar, Telling
+from asterism.orchestrator.core.values import Json
 
 KEEP_ENDED: Final = 256
 """Ended constellations kept in memory, so that an edit or a retry right after the end needs no load."""
 
 
+PRESSURE: Final = 0.8
+"""Share of a budget at whose use a rewrite is asked for: a fifth is left for what it may make shorter."""
 SWEEP_AFTER: Final = 4096
 """Queue entries, at least, between two sweeps of the void ones: a sweep costs less than the entries before it did."""
 
 _NO_CONSTELLATION, _NO_STAR, _NO_WORKER = ConstellationId(""), StarId(""), WorkerId("")
 _NO_TOKEN = FencingToken(0)
+
+
+Tell: TypeAlias = "Callable[[Telling, TaskConstellation, Mapping[WorkerId, Worker]], Json]"
+"""What a star is told at dispatch of the graph and the fleet. It may look, and must not change anything."""
+
+
+def tell_nothing(what: Telling, constellation: TaskConstellation, workers: "Mapping[WorkerId, Worker]") -> Json:
+    """Where nobody says how to tell."""
+    return None
 
 
 @dataclass(slots=True)
@@ -34,6 +47,11 @@ class Lease:
     is_stopping: bool = False
     """The attempt has ended here; its worker has not confirmed yet."""
     last_progress_at: float = 0.0
+    tokens: int = 0
+    """That came as streamed text so far."""
+    written: list[str] | None = None
+    """The text of the attempt's main thread so far, for children that listen; None where a part of it is not known."""
+    written_chars: int = 0
 
 
 @dataclass(slots=True)
@@ -56,6 +74,18 @@ class Worker:
     lease_expires_at: float = 0.0
     last_seen_at: float = 0.0
     capabilities: frozenset[str] = frozenset()
+    described: Mapping[str, Description] = field(default_factory=dict)
+    """What it says of its tools and programs, by capability."""
+
+    def take_profile(self, profile: WorkerProfile) -> None:
+        """What it offers from now on."""
+        self.profile = profile
+        self.capabilities = profile.capabilities(self.labels)
+        self.described = {description.capability: description for description in profile.descriptions}
+
+    def describe(self, capability: str) -> Description:
+        """What it says of one of its tools or programs."""
+        return self.described.get(capability) or Description(capability)
 
     @property
     def free_slots(self) -> int:
@@ -77,6 +107,10 @@ class Timer(IntEnum):
     SCHEDULE_TO_START = 3
     BACKOFF = 4
     BUDGET = 5
+    PRESSURE = 6
+    """Most of a budget of seconds is used."""
+    DEPARTURE = 7
+    """A worker has been gone for so long that stars may have to do without it."""
 
 
 class Deadline(NamedTuple):
@@ -106,6 +140,9 @@ class State:
         self.constellations: dict[ConstellationId, TaskConstellation] = {}
         self.workers: dict[WorkerId, Worker] = {}
         self.requests: dict[tuple[str, str], ConstellationId] = {}
+        self.tell: Tell = tell_nothing
+        self.results: Results | None = None
+        """Of what is pure, for its like; None where that is not wanted."""
         self.last_seq = 0
         self.last_fencing_token = FencingToken(0)
         self.ready: dict[frozenset[str], list[ReadyStar]] = {}
@@ -135,7 +172,7 @@ class State:
             worker = Worker(stored.id, stored.instance, stored.profile, dict(stored.labels))
             worker.is_draining = stored.is_draining
             worker.has_left = stored.has_left
-            worker.capabilities = worker.profile.capabilities(worker.labels)
+            worker.take_profile(stored.profile)
             worker.lease_expires_at = at + lease_s
             state.workers[worker.id] = worker
             if not worker.has_left:
@@ -183,6 +220,9 @@ class State:
         if constellation.budget.seconds is not None:
             ends_at = constellation.started_at + constellation.budget.seconds
             self.push(Deadline(ends_at, Timer.BUDGET, constellation.id))
+            if constellation.replan is not None:
+                pressing_at = constellation.started_at + PRESSURE * constellation.budget.seconds
+                self.push(Deadline(pressing_at, Timer.PRESSURE, constellation.id))
 
     def watch_attempt(
         self, constellation: ConstellationId, star: TaskStar, token: FencingToken, leased_at: float, seen_at: float
@@ -239,7 +279,7 @@ class State:
 
     def _matters(self, deadline: Deadline) -> bool:
         """Whether a deadline of a star is still its own: of its live attempt, or as an edit has not pushed it anew."""
-        if deadline.timer in (Timer.WORKER_LEASE, Timer.BUDGET):
+        if deadline.timer in (Timer.WORKER_LEASE, Timer.BUDGET, Timer.PRESSURE, Timer.DEPARTURE):
             return True
         constellation = self.constellations.get(deadline.constellation)
         star = None if constellation is None else constellation.stars.get(deadline.star)
@@ -320,5 +360,15 @@ class State:
             ):
                 self.ended[oldest] = None
                 return
-            gone = self.constellations.pop(oldest)
-            del self.requests[gone.owner, gone.request_id]
+            self._drop(oldest)
+
+    def forget(self, constellations: Iterable[ConstellationId]) -> None:
+        """Drop ended constellations that the store has forgotten; those that are not here are no loss."""
+        for constellation in constellations:
+            if constellation in self.ended:
+                del self.ended[constellation]
+                self._drop(constellation)
+
+    def _drop(self, constellation: ConstellationId) -> None:
+        gone = self.constellations.pop(constellation)
+        del self.requests[gone.owner, gone.request_id]

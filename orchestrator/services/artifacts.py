@@ -10,9 +10,9 @@ import structlog
 
 from asterism.orchestrator.artifacts import ArtifactFiles
 from asterism.orchestrator.core.constellation import TaskConstellation
-from asterism.orchestrator.core.dispatch import needs_artifact
 from asterism.orchestrator.core.errors import InvalidField, NotFound, Overloaded, WrongState
 from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId, WorkerId
+from asterism.orchestrator.core.inputs import needs_artifact
 from asterism.orchestrator.core.star import TaskStar
 from asterism.orchestrator.core.values import Artifact
 from asterism.orchestrator.loop import Loop

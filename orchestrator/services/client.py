@@ -1,6 +1,8 @@
 """What a client may ask: submit, look, change, cancel, retry. It sees its own requests only; an admin sees all."""
 
 import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 from asterism.orchestrator.clock import Clock
@@ -12,12 +14,14 @@ from asterism.orchestrator.core.events import (
     EditRequested,
     Event,
     PauseRequested,
+    ReplanRequested,
     RequestSubmitted,
     RetryRequested,
 )
-from asterism.orchestrator.core.ids import ConstellationId
+from asterism.orchestrator.core.ids import ConstellationId, StarId
 from asterism.orchestrator.core.records import ConstellationEnded
-from asterism.orchestrator.core.request import Budget
+from asterism.orchestrator.core.request import Budget, Request
+from asterism.orchestrator.core.star import StarInput, StarSpec
 from asterism.orchestrator.loop import Loop
 from asterism.orchestrator.naming import ConstellationIds
 from asterism.orchestrator.outbox import WatcherOutbox
@@ -26,6 +30,9 @@ from asterism.orchestrator.services.rates import Places, TokenBuckets
 from asterism.orchestrator.services.watch import stream_to
 from asterism.orchestrator.store import Store
 from asterism.planner.check import check, plan_star
+from asterism.planner.rule import default_rule, replan_rule
+from asterism.planner.surroundings import Surroundings
+from asterism.planner.text_form import TEXT_FORM
 from asterism.protocol.answers import Ending
 from asterism.protocol.convert import (
     budget_from_proto,
@@ -38,12 +45,15 @@ from asterism.protocol.convert import (
     request_from_proto,
     request_id_from_proto,
     star_id,
+    star_inputs_from_proto,
     summary_to_proto,
 )
 from asterism.protocol.v1 import client_pb2, client_pb2_grpc, types_pb2
 
 DEFAULT_PAGE: Final = 50
 MAX_PAGE: Final = 500
+MAX_RETRIED: Final = 1000
+"""Stars that one retry names."""
 MAX_REASON_CHARS: Final = 1000
 MAX_READING: Final = 16
 """Requests of one identity that are being checked at one time; each takes up to a second."""
@@ -53,7 +63,15 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
     """Translates and checks rights; the machine decides."""
 
     def __init__(
-        self, loop: Loop, store: Store, clock: Clock, gate: Gate, *, changes: TokenBuckets, watches: Places
+        self,
+        loop: Loop,
+        store: Store,
+        clock: Clock,
+        gate: Gate,
+        *,
+        changes: TokenBuckets,
+        watches: Places,
+        retention_s: float | None = None,
     ) -> None:
         self._loop = loop
         self._store = store
@@ -62,6 +80,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         self._ids = ConstellationIds(clock)
         self._changes = changes
         self._watches = watches
+        self._retention_s = retention_s
         self._reading = Places("submits", MAX_READING)
         # One at a time: the check is pure Python, so that a second thread would only take turns with it and the loop.
         self._checking = asyncio.Semaphore(1)
@@ -73,33 +92,42 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         request_id = request_id_from_proto(request.request_id)
         asked = request_from_proto(request.request)
         budget = budget_from_proto(request.budget) if request.HasField("budget") else Budget()
-        known = await self._store.find_request(identity.name, request_id)
-        if known is None:
+        earlier = await self._find_request(identity.name, request_id)
+        rule: StarSpec | None = None
+        if earlier is None:
             with self._reading.hold(identity.name):
                 async with self._checking:
                     offered = self._loop.machine.known_capabilities
                     await asyncio.to_thread(check, asked, known_capabilities=offered or None, budget=budget)
-            # Again: while it was checked, the same request may have been accepted, have ended and been forgotten.
-            known = await self._store.find_request(identity.name, request_id)
-        if known is not None:
-            earlier = await self._find(known, identity)
+                    rule = await asyncio.to_thread(replan_rule, asked, offered)
+            # Again: while it was checked, the same request may have been accepted, have ended and left memory.
+            earlier = await self._find_request(identity.name, request_id)
+        if earlier is not None:
             if (earlier.request, earlier.budget) != (asked, budget):
                 raise AlreadyExists("request_id", request_id, "it named another request")
-            return client_pb2.SubmitResponse(constellation=known, is_new=False)
+            return client_pb2.SubmitResponse(constellation=earlier.id, is_new=False)
+        star = self._plan_star(asked)
         reply = await self._loop.ask(
-            RequestSubmitted(
-                self._clock.now(), self._ids.new(), request_id, identity.name, asked, budget, plan_star(asked)
-            )
+            RequestSubmitted(self._clock.now(), self._ids.new(), request_id, identity.name, asked, budget, star, rule)
         )
         assert reply is not None, "a submit is answered with its constellation"
         return client_pb2.SubmitResponse(constellation=reply.constellation, is_new=reply.is_new)
+
+    def _plan_star(self, asked: Request) -> StarSpec:
+        """The first star; a model that plans is told what the fleet offers now."""
+        if asked.form != TEXT_FORM:
+            return plan_star(asked)
+        machine = self._loop.machine
+        workers = [worker for worker in machine.workers.values() if not worker.has_left]
+        told = Surroundings.of_fleet((worker.profile, worker.labels) for worker in workers)
+        return plan_star(asked, known_capabilities=machine.known_capabilities, surroundings=told)
 
     async def GetConstellation(
         self, request: client_pb2.GetConstellationRequest, context: Any
     ) -> types_pb2.Constellation:
         """The whole graph as it is on disk, and what its stars wait for."""
         wanted = constellation_id(request.constellation)
-        found = _visible(await self._store.find_constellation(wanted), wanted, CALLER.get())
+        found = self._visible(await self._store.find_constellation(wanted), wanted, CALLER.get())
         waiting_for = self._loop.machine.waiting_for(wanted)
         # A copy that nobody else has; a graph of ten thousand stars takes some 200 ms.
         return await asyncio.to_thread(constellation_to_proto, found, waiting_for, found.seq)
@@ -164,15 +192,28 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         reason = _reason(request.reason)
         # As many edits as one batch may have take some 300 ms.
         batch = await asyncio.to_thread(edit_batch_from_proto, request.batch)
-        with self._loop.adopted(await self._find(wanted, identity)):
+        async with self._adopted(wanted, identity):
             event = EditRequested(self._clock.now(), wanted, f"client:{identity.name}", batch, reason)
             return client_pb2.EditResponse(revision=await self._revision(event))
+
+    async def Replan(self, request: client_pb2.ReplanRequest, context: Any) -> client_pb2.ReplanResponse:
+        """Have a model rewrite the graph, because a person says so."""
+        identity = CALLER.get()
+        wanted = constellation_id(request.constellation)
+        self._changes.take(identity.name)
+        why = _reason(request.why, "why")
+        if not why.strip():
+            raise InvalidField("why", "say what is to be changed")
+        rule = default_rule(self._loop.machine.known_capabilities)
+        async with self._adopted(wanted, identity):
+            event = ReplanRequested(self._clock.now(), wanted, f"client:{identity.name}", why, rule)
+            return client_pb2.ReplanResponse(revision=await self._revision(event))
 
     async def Cancel(self, request: client_pb2.CancelRequest, context: Any) -> client_pb2.CancelResponse:
         """End a request; a second time is harmless."""
         wanted = constellation_id(request.constellation)
         reason = _reason(request.reason)
-        with self._loop.adopted(await self._find(wanted, CALLER.get())):
+        async with self._adopted(wanted, CALLER.get()):
             await self._loop.ask(CancelRequested(self._clock.now(), wanted, reason))
         return client_pb2.CancelResponse()
 
@@ -181,8 +222,17 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         identity = CALLER.get()
         wanted = constellation_id(request.constellation)
         self._changes.take(identity.name)
-        with self._loop.adopted(await self._find(wanted, identity)):
-            event = RetryRequested(self._clock.now(), wanted, f"client:{identity.name}")
+        checks.few(request.stars, "stars", MAX_RETRIED)
+        checks.few(request.rebinds, "rebinds", MAX_RETRIED)
+        stars = tuple(star_id(name, f"stars[{index}]") for index, name in enumerate(request.stars))
+        rebinds: dict[StarId, Mapping[str, StarInput]] = {}
+        for index, one in enumerate(request.rebinds):
+            star = star_id(one.star, f"rebinds[{index}].star")
+            if star in rebinds:
+                raise InvalidField(f"rebinds[{index}].star", f"{star} is there twice")
+            rebinds[star] = star_inputs_from_proto(one.inputs, f"rebinds[{index}].inputs")
+        async with self._adopted(wanted, identity):
+            event = RetryRequested(self._clock.now(), wanted, f"client:{identity.name}", stars, rebinds)
             return client_pb2.RetryResponse(revision=await self._revision(event))
 
     async def Decide(self, request: client_pb2.DecideRequest, context: Any) -> client_pb2.DecideResponse:
@@ -194,7 +244,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         value = checks.optional_json_from_text(request.value_json, "value_json")
         self._changes.take(identity.name)
         by = f"client:{identity.name}"
-        with self._loop.adopted(await self._find(wanted, identity)):
+        async with self._adopted(wanted, identity):
             event = Decided(self._clock.now(), wanted, star, by, request.is_approved, reason, value)
             return client_pb2.DecideResponse(revision=await self._revision(event))
 
@@ -205,9 +255,16 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         reason = _reason(request.reason)
         self._changes.take(identity.name)
         by = f"client:{identity.name}"
-        with self._loop.adopted(await self._find(wanted, identity)):
+        async with self._adopted(wanted, identity):
             await self._loop.ask(PauseRequested(self._clock.now(), wanted, by, reason, request.is_paused))
         return client_pb2.PauseResponse()
+
+    @asynccontextmanager
+    async def _adopted(self, wanted: ConstellationId, identity: Identity) -> AsyncIterator[None]:
+        """Have what the caller may see in memory while the block changes it."""
+        async with self._loop.kept(wanted):
+            with self._loop.adopted(await self._find(wanted, identity)):
+                yield
 
     async def _revision(self, event: Event) -> int:
         reply = await self._loop.ask(event)
@@ -216,8 +273,30 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
 
     async def _find(self, wanted: ConstellationId, identity: Identity) -> TaskConstellation:
         """The constellation, from memory where it is there; only its owner and its id are sure to be on disk."""
-        found = self._loop.machine.constellations.get(wanted) or await self._store.find_constellation(wanted)
-        return _visible(found, wanted, identity)
+        return self._visible(await self._find_any(wanted), wanted, identity)
+
+    async def _find_any(self, wanted: ConstellationId) -> TaskConstellation | None:
+        return self._loop.machine.constellations.get(wanted) or await self._store.find_constellation(wanted)
+
+    async def _find_request(self, owner: str, request_id: str) -> TaskConstellation | None:
+        """What was submitted so; None also where it was forgotten between the two looks."""
+        known = await self._store.find_request(owner, request_id)
+        return None if known is None else await self._find_any(known)
+
+    def _visible(
+        self, found: TaskConstellation | None, wanted: ConstellationId, identity: Identity
+    ) -> TaskConstellation:
+        """What the caller may see; what belongs to others does not exist for it."""
+        if found is None or not (identity.sees_all or found.owner == identity.name):
+            raise NotFound("request", wanted, self._why_not)
+        return found
+
+    @property
+    def _why_not(self) -> str:
+        """Why something that was there once may be there no more."""
+        if self._retention_s is None:
+            return ""
+        return f"what ended is kept for {self._retention_s:g} s, so it may have been removed"
 
 
 async def _next_ending(outbox: WatcherOutbox) -> Ending:
@@ -227,14 +306,7 @@ async def _next_ending(outbox: WatcherOutbox) -> Ending:
     raise Unreachable("the orchestrator", "it is leaving; wait again")
 
 
-def _reason(text: str) -> str:
+def _reason(text: str, field: str = "reason") -> str:
     if len(text) > MAX_REASON_CHARS:
-        raise InvalidField("reason", f"must be at most {MAX_REASON_CHARS} characters, is {len(text)}")
+        raise InvalidField(field, f"must be at most {MAX_REASON_CHARS} characters, is {len(text)}")
     return text
-
-
-def _visible(found: TaskConstellation | None, wanted: ConstellationId, identity: Identity) -> TaskConstellation:
-    """What the caller may see; what belongs to others does not exist for it."""
-    if found is None or not (identity.sees_all or found.owner == identity.name):
-        raise NotFound("request", wanted)
-    return found

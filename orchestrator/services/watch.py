@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.effects import Broadcast
+from asterism.orchestrator.core.errors import NotFound
 from asterism.orchestrator.core.records import ConstellationEnded, ConstellationRecord, EditsApplied
 from asterism.orchestrator.loop import Loop
 from asterism.orchestrator.outbox import ForWatcher, WatcherOutbox
@@ -30,8 +30,10 @@ async def stream_to(
         if in_memory is not None and not in_memory.state.is_terminal:
             break  # its end is still to come, through the outbox
         on_disk = await store.find_constellation(outbox.constellation)
-        if on_disk is None or on_disk.seq <= seq:
-            if _has_ended(on_disk):
+        if on_disk is None:
+            raise NotFound("request", outbox.constellation, "it has been removed while it was read")
+        if on_disk.seq <= seq:
+            if on_disk.state.is_terminal:
                 return
             break
     has_ended = False
@@ -60,10 +62,6 @@ async def _replay(context: Any, store: Store, outbox: WatcherOutbox, seq: int) -
         if len(page) < PAGE:
             break
     return seq
-
-
-def _has_ended(constellation: TaskConstellation | None) -> bool:
-    return constellation is not None and constellation.state.is_terminal
 
 
 async def _write(context: Any, items: Sequence[ForWatcher]) -> None:

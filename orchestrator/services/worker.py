@@ -11,7 +11,7 @@ import grpc.aio
 import structlog
 
 from asterism.orchestrator.clock import Clock
-from asterism.orchestrator.core.effects import Acknowledge, AnswerEdits, Assign, Stop
+from asterism.orchestrator.core.effects import Acknowledge, AnswerEdits, Assign, InputText, InputValue, Stop
 from asterism.orchestrator.core.errors import InvalidField, Overloaded, WrongState
 from asterism.orchestrator.core.events import (
     AttemptFailed,
@@ -36,6 +36,7 @@ from asterism.protocol.convert import (
     edits_proposed_from_proto,
     finished_from_proto,
     hello_from_proto,
+    input_part_to_proto,
     progress_from_proto,
     stop_to_proto,
     write_assign,
@@ -285,6 +286,10 @@ def _write_effect(effect: ForWorker, frame: worker_pb2.OrchestratorFrame) -> int
             assignment = frame.assignments.add()
             write_assign(effect, assignment)
             return assignment.ByteSize() + ENTRY_BYTES
+        case InputText() | InputValue():
+            part = input_part_to_proto(effect)
+            frame.inputs.append(part)
+            return part.ByteSize() + ENTRY_BYTES
         case Stop():
             stop = stop_to_proto(effect)
             frame.stops.append(stop)
@@ -306,6 +311,8 @@ def _move_last(effect: ForWorker, full: worker_pb2.OrchestratorFrame, empty: wor
             del full.acknowledged[-count:]
         case Assign():
             empty.assignments.append(full.assignments.pop())
+        case InputText() | InputValue():
+            empty.inputs.append(full.inputs.pop())
         case Stop():
             empty.stops.append(full.stops.pop())
         case AnswerEdits():

@@ -23,11 +23,22 @@ def cancel(
 
 def retry(
     constellation: ConstellationArgument,
+    star: Annotated[
+        list[str] | None,
+        typer.Option("--star", help="Run this one again, and what changes with it (repeat it).", show_default=False),
+    ] = None,
+    set_input: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="STAR.INPUT=JSON", help="Another input for it (repeat it).", show_default=False),
+    ] = None,
     address: Address = None,
     token_file: TokenFile = None,
     output: OutputFormat = Output.TEXT,
 ) -> None:
-    """Run what failed or was cancelled again, as new stars beside the old ones."""
+    """Run what failed or was cancelled again, as new stars beside the old ones.
+
+    What depends on them runs again too, unless its inputs turn out to be what they were: then it keeps its result.
+    """
     from asterism.protocol.commands.actions import change as action
 
-    action.retry(ConstellationId(constellation), address, token_file, output)
+    action.retry(ConstellationId(constellation), star or [], set_input or [], address, token_file, output)

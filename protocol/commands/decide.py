@@ -1,4 +1,4 @@
-"""`asterism approve`, `reject`, `pause` and `resume`: what people do to a request while it runs."""
+"""`asterism approve`, `reject`, `replan`, `pause` and `resume`: what people do to a request while it runs."""
 
 from typing import Annotated
 
@@ -48,6 +48,19 @@ def reject(
     from asterism.protocol.commands.actions import decide as action
 
     action.decide(ConstellationId(constellation), StarId(star), False, reason, None, address, token_file, output)
+
+
+def replan(
+    constellation: ConstellationArgument,
+    why: Annotated[str, typer.Argument(metavar="WHY", help="What is to be changed, in words, for the model.")],
+    address: Address = None,
+    token_file: TokenFile = None,
+    output: OutputFormat = Output.TEXT,
+) -> None:
+    """Have a model rewrite what has not begun of a request; what it changes is in `asterism watch` and the graph."""
+    from asterism.protocol.commands.actions import decide as action
+
+    action.replan(ConstellationId(constellation), why, address, token_file, output)
 
 
 def pause(

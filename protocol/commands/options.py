@@ -49,5 +49,12 @@ RequestId: TypeAlias = Annotated[
 ]
 BudgetStars: TypeAlias = Annotated[int | None, typer.Option("--max-stars", min=1, show_default=False)]
 BudgetSeconds: TypeAlias = Annotated[float | None, typer.Option("--max-seconds", min=0.001, show_default=False)]
+BudgetTokens: TypeAlias = Annotated[
+    int | None, typer.Option("--max-tokens", min=1, help="That models may write for it.", show_default=False)
+]
+BudgetReplans: TypeAlias = Annotated[
+    int | None,
+    typer.Option("--max-replans", min=0, max=100, help="How often a model may mend it (3).", show_default=False),
+]
 
 STDIN: Final = "-"

@@ -7,8 +7,10 @@ import typer
 
 from asterism.protocol.commands.options import (
     Address,
+    BudgetReplans,
     BudgetSeconds,
     BudgetStars,
+    BudgetTokens,
     Form,
     Output,
     OutputFormat,
@@ -32,6 +34,8 @@ def run(
     request_id: RequestId = None,
     max_stars: BudgetStars = None,
     max_seconds: BudgetSeconds = None,
+    max_tokens: BudgetTokens = None,
+    max_replans: BudgetReplans = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the answer.")] = False,
     address: Address = None,
     token_file: TokenFile = None,
@@ -51,7 +55,7 @@ def run(
         workers=workers,
         graph_file=graph_file,
         request_id=request_id,
-        budget=budget_of(max_stars, max_seconds),
+        budget=budget_of(max_stars, max_seconds, max_tokens, max_replans),
         is_quiet=quiet,
         address=address,
         token_file=token_file,

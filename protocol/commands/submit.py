@@ -4,8 +4,10 @@ from uuid import uuid4
 
 from asterism.protocol.commands.options import (
     Address,
+    BudgetReplans,
     BudgetSeconds,
     BudgetStars,
+    BudgetTokens,
     Form,
     Output,
     OutputFormat,
@@ -21,6 +23,8 @@ def submit(
     request_id: RequestId = None,
     max_stars: BudgetStars = None,
     max_seconds: BudgetSeconds = None,
+    max_tokens: BudgetTokens = None,
+    max_replans: BudgetReplans = None,
     address: Address = None,
     token_file: TokenFile = None,
     output: OutputFormat = Output.TEXT,
@@ -29,5 +33,5 @@ def submit(
     from asterism.protocol.commands.actions import submit as action
     from asterism.protocol.commands.actions.source import read_request
 
-    budget = action.budget_of(max_stars, max_seconds)
+    budget = action.budget_of(max_stars, max_seconds, max_tokens, max_replans)
     action.submit(read_request(source, form), request_id or uuid4().hex, budget, address, token_file, output)

@@ -25,6 +25,8 @@ from asterism.protocol.v1 import types_pb2 as pb
 
 MAX_STARS: Final = 1_000_000
 MAX_ATTEMPTS: Final = 10_000_000
+MAX_REPLANS: Final = 100
+MAX_TOKENS: Final = 10**15
 MAX_REQUEST_ID: Final = 128
 
 
@@ -58,15 +60,24 @@ def request_from_proto(proto: pb.Request, at: str = "request") -> Request:
 
 def budget_to_proto(budget: Budget) -> pb.Budget:
     """No seconds: without end."""
-    return pb.Budget(stars=budget.stars, attempts=budget.attempts, seconds=budget.seconds)
+    return pb.Budget(
+        stars=budget.stars,
+        attempts=budget.attempts,
+        seconds=budget.seconds,
+        tokens=budget.tokens,
+        replans=budget.replans,
+    )
 
 
 def budget_from_proto(proto: pb.Budget, at: str = "budget") -> Budget:
     """At least one star and one attempt, else nothing could ever run."""
+    replans = checks.integer(proto.replans, f"{at}.replans", 0, MAX_REPLANS) if proto.HasField("replans") else None
     return Budget(
         checks.integer(proto.stars, f"{at}.stars", 1, MAX_STARS),
         checks.integer(proto.attempts, f"{at}.attempts", 1, MAX_ATTEMPTS),
         checks.positive(proto.seconds, f"{at}.seconds") if proto.HasField("seconds") else None,
+        checks.integer(proto.tokens, f"{at}.tokens", 1, MAX_TOKENS) if proto.HasField("tokens") else None,
+        Budget().replans if replans is None else replans,
     )
 
 
@@ -124,6 +135,8 @@ def task_star_to_proto(star: TaskStar, waiting_for: str = "", at: str = "star") 
         artifact=artifact,
         error=None if star.error is None else star_error_to_proto(star.error),
         waiting_for=checks.clipped(waiting_for),
+        version=star.version,
+        source=star.source,
     )
 
 
@@ -142,6 +155,8 @@ def task_star_from_proto(proto: pb.Star, at: str = "star") -> TaskStar:
         if proto.HasField("artifact")
         else checks.optional_json_from_text(proto.result_json, f"{at}.result_json"),
         star_error_from_proto(proto.error, f"{at}.error") if proto.HasField("error") else None,
+        checks.text(proto.version, f"{at}.version", checks.MAX_TITLE),
+        checks.text(proto.source, f"{at}.source", checks.MAX_TITLE),
     )
 
 
@@ -171,6 +186,9 @@ def constellation_to_proto(
         attempts=constellation.attempts,
         pause=None if pause is None else pb.Pause(by=pause.by, reason=checks.clipped(pause.reason), at=pause.at),
         resumed_at=constellation.resumed_at,
+        replan=None if constellation.replan is None else star_spec_to_proto(constellation.replan, "replan"),
+        is_pressed=constellation.is_pressed,
+        tokens=constellation.tokens,
     )
 
 
@@ -205,6 +223,9 @@ def constellation_from_proto(
         seq=checks.integer(proto.seq, f"{at}.seq"),
         pause=_pause_from_proto(proto.pause, f"{at}.pause") if proto.HasField("pause") else None,
         resumed_at=checks.number(proto.resumed_at, f"{at}.resumed_at") if proto.HasField("resumed_at") else None,
+        replan=star_spec_from_proto(proto.replan, f"{at}.replan") if proto.HasField("replan") else None,
+        is_pressed=proto.is_pressed,
+        tokens=checks.integer(proto.tokens, f"{at}.tokens"),
     )
     for index, line_proto in enumerate(proto.lines):
         line = line_from_proto(line_proto, f"{at}.lines[{index}]")

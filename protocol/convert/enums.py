@@ -4,7 +4,7 @@ from asterism.orchestrator.core.condition import Comparison, Operator
 from asterism.orchestrator.core.line import LineKind
 from asterism.orchestrator.core.profile import Effect
 from asterism.orchestrator.core.request import ConstellationState
-from asterism.orchestrator.core.star import AttemptOutcome, StarKind, StarState
+from asterism.orchestrator.core.star import AttemptOutcome, StarKind, StarState, Telling
 from asterism.protocol.v1 import types_pb2 as pb
 
 STAR_STATES = {
@@ -56,8 +56,17 @@ LINE_KINDS = {
     LineKind.COMPLETION: pb.LINE_KIND_COMPLETION,
     LineKind.CONDITION: pb.LINE_KIND_CONDITION,
     LineKind.QUORUM: pb.LINE_KIND_QUORUM,
+    LineKind.GUARD: pb.LINE_KIND_GUARD,
+    LineKind.STREAM: pb.LINE_KIND_STREAM,
 }
 LINE_KINDS_BACK = {value: key for key, value in LINE_KINDS.items()}
+
+TELLINGS = {
+    Telling.REQUEST: pb.Input.TELLING_REQUEST,
+    Telling.GRAPH: pb.Input.TELLING_GRAPH,
+    Telling.OFFERS: pb.Input.TELLING_OFFERS,
+}
+TELLINGS_BACK = {value: key for key, value in TELLINGS.items()}
 
 COMPARISONS = {
     Comparison.EQ: pb.COMPARISON_EQ,

@@ -33,6 +33,8 @@ from asterism.protocol.convert.star import (
     star_error_from_proto,
     star_error_to_proto,
     star_id,
+    star_spec_from_proto,
+    star_spec_to_proto,
 )
 from asterism.protocol.v1 import types_pb2 as pb
 
@@ -48,6 +50,7 @@ def record_to_proto(record: ConstellationRecord) -> pb.Record:
                     owner=record.owner,
                     request=request_to_proto(record.request),
                     budget=budget_to_proto(record.budget),
+                    replan=None if record.replan is None else star_spec_to_proto(record.replan, "replan"),
                 )
             )
         case EditsApplied():
@@ -76,6 +79,7 @@ def record_to_proto(record: ConstellationRecord) -> pb.Record:
                     error=star_error_to_proto(record.error),
                     retry_at=record.retry_at,
                     releases_slot=record.releases_slot,
+                    tokens=record.tokens,
                 )
             )
         case StarFinished():
@@ -106,6 +110,9 @@ def _star_finished_to_proto(record: StarFinished) -> pb.Record.StarFinished:
         attempt=record.attempt,
         outcome=None if record.outcome is None else enums.OUTCOMES[record.outcome],
         releases_slot=record.releases_slot,
+        version=record.version,
+        source=record.source,
+        tokens=record.tokens,
     )
 
 
@@ -127,6 +134,7 @@ def record_from_proto(proto: pb.Record, at: str = "record") -> ConstellationReco
                 checks.text(accepted.owner, f"{at}.owner", checks.MAX_TITLE),
                 request_from_proto(accepted.request, f"{at}.request"),
                 budget_from_proto(accepted.budget, f"{at}.budget"),
+                star_spec_from_proto(accepted.replan, f"{at}.replan") if accepted.HasField("replan") else None,
             )
         case "edits_applied":
             applied = proto.edits_applied
@@ -163,6 +171,7 @@ def record_from_proto(proto: pb.Record, at: str = "record") -> ConstellationReco
                 star_error_from_proto(ended.error, f"{at}.error"),
                 checks.number(ended.retry_at, f"{at}.retry_at") if ended.HasField("retry_at") else None,
                 ended.releases_slot,
+                checks.integer(ended.tokens, f"{at}.tokens"),
             )
         case "star_finished":
             finished = proto.star_finished
@@ -180,6 +189,9 @@ def record_from_proto(proto: pb.Record, at: str = "record") -> ConstellationReco
                 checks.integer(finished.attempt, f"{at}.attempt", 1) if finished.HasField("attempt") else None,
                 None if is_unrun else checks.known(enums.OUTCOMES_BACK, finished.outcome, f"{at}.outcome"),
                 finished.releases_slot,
+                checks.text(finished.version, f"{at}.version", checks.MAX_TITLE),
+                checks.text(finished.source, f"{at}.source", checks.MAX_TITLE),
+                checks.integer(finished.tokens, f"{at}.tokens"),
             )
         case "slot_released":
             released = proto.slot_released

@@ -17,6 +17,7 @@ from asterism.orchestrator.core.star import (
     StarInput,
     StarSpec,
     Timeouts,
+    Told,
 )
 from asterism.orchestrator.core.values import Artifact, Path, Result
 from asterism.protocol.convert import checks, enums
@@ -99,6 +100,8 @@ def star_input_to_proto(source: StarInput, at: str = "input") -> pb.Input:
             return pb.Input(output_of=pb.Input.OutputOf(star=star, path=path_to_proto(path, f"{at}.output_of.path")))
         case ParentOutcomes():
             return pb.Input(parent_outcomes=pb.Input.ParentOutcomes())
+        case Told(what):
+            return pb.Input(told=enums.TELLINGS[what])
         case _:
             assert_never(source)
 
@@ -113,8 +116,10 @@ def star_input_from_proto(proto: pb.Input, at: str = "input") -> StarInput:
             return OutputOf(star, path_from_proto(proto.output_of.path, f"{at}.output_of.path"))
         case "parent_outcomes":
             return ParentOutcomes()
+        case "told":
+            return Told(checks.known(enums.TELLINGS_BACK, proto.told, f"{at}.told"))
         case _:
-            raise InvalidField(at, "must be constant_json, output_of or parent_outcomes")
+            raise InvalidField(at, "must be constant_json, output_of, parent_outcomes or told")
 
 
 def star_inputs_to_proto(inputs: Mapping[str, StarInput], at: str = "inputs") -> dict[str, pb.Input]:
@@ -221,6 +226,10 @@ def write_star_spec(spec: StarSpec, proto: pb.StarSpec, at: str = "spec") -> Non
     proto.quorum = spec.quorum
     if spec.is_idempotent is not None:
         proto.is_idempotent = spec.is_idempotent
+    if spec.reuses is not None:
+        proto.reuses = spec.reuses
+    if spec.replan_when is not None:
+        proto.replan_when.CopyFrom(condition_to_proto(spec.replan_when, f"{at}.replan_when"))
 
 
 def star_spec_from_proto(proto: pb.StarSpec, at: str = "spec") -> StarSpec:
@@ -239,6 +248,8 @@ def star_spec_from_proto(proto: pb.StarSpec, at: str = "spec") -> StarSpec:
             checks.text(proto.title, "title", checks.MAX_TITLE),
             proto.is_idempotent if proto.HasField("is_idempotent") else None,
             proto.quorum,
+            star_id(proto.reuses, "reuses") if proto.reuses else None,
+            condition_from_proto(proto.replan_when, "replan_when") if proto.HasField("replan_when") else None,
         )
     except InvalidField as error:
         raise checks.placed(at, error) from None

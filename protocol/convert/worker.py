@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from asterism.orchestrator.core.effects import AnswerEdits, Assign, Place, Stop
+from asterism.orchestrator.core.effects import AnswerEdits, Assign, InputText, InputValue, Place, Stop
 from asterism.orchestrator.core.errors import InvalidField
 from asterism.orchestrator.core.events import (
     AttemptFailed,
@@ -16,9 +16,10 @@ from asterism.orchestrator.core.events import (
 )
 from asterism.orchestrator.core.ids import FencingToken, WorkerId
 from asterism.orchestrator.core.profile import Description, Effect, Gpu, WorkerProfile
+from asterism.orchestrator.core.streams import MAX_WRITTEN_CHARS
 from asterism.orchestrator.core.values import Artifact, Json, Result
 from asterism.protocol.convert import checks, enums
-from asterism.protocol.convert.constellation import constellation_id
+from asterism.protocol.convert.constellation import MAX_TOKENS, constellation_id
 from asterism.protocol.convert.edits import edit_batch_from_proto, edit_batch_to_proto
 from asterism.protocol.convert.star import (
     artifact_from_proto,
@@ -41,6 +42,8 @@ MAX_DESCRIBED: Final = 512 * 1024
 """Characters of all summaries and schemas of one worker."""
 MAX_CHUNK: Final = 64 * 1024
 """Longest text of one chunk, in characters."""
+MAX_INPUTS: Final = 64
+"""Of one star."""
 MAX_CHUNKS: Final = 4096
 """Most chunks of one progress message."""
 
@@ -190,17 +193,21 @@ def finished_to_proto(report: AttemptSucceeded | AttemptFailed) -> worker_pb2.Fi
             edits = None if report.batch is None else edit_batch_to_proto(report.batch, "edits")
             if isinstance(report.result, Artifact):
                 artifact = artifact_to_proto(report.result)
-                return worker_pb2.Finished(fencing_token=report.fencing_token, artifact=artifact, edits=edits)
+                return worker_pb2.Finished(
+                    fencing_token=report.fencing_token, artifact=artifact, edits=edits, tokens=report.tokens
+                )
             return worker_pb2.Finished(
                 fencing_token=report.fencing_token,
                 result_json=checks.json_to_text(report.result, "result_json"),
                 edits=edits,
+                tokens=report.tokens,
             )
         case AttemptFailed():
             return worker_pb2.Finished(
                 fencing_token=report.fencing_token,
                 error=star_error_to_proto(report.error),
                 is_stopped=report.is_stopped,
+                tokens=report.tokens,
             )
 
 
@@ -210,6 +217,7 @@ def finished_from_proto(
     """How an attempt ended, said by `worker`; `chance` is the jitter of a backoff that may follow."""
     try:
         token = _token(proto.fencing_token, "fencing_token")
+        tokens = checks.integer(proto.tokens, "tokens", 0, MAX_TOKENS)
         match proto.WhichOneof("outcome"):
             case "result_json" | "artifact" as kind:
                 batch = edit_batch_from_proto(proto.edits, "edits") if proto.HasField("edits") else None
@@ -218,10 +226,10 @@ def finished_from_proto(
                     result = artifact_from_proto(proto.artifact)
                 else:
                     result = checks.json_from_text(proto.result_json, "result_json")
-                return AttemptSucceeded(at_time, worker, token, result, batch)
+                return AttemptSucceeded(at_time, worker, token, result, batch, tokens)
             case "error":
                 error = star_error_from_proto(proto.error)
-                return AttemptFailed(at_time, worker, token, error, proto.is_stopped, chance)
+                return AttemptFailed(at_time, worker, token, error, proto.is_stopped, chance, tokens)
             case _:
                 pass
     except InvalidField as error:
@@ -258,6 +266,7 @@ def write_assign(assign: Assign, proto: worker_pb2.Assignment) -> None:
         proto.heartbeat_s = assign.heartbeat_s
     for index, place in enumerate(assign.places):
         proto.places.append(_place_to_proto(place, f"places[{index}]"))
+    proto.streams.extend(assign.streams)
 
 
 def _place_to_proto(place: Place, at: str) -> worker_pb2.Place:
@@ -289,6 +298,7 @@ def assign_from_proto(proto: worker_pb2.Assignment, worker: WorkerId, at: str = 
             tuple(_place_from_proto(place, f"places[{index}]") for index, place in enumerate(proto.places))
             if proto.places
             else (),
+            checks.names(proto.streams, "streams", MAX_INPUTS) if proto.streams else (),
         )
     except InvalidField as error:
         raise checks.placed(at, error) from None
@@ -309,6 +319,36 @@ def _place_from_proto(proto: worker_pb2.Place, at: str) -> Place:
         artifact_from_proto(proto.artifact, f"{at}.artifact"),
         path_from_proto(proto.path, f"{at}.path"),
     )
+
+
+def input_part_to_proto(part: InputText | InputValue) -> worker_pb2.InputPart:
+    """The worker is whoever reads it."""
+    proto = worker_pb2.InputPart(fencing_token=part.fencing_token, input=part.input)
+    at = f"inputs[{part.input}]"
+    if isinstance(part, InputText):
+        proto.text.CopyFrom(worker_pb2.InputText(at=part.at, text=part.text))
+    elif part.place is not None:
+        proto.place.CopyFrom(_place_to_proto(part.place, at))
+    else:
+        proto.value_json = checks.json_to_text(part.value, at, None)
+    return proto
+
+
+def input_part_from_proto(proto: worker_pb2.InputPart, worker: WorkerId, at: str = "input") -> InputText | InputValue:
+    """More of an input of an attempt on `worker`."""
+    token = _token(proto.fencing_token, f"{at}.fencing_token")
+    name = checks.name(proto.input, f"{at}.input")
+    match proto.WhichOneof("part"):
+        case "text":
+            text = checks.text(proto.text.text, f"{at}.text", MAX_WRITTEN_CHARS)
+            return InputText(worker, token, name, proto.text.at, text)
+        case "value_json":
+            value = checks.json_from_text(proto.value_json, f"{at}.value_json", MAX_MESSAGE_BYTES)
+            return InputValue(worker, token, name, value)
+        case "place":
+            return InputValue(worker, token, name, None, _place_from_proto(proto.place, f"{at}.place"))
+        case _:
+            raise InvalidField(at, "must have a text, a value_json or a place")
 
 
 def stop_to_proto(stop: Stop) -> worker_pb2.StopAttempt:

@@ -18,6 +18,9 @@ class ArrowKind(StrEnum):
     SUCCESS = "success"
     COMPLETION = "completion"
     CONDITION = "condition"
+    QUORUM = "quorum"
+    GUARD = "guard"
+    STREAM = "stream"
     ADDED = "added"
 
 
@@ -102,6 +105,8 @@ def _words(star: TaskStar) -> Iterator[str]:
             yield seconds(last.ended_at - last.leased_at)
         if len(star.attempts) > 1:
             yield f"{len(star.attempts)} attempts"
+    if star.source:
+        yield f"as {star.source}"
     threads = reasoning_threads(star.result)
     if threads is not None and threads > 1:
         yield f"{threads} threads"

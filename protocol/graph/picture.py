@@ -82,6 +82,15 @@ def draw_picture(
         "reason": constellation.reason,
         "created_at": constellation.created_at,
         "ended_at": constellation.ended_at,
+        "budget": {
+            "stars": constellation.budget.stars,
+            "attempts": constellation.budget.attempts,
+            "seconds": constellation.budget.seconds,
+            "tokens": constellation.budget.tokens,
+            "replans": constellation.budget.replans,
+        },
+        "attempts": constellation.attempts,
+        "tokens": constellation.tokens,
         "revision": constellation.revision,
         "revisions": [
             {
@@ -133,6 +142,7 @@ def _star(star: TaskStar, added: Revision | None, waiting_for: str) -> dict[str,
         "result": shown(star.result),
         "error": _error(star.error),
         **({"waiting_for": waiting_for} if waiting_for else {}),
+        **({"source": star.source} if star.source else {}),
         **({"threads": threads} if threads is not None else {}),
     }
 

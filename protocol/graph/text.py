@@ -57,6 +57,12 @@ def _mermaid_arrow(kind: ArrowKind) -> str:
             return "-.->"
         case ArrowKind.CONDITION:
             return "-->|if|"
+        case ArrowKind.QUORUM:
+            return "-->|votes|"
+        case ArrowKind.GUARD:
+            return "-.->|may save|"
+        case ArrowKind.STREAM:
+            return "==>"
         case ArrowKind.ADDED:
             return "-. adds .->"
         case _:
@@ -76,6 +82,12 @@ def _dot_style(kind: ArrowKind) -> str:
             return "dashed"
         case ArrowKind.CONDITION:
             return "bold"
+        case ArrowKind.QUORUM:
+            return "tapered"
+        case ArrowKind.GUARD:
+            return "dotted"
+        case ArrowKind.STREAM:
+            return '"bold,dashed"'
         case ArrowKind.ADDED:
             return "dotted"
         case _:

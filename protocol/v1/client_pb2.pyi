@@ -171,6 +171,20 @@ class DecideResponse(_message.Message):
     revision: int
     def __init__(self, revision: _Optional[int] = ...) -> None: ...
 
+class ReplanRequest(_message.Message):
+    __slots__ = ("constellation", "why")
+    CONSTELLATION_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    constellation: str
+    why: str
+    def __init__(self, constellation: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
+
+class ReplanResponse(_message.Message):
+    __slots__ = ("revision",)
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    def __init__(self, revision: _Optional[int] = ...) -> None: ...
+
 class PauseRequest(_message.Message):
     __slots__ = ("constellation", "is_paused", "reason")
     CONSTELLATION_FIELD_NUMBER: _ClassVar[int]
@@ -186,10 +200,14 @@ class PauseResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class RetryRequest(_message.Message):
-    __slots__ = ("constellation",)
+    __slots__ = ("constellation", "stars", "rebinds")
     CONSTELLATION_FIELD_NUMBER: _ClassVar[int]
+    STARS_FIELD_NUMBER: _ClassVar[int]
+    REBINDS_FIELD_NUMBER: _ClassVar[int]
     constellation: str
-    def __init__(self, constellation: _Optional[str] = ...) -> None: ...
+    stars: _containers.RepeatedScalarFieldContainer[str]
+    rebinds: _containers.RepeatedCompositeFieldContainer[_types_pb2.Edit.RebindInputs]
+    def __init__(self, constellation: _Optional[str] = ..., stars: _Optional[_Iterable[str]] = ..., rebinds: _Optional[_Iterable[_Union[_types_pb2.Edit.RebindInputs, _Mapping]]] = ...) -> None: ...
 
 class RetryResponse(_message.Message):
     __slots__ = ("revision",)

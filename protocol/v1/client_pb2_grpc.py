@@ -81,6 +81,11 @@ class ClientServiceStub:
                 request_serializer=asterism_dot_protocol_dot_v1_dot_client__pb2.DecideRequest.SerializeToString,
                 response_deserializer=asterism_dot_protocol_dot_v1_dot_client__pb2.DecideResponse.FromString,
                 _registered_method=True)
+        self.Replan = channel.unary_unary(
+                '/asterism.protocol.v1.ClientService/Replan',
+                request_serializer=asterism_dot_protocol_dot_v1_dot_client__pb2.ReplanRequest.SerializeToString,
+                response_deserializer=asterism_dot_protocol_dot_v1_dot_client__pb2.ReplanResponse.FromString,
+                _registered_method=True)
         self.Pause = channel.unary_unary(
                 '/asterism.protocol.v1.ClientService/Pause',
                 request_serializer=asterism_dot_protocol_dot_v1_dot_client__pb2.PauseRequest.SerializeToString,
@@ -153,6 +158,13 @@ class ClientServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Replan(self, request, context):
+        """Has a model rewrite the graph, for a reason that a person gives.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Pause(self, request, context):
         """Holds a request back, or lets it go on: while it is paused none of its stars is dispatched, and what runs goes on.
         """
@@ -207,6 +219,11 @@ def add_ClientServiceServicer_to_server(servicer, server):
                     servicer.Decide,
                     request_deserializer=asterism_dot_protocol_dot_v1_dot_client__pb2.DecideRequest.FromString,
                     response_serializer=asterism_dot_protocol_dot_v1_dot_client__pb2.DecideResponse.SerializeToString,
+            ),
+            'Replan': grpc.unary_unary_rpc_method_handler(
+                    servicer.Replan,
+                    request_deserializer=asterism_dot_protocol_dot_v1_dot_client__pb2.ReplanRequest.FromString,
+                    response_serializer=asterism_dot_protocol_dot_v1_dot_client__pb2.ReplanResponse.SerializeToString,
             ),
             'Pause': grpc.unary_unary_rpc_method_handler(
                     servicer.Pause,
@@ -458,6 +475,33 @@ class ClientService:
             '/asterism.protocol.v1.ClientService/Decide',
             asterism_dot_protocol_dot_v1_dot_client__pb2.DecideRequest.SerializeToString,
             asterism_dot_protocol_dot_v1_dot_client__pb2.DecideResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Replan(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/asterism.protocol.v1.ClientService/Replan',
+            asterism_dot_protocol_dot_v1_dot_client__pb2.ReplanRequest.SerializeToString,
+            asterism_dot_protocol_dot_v1_dot_client__pb2.ReplanResponse.FromString,
             options,
             channel_credentials,
             insecure,

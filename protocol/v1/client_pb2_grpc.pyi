@@ -50,6 +50,8 @@ class ClientServiceStub:
     """Runs what failed or was cancelled again, as new stars beside the old ones."""
     Decide: _grpc.UnaryUnaryMultiCallable[_client_pb2.DecideRequest, _client_pb2.DecideResponse]
     """A person's answer to a star of kind approval; the same answer again is harmless, another one is refused."""
+    Replan: _grpc.UnaryUnaryMultiCallable[_client_pb2.ReplanRequest, _client_pb2.ReplanResponse]
+    """Has a model rewrite the graph, for a reason that a person gives."""
     Pause: _grpc.UnaryUnaryMultiCallable[_client_pb2.PauseRequest, _client_pb2.PauseResponse]
     """Holds a request back, or lets it go on: while it is paused none of its stars is dispatched, and what runs goes on."""
 
@@ -74,6 +76,8 @@ class ClientServiceAsyncStub(ClientServiceStub):
     """Runs what failed or was cancelled again, as new stars beside the old ones."""
     Decide: _aio.UnaryUnaryMultiCallable[_client_pb2.DecideRequest, _client_pb2.DecideResponse]  # type: ignore[assignment]
     """A person's answer to a star of kind approval; the same answer again is harmless, another one is refused."""
+    Replan: _aio.UnaryUnaryMultiCallable[_client_pb2.ReplanRequest, _client_pb2.ReplanResponse]  # type: ignore[assignment]
+    """Has a model rewrite the graph, for a reason that a person gives."""
     Pause: _aio.UnaryUnaryMultiCallable[_client_pb2.PauseRequest, _client_pb2.PauseResponse]  # type: ignore[assignment]
     """Holds a request back, or lets it go on: while it is paused none of its stars is dispatched, and what runs goes on."""
 
@@ -149,6 +153,14 @@ class ClientServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_client_pb2.DecideResponse, _abc.Awaitable[_client_pb2.DecideResponse]]:
         """A person's answer to a star of kind approval; the same answer again is harmless, another one is refused."""
+
+    @_abc_1.abstractmethod
+    def Replan(
+        self,
+        request: _client_pb2.ReplanRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_client_pb2.ReplanResponse, _abc.Awaitable[_client_pb2.ReplanResponse]]:
+        """Has a model rewrite the graph, for a reason that a person gives."""
 
     @_abc_1.abstractmethod
     def Pause(

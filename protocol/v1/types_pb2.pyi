@@ -51,6 +51,8 @@ class LineKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     LINE_KIND_COMPLETION: _ClassVar[LineKind]
     LINE_KIND_CONDITION: _ClassVar[LineKind]
     LINE_KIND_QUORUM: _ClassVar[LineKind]
+    LINE_KIND_GUARD: _ClassVar[LineKind]
+    LINE_KIND_STREAM: _ClassVar[LineKind]
 
 class Comparison(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -102,6 +104,8 @@ LINE_KIND_SUCCESS: LineKind
 LINE_KIND_COMPLETION: LineKind
 LINE_KIND_CONDITION: LineKind
 LINE_KIND_QUORUM: LineKind
+LINE_KIND_GUARD: LineKind
+LINE_KIND_STREAM: LineKind
 COMPARISON_UNSPECIFIED: Comparison
 COMPARISON_EQ: Comparison
 COMPARISON_NE: Comparison
@@ -127,7 +131,17 @@ class PathStep(_message.Message):
     def __init__(self, key: _Optional[str] = ..., index: _Optional[int] = ...) -> None: ...
 
 class Input(_message.Message):
-    __slots__ = ("constant_json", "output_of", "parent_outcomes")
+    __slots__ = ("constant_json", "output_of", "parent_outcomes", "told")
+    class Telling(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        TELLING_UNSPECIFIED: _ClassVar[Input.Telling]
+        TELLING_REQUEST: _ClassVar[Input.Telling]
+        TELLING_GRAPH: _ClassVar[Input.Telling]
+        TELLING_OFFERS: _ClassVar[Input.Telling]
+    TELLING_UNSPECIFIED: Input.Telling
+    TELLING_REQUEST: Input.Telling
+    TELLING_GRAPH: Input.Telling
+    TELLING_OFFERS: Input.Telling
     class OutputOf(_message.Message):
         __slots__ = ("star", "path")
         STAR_FIELD_NUMBER: _ClassVar[int]
@@ -141,10 +155,12 @@ class Input(_message.Message):
     CONSTANT_JSON_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_OF_FIELD_NUMBER: _ClassVar[int]
     PARENT_OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    TOLD_FIELD_NUMBER: _ClassVar[int]
     constant_json: str
     output_of: Input.OutputOf
     parent_outcomes: Input.ParentOutcomes
-    def __init__(self, constant_json: _Optional[str] = ..., output_of: _Optional[_Union[Input.OutputOf, _Mapping]] = ..., parent_outcomes: _Optional[_Union[Input.ParentOutcomes, _Mapping]] = ...) -> None: ...
+    told: Input.Telling
+    def __init__(self, constant_json: _Optional[str] = ..., output_of: _Optional[_Union[Input.OutputOf, _Mapping]] = ..., parent_outcomes: _Optional[_Union[Input.ParentOutcomes, _Mapping]] = ..., told: _Optional[_Union[Input.Telling, str]] = ...) -> None: ...
 
 class Artifact(_message.Message):
     __slots__ = ("sha256", "size")
@@ -179,7 +195,7 @@ class RetryPolicy(_message.Message):
     def __init__(self, max_attempts: _Optional[int] = ..., backoff_s: _Optional[float] = ..., multiplier: _Optional[float] = ..., max_backoff_s: _Optional[float] = ..., jitter: _Optional[float] = ...) -> None: ...
 
 class StarSpec(_message.Message):
-    __slots__ = ("id", "kind", "program", "inputs", "requires", "priority", "timeouts", "retry", "may_edit", "title", "quorum", "is_idempotent")
+    __slots__ = ("id", "kind", "program", "inputs", "requires", "priority", "timeouts", "retry", "may_edit", "title", "quorum", "is_idempotent", "replan_when", "reuses")
     class InputsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -199,6 +215,8 @@ class StarSpec(_message.Message):
     TITLE_FIELD_NUMBER: _ClassVar[int]
     QUORUM_FIELD_NUMBER: _ClassVar[int]
     IS_IDEMPOTENT_FIELD_NUMBER: _ClassVar[int]
+    REPLAN_WHEN_FIELD_NUMBER: _ClassVar[int]
+    REUSES_FIELD_NUMBER: _ClassVar[int]
     id: str
     kind: StarKind
     program: str
@@ -211,7 +229,9 @@ class StarSpec(_message.Message):
     title: str
     quorum: int
     is_idempotent: bool
-    def __init__(self, id: _Optional[str] = ..., kind: _Optional[_Union[StarKind, str]] = ..., program: _Optional[str] = ..., inputs: _Optional[_Mapping[str, Input]] = ..., requires: _Optional[_Iterable[str]] = ..., priority: _Optional[int] = ..., timeouts: _Optional[_Union[Timeouts, _Mapping]] = ..., retry: _Optional[_Union[RetryPolicy, _Mapping]] = ..., may_edit: _Optional[bool] = ..., title: _Optional[str] = ..., quorum: _Optional[int] = ..., is_idempotent: _Optional[bool] = ...) -> None: ...
+    replan_when: Condition
+    reuses: str
+    def __init__(self, id: _Optional[str] = ..., kind: _Optional[_Union[StarKind, str]] = ..., program: _Optional[str] = ..., inputs: _Optional[_Mapping[str, Input]] = ..., requires: _Optional[_Iterable[str]] = ..., priority: _Optional[int] = ..., timeouts: _Optional[_Union[Timeouts, _Mapping]] = ..., retry: _Optional[_Union[RetryPolicy, _Mapping]] = ..., may_edit: _Optional[bool] = ..., title: _Optional[str] = ..., quorum: _Optional[int] = ..., is_idempotent: _Optional[bool] = ..., replan_when: _Optional[_Union[Condition, _Mapping]] = ..., reuses: _Optional[str] = ...) -> None: ...
 
 class Condition(_message.Message):
     __slots__ = ("terms",)
@@ -377,7 +397,7 @@ class Attempt(_message.Message):
     def __init__(self, number: _Optional[int] = ..., worker: _Optional[str] = ..., fencing_token: _Optional[int] = ..., leased_at: _Optional[float] = ..., ended_at: _Optional[float] = ..., outcome: _Optional[_Union[AttemptOutcome, str]] = ..., error: _Optional[_Union[StarError, _Mapping]] = ..., holds_slot: _Optional[bool] = ...) -> None: ...
 
 class Star(_message.Message):
-    __slots__ = ("spec", "state", "revision", "attempts", "retry_at", "ready_at", "finished_at", "result_json", "error", "waiting_for", "artifact")
+    __slots__ = ("spec", "state", "revision", "attempts", "retry_at", "ready_at", "finished_at", "result_json", "error", "waiting_for", "artifact", "version", "source")
     SPEC_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     REVISION_FIELD_NUMBER: _ClassVar[int]
@@ -389,6 +409,8 @@ class Star(_message.Message):
     ERROR_FIELD_NUMBER: _ClassVar[int]
     WAITING_FOR_FIELD_NUMBER: _ClassVar[int]
     ARTIFACT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
     spec: StarSpec
     state: StarState
     revision: int
@@ -400,17 +422,23 @@ class Star(_message.Message):
     error: StarError
     waiting_for: str
     artifact: Artifact
-    def __init__(self, spec: _Optional[_Union[StarSpec, _Mapping]] = ..., state: _Optional[_Union[StarState, str]] = ..., revision: _Optional[int] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., retry_at: _Optional[float] = ..., ready_at: _Optional[float] = ..., finished_at: _Optional[float] = ..., result_json: _Optional[str] = ..., error: _Optional[_Union[StarError, _Mapping]] = ..., waiting_for: _Optional[str] = ..., artifact: _Optional[_Union[Artifact, _Mapping]] = ...) -> None: ...
+    version: str
+    source: str
+    def __init__(self, spec: _Optional[_Union[StarSpec, _Mapping]] = ..., state: _Optional[_Union[StarState, str]] = ..., revision: _Optional[int] = ..., attempts: _Optional[_Iterable[_Union[Attempt, _Mapping]]] = ..., retry_at: _Optional[float] = ..., ready_at: _Optional[float] = ..., finished_at: _Optional[float] = ..., result_json: _Optional[str] = ..., error: _Optional[_Union[StarError, _Mapping]] = ..., waiting_for: _Optional[str] = ..., artifact: _Optional[_Union[Artifact, _Mapping]] = ..., version: _Optional[str] = ..., source: _Optional[str] = ...) -> None: ...
 
 class Budget(_message.Message):
-    __slots__ = ("stars", "attempts", "seconds")
+    __slots__ = ("stars", "attempts", "seconds", "replans", "tokens")
     STARS_FIELD_NUMBER: _ClassVar[int]
     ATTEMPTS_FIELD_NUMBER: _ClassVar[int]
     SECONDS_FIELD_NUMBER: _ClassVar[int]
+    REPLANS_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
     stars: int
     attempts: int
     seconds: float
-    def __init__(self, stars: _Optional[int] = ..., attempts: _Optional[int] = ..., seconds: _Optional[float] = ...) -> None: ...
+    replans: int
+    tokens: int
+    def __init__(self, stars: _Optional[int] = ..., attempts: _Optional[int] = ..., seconds: _Optional[float] = ..., replans: _Optional[int] = ..., tokens: _Optional[int] = ...) -> None: ...
 
 class Request(_message.Message):
     __slots__ = ("form", "text", "name", "options_json")
@@ -425,7 +453,7 @@ class Request(_message.Message):
     def __init__(self, form: _Optional[str] = ..., text: _Optional[str] = ..., name: _Optional[str] = ..., options_json: _Optional[str] = ...) -> None: ...
 
 class Constellation(_message.Message):
-    __slots__ = ("id", "request_id", "owner", "request", "budget", "created_at", "revision", "state", "reason", "ended_at", "stars", "lines", "seq", "attempts", "started_at", "pause", "resumed_at")
+    __slots__ = ("id", "request_id", "owner", "request", "budget", "created_at", "revision", "state", "reason", "ended_at", "stars", "lines", "seq", "attempts", "started_at", "pause", "resumed_at", "replan", "is_pressed", "tokens")
     ID_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     OWNER_FIELD_NUMBER: _ClassVar[int]
@@ -443,6 +471,9 @@ class Constellation(_message.Message):
     STARTED_AT_FIELD_NUMBER: _ClassVar[int]
     PAUSE_FIELD_NUMBER: _ClassVar[int]
     RESUMED_AT_FIELD_NUMBER: _ClassVar[int]
+    REPLAN_FIELD_NUMBER: _ClassVar[int]
+    IS_PRESSED_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
     id: str
     request_id: str
     owner: str
@@ -460,7 +491,10 @@ class Constellation(_message.Message):
     started_at: float
     pause: Pause
     resumed_at: float
-    def __init__(self, id: _Optional[str] = ..., request_id: _Optional[str] = ..., owner: _Optional[str] = ..., request: _Optional[_Union[Request, _Mapping]] = ..., budget: _Optional[_Union[Budget, _Mapping]] = ..., created_at: _Optional[float] = ..., revision: _Optional[int] = ..., state: _Optional[_Union[ConstellationState, str]] = ..., reason: _Optional[str] = ..., ended_at: _Optional[float] = ..., stars: _Optional[_Iterable[_Union[Star, _Mapping]]] = ..., lines: _Optional[_Iterable[_Union[Line, _Mapping]]] = ..., seq: _Optional[int] = ..., attempts: _Optional[int] = ..., started_at: _Optional[float] = ..., pause: _Optional[_Union[Pause, _Mapping]] = ..., resumed_at: _Optional[float] = ...) -> None: ...
+    replan: StarSpec
+    is_pressed: bool
+    tokens: int
+    def __init__(self, id: _Optional[str] = ..., request_id: _Optional[str] = ..., owner: _Optional[str] = ..., request: _Optional[_Union[Request, _Mapping]] = ..., budget: _Optional[_Union[Budget, _Mapping]] = ..., created_at: _Optional[float] = ..., revision: _Optional[int] = ..., state: _Optional[_Union[ConstellationState, str]] = ..., reason: _Optional[str] = ..., ended_at: _Optional[float] = ..., stars: _Optional[_Iterable[_Union[Star, _Mapping]]] = ..., lines: _Optional[_Iterable[_Union[Line, _Mapping]]] = ..., seq: _Optional[int] = ..., attempts: _Optional[int] = ..., started_at: _Optional[float] = ..., pause: _Optional[_Union[Pause, _Mapping]] = ..., resumed_at: _Optional[float] = ..., replan: _Optional[_Union[StarSpec, _Mapping]] = ..., is_pressed: _Optional[bool] = ..., tokens: _Optional[int] = ...) -> None: ...
 
 class Pause(_message.Message):
     __slots__ = ("by", "reason", "at")
@@ -544,16 +578,18 @@ class Chunk(_message.Message):
 class Record(_message.Message):
     __slots__ = ("seq", "at", "constellation", "request_accepted", "edits_applied", "edits_refused", "attempt_leased", "attempt_ended", "star_finished", "slot_released", "constellation_ended", "constellation_paused")
     class RequestAccepted(_message.Message):
-        __slots__ = ("request_id", "owner", "request", "budget")
+        __slots__ = ("request_id", "owner", "request", "budget", "replan")
         REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
         OWNER_FIELD_NUMBER: _ClassVar[int]
         REQUEST_FIELD_NUMBER: _ClassVar[int]
         BUDGET_FIELD_NUMBER: _ClassVar[int]
+        REPLAN_FIELD_NUMBER: _ClassVar[int]
         request_id: str
         owner: str
         request: Request
         budget: Budget
-        def __init__(self, request_id: _Optional[str] = ..., owner: _Optional[str] = ..., request: _Optional[_Union[Request, _Mapping]] = ..., budget: _Optional[_Union[Budget, _Mapping]] = ...) -> None: ...
+        replan: StarSpec
+        def __init__(self, request_id: _Optional[str] = ..., owner: _Optional[str] = ..., request: _Optional[_Union[Request, _Mapping]] = ..., budget: _Optional[_Union[Budget, _Mapping]] = ..., replan: _Optional[_Union[StarSpec, _Mapping]] = ...) -> None: ...
     class EditsApplied(_message.Message):
         __slots__ = ("revision", "by", "edits", "reason")
         REVISION_FIELD_NUMBER: _ClassVar[int]
@@ -584,22 +620,24 @@ class Record(_message.Message):
         fencing_token: int
         def __init__(self, star: _Optional[str] = ..., attempt: _Optional[int] = ..., worker: _Optional[str] = ..., fencing_token: _Optional[int] = ...) -> None: ...
     class AttemptEnded(_message.Message):
-        __slots__ = ("star", "attempt", "outcome", "error", "retry_at", "releases_slot")
+        __slots__ = ("star", "attempt", "outcome", "error", "retry_at", "releases_slot", "tokens")
         STAR_FIELD_NUMBER: _ClassVar[int]
         ATTEMPT_FIELD_NUMBER: _ClassVar[int]
         OUTCOME_FIELD_NUMBER: _ClassVar[int]
         ERROR_FIELD_NUMBER: _ClassVar[int]
         RETRY_AT_FIELD_NUMBER: _ClassVar[int]
         RELEASES_SLOT_FIELD_NUMBER: _ClassVar[int]
+        TOKENS_FIELD_NUMBER: _ClassVar[int]
         star: str
         attempt: int
         outcome: AttemptOutcome
         error: StarError
         retry_at: float
         releases_slot: bool
-        def __init__(self, star: _Optional[str] = ..., attempt: _Optional[int] = ..., outcome: _Optional[_Union[AttemptOutcome, str]] = ..., error: _Optional[_Union[StarError, _Mapping]] = ..., retry_at: _Optional[float] = ..., releases_slot: _Optional[bool] = ...) -> None: ...
+        tokens: int
+        def __init__(self, star: _Optional[str] = ..., attempt: _Optional[int] = ..., outcome: _Optional[_Union[AttemptOutcome, str]] = ..., error: _Optional[_Union[StarError, _Mapping]] = ..., retry_at: _Optional[float] = ..., releases_slot: _Optional[bool] = ..., tokens: _Optional[int] = ...) -> None: ...
     class StarFinished(_message.Message):
-        __slots__ = ("star", "state", "result_json", "error", "attempt", "outcome", "releases_slot", "artifact")
+        __slots__ = ("star", "state", "result_json", "error", "attempt", "outcome", "releases_slot", "artifact", "version", "source", "tokens")
         STAR_FIELD_NUMBER: _ClassVar[int]
         STATE_FIELD_NUMBER: _ClassVar[int]
         RESULT_JSON_FIELD_NUMBER: _ClassVar[int]
@@ -608,6 +646,9 @@ class Record(_message.Message):
         OUTCOME_FIELD_NUMBER: _ClassVar[int]
         RELEASES_SLOT_FIELD_NUMBER: _ClassVar[int]
         ARTIFACT_FIELD_NUMBER: _ClassVar[int]
+        VERSION_FIELD_NUMBER: _ClassVar[int]
+        SOURCE_FIELD_NUMBER: _ClassVar[int]
+        TOKENS_FIELD_NUMBER: _ClassVar[int]
         star: str
         state: StarState
         result_json: str
@@ -616,7 +657,10 @@ class Record(_message.Message):
         outcome: AttemptOutcome
         releases_slot: bool
         artifact: Artifact
-        def __init__(self, star: _Optional[str] = ..., state: _Optional[_Union[StarState, str]] = ..., result_json: _Optional[str] = ..., error: _Optional[_Union[StarError, _Mapping]] = ..., attempt: _Optional[int] = ..., outcome: _Optional[_Union[AttemptOutcome, str]] = ..., releases_slot: _Optional[bool] = ..., artifact: _Optional[_Union[Artifact, _Mapping]] = ...) -> None: ...
+        version: str
+        source: str
+        tokens: int
+        def __init__(self, star: _Optional[str] = ..., state: _Optional[_Union[StarState, str]] = ..., result_json: _Optional[str] = ..., error: _Optional[_Union[StarError, _Mapping]] = ..., attempt: _Optional[int] = ..., outcome: _Optional[_Union[AttemptOutcome, str]] = ..., releases_slot: _Optional[bool] = ..., artifact: _Optional[_Union[Artifact, _Mapping]] = ..., version: _Optional[str] = ..., source: _Optional[str] = ..., tokens: _Optional[int] = ...) -> None: ...
     class SlotReleased(_message.Message):
         __slots__ = ("star", "attempt")
         STAR_FIELD_NUMBER: _ClassVar[int]

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from asterism.protocol.v1 import types_pb2 as asterism_dot_protocol_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!asterism/protocol/v1/worker.proto\x12\x14\x61sterism.protocol.v1\x1a asterism/protocol/v1/types.proto\"m\n\x05Hello\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\x12\x34\n\x07profile\x18\x03 \x01(\x0b\x32#.asterism.protocol.v1.WorkerProfile\x12\x0c\n\x04held\x18\x04 \x03(\x04\"N\n\x08Progress\x12\x15\n\rfencing_token\x18\x01 \x01(\x04\x12+\n\x06\x63hunks\x18\x02 \x03(\x0b\x32\x1b.asterism.protocol.v1.Chunk\"h\n\rProposedEdits\x12\x15\n\rfencing_token\x18\x01 \x01(\x04\x12\x10\n\x08proposal\x18\x02 \x01(\r\x12.\n\x05\x62\x61tch\x18\x03 \x01(\x0b\x32\x1f.asterism.protocol.v1.EditBatch\"\xed\x01\n\x08\x46inished\x12\x15\n\rfencing_token\x18\x01 \x01(\x04\x12\x15\n\x0bresult_json\x18\x02 \x01(\tH\x00\x12\x30\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1f.asterism.protocol.v1.StarErrorH\x00\x12\x32\n\x08\x61rtifact\x18\x06 \x01(\x0b\x32\x1e.asterism.protocol.v1.ArtifactH\x00\x12.\n\x05\x65\x64its\x18\x04 \x01(\x0b\x32\x1f.asterism.protocol.v1.EditBatch\x12\x12\n\nis_stopped\x18\x05 \x01(\x08\x42\t\n\x07outcome\"\xf7\x01\n\x0bWorkerFrame\x12*\n\x05hello\x18\x01 \x01(\x0b\x32\x1b.asterism.protocol.v1.Hello\x12\x30\n\x08progress\x18\x02 \x03(\x0b\x32\x1e.asterism.protocol.v1.Progress\x12\x35\n\x08proposed\x18\x03 \x03(\x0b\x32#.asterism.protocol.v1.ProposedEdits\x12\x30\n\x08\x66inished\x18\x04 \x03(\x0b\x32\x1e.asterism.protocol.v1.Finished\x12\x0f\n\x07goodbye\x18\x05 \x01(\x08\x12\x10\n\x08\x64raining\x18\x06 \x01(\x08\"_\n\x07Welcome\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x0f\n\x07lease_s\x18\x02 \x01(\x01\x12\x17\n\x0fmax_frame_bytes\x18\x03 \x01(\r\x12\x1a\n\x12max_artifact_bytes\x18\x04 \x01(\x04\"\xa2\x01\n\x05Place\x12\r\n\x05input\x18\x01 \x01(\t\x12*\n\x02\x61t\x18\x02 \x03(\x0b\x32\x1e.asterism.protocol.v1.PathStep\x12\x30\n\x08\x61rtifact\x18\x03 \x01(\x0b\x32\x1e.asterism.protocol.v1.Artifact\x12,\n\x04path\x18\x04 \x03(\x0b\x32\x1e.asterism.protocol.v1.PathStep\"\xd0\x03\n\nAssignment\x12\x15\n\rconstellation\x18\x01 \x01(\t\x12\x0c\n\x04star\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\x12\x15\n\rfencing_token\x18\x04 \x01(\x04\x12,\n\x04kind\x18\x05 \x01(\x0e\x32\x1e.asterism.protocol.v1.StarKind\x12\x0f\n\x07program\x18\x06 \x01(\t\x12\x45\n\x0binputs_json\x18\x07 \x03(\x0b\x32\x30.asterism.protocol.v1.Assignment.InputsJsonEntry\x12\r\n\x05model\x18\x08 \x01(\t\x12\x10\n\x08revision\x18\t \x01(\x04\x12\x10\n\x08may_edit\x18\n \x01(\x08\x12\x1d\n\x10start_to_close_s\x18\x0b \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0bheartbeat_s\x18\x0c \x01(\x01H\x01\x88\x01\x01\x12+\n\x06places\x18\r \x03(\x0b\x32\x1b.asterism.protocol.v1.Place\x1a\x31\n\x0fInputsJsonEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x13\n\x11_start_to_close_sB\x0e\n\x0c_heartbeat_s\"4\n\x0bStopAttempt\x12\x15\n\rfencing_token\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\"n\n\x0b\x45\x64itsAnswer\x12\x15\n\rfencing_token\x18\x01 \x01(\x04\x12\x10\n\x08proposal\x18\x02 \x01(\r\x12\x13\n\x0bis_accepted\x18\x03 \x01(\x08\x12\x0f\n\x07reasons\x18\x04 \x03(\t\x12\x10\n\x08revision\x18\x05 \x01(\x04\"\x90\x02\n\x11OrchestratorFrame\x12.\n\x07welcome\x18\x01 \x01(\x0b\x32\x1d.asterism.protocol.v1.Welcome\x12\x35\n\x0b\x61ssignments\x18\x02 \x03(\x0b\x32 .asterism.protocol.v1.Assignment\x12\x30\n\x05stops\x18\x03 \x03(\x0b\x32!.asterism.protocol.v1.StopAttempt\x12\x14\n\x0c\x61\x63knowledged\x18\x04 \x03(\x04\x12\x38\n\redits_answers\x18\x05 \x03(\x0b\x32!.asterism.protocol.v1.EditsAnswer\x12\x12\n\ngoing_away\x18\x06 \x01(\x08\x32i\n\rWorkerService\x12X\n\x06\x41ttach\x12!.asterism.protocol.v1.WorkerFrame\x1a\'.asterism.protocol.v1.OrchestratorFrame(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!asterism/protocol/v1/worker.proto\x12\x14\x61sterism.protocol.v1\x1a asterism/protocol/v1/types.proto\"m\n\x05Hello\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x10\n\x08instance\x18\x02 \x01(\t\x12\x34\n\x07profile\x18\x03 \x01(\x0b\x32#.asterism.protocol.v1.WorkerProfile\x12\x0c\n\x04held\x18\x04 \x03(\x04\"N\n\x08Progress\x12\x15\n\rfencing_token\x18\x01 \x01(\x04\x12+\n\x06\x63hunks\x18\x02 \x03(\x0b\x32\x1b.asterism.protocol.v1.Chunk\"h\n\rProposedEdits\x12\x15\n\rfencing_token\x18\x01 \x01(\x04\x12\x10\n\x08proposal\x18\x02 \x01(\r\x12.\n\x05\x62\x61tch\x18\x03 \x01(\x0b\x32\x1f.asterism.protocol.v1.EditBatch\"\xfd\x01\n\x08\x46inished\x12\x15\n\rfencing_token\x18\x01 \x01(\x04\x12\x15\n\x0bresult_json\x18\x02 \x01(\tH\x00\x12\x30\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x1f.asterism.protocol.v1.StarErrorH\x00\x12\x32\n\x08\x61rtifact\x18\x06 \x01(\x0b\x32\x1e.asterism.protocol.v1.ArtifactH\x00\x12.\n\x05\x65\x64its\x18\x04 \x01(\x0b\x32\x1f.asterism.protocol.v1.EditBatch\x12\x12\n\nis_stopped\x18\x05 \x01(\x08\x12\x0e\n\x06tokens\x18\x07 \x01(\x04\x42\t\n\x07outcome\"\xf7\x01\n\x0bWorkerFrame\x12*\n\x05hello\x18\x01 \x01(\x0b\x32\x1b.asterism.protocol.v1.Hello\x12\x30\n\x08progress\x18\x02 \x03(\x0b\x32\x1e.asterism.protocol.v1.Progress\x12\x35\n\x08proposed\x18\x03 \x03(\x0b\x32#.asterism.protocol.v1.ProposedEdits\x12\x30\n\x08\x66inished\x18\x04 \x03(\x0b\x32\x1e.asterism.protocol.v1.Finished\x12\x0f\n\x07goodbye\x18\x05 \x01(\x08\x12\x10\n\x08\x64raining\x18\x06 \x01(\x08\"_\n\x07Welcome\x12\x0e\n\x06worker\x18\x01 \x01(\t\x12\x0f\n\x07lease_s\x18\x02 \x01(\x01\x12\x17\n\x0fmax_frame_bytes\x18\x03 \x01(\r\x12\x1a\n\x12max_artifact_bytes\x18\x04 \x01(\x04\"\xa2\x01\n\x05Place\x12\r\n\x05input\x18\x01 \x01(\t\x12*\n\x02\x61t\x18\x02 \x03(\x0b\x32\x1e.asterism.protocol.v1.PathStep\x12\x30\n\x08\x61rtifact\x18\x03 \x01(\x0b\x32\x1e.asterism.protocol.v1.Artifact\x12,\n\x04path\x18\x04 \x03(\x0b\x32\x1e.asterism.protocol.v1.PathStep\"\xe1\x03\n\nAssignment\x12\x15\n\rconstellation\x18\x01 \x01(\t\x12\x0c\n\x04star\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\x12\x15\n\rfencing_token\x18\x04 \x01(\x04\x12,\n\x04kind\x18\x05 \x01(\x0e\x32\x1e.asterism.protocol.v1.StarKind\x12\x0f\n\x07program\x18\x06 \x01(\t\x12\x45\n\x0binputs_json\x18\x07 \x03(\x0b\x32\x30.asterism.protocol.v1.Assignment.InputsJsonEntry\x12\r\n\x05model\x18\x08 \x01(\t\x12\x10\n\x08revision\x18\t \x01(\x04\x12\x10\n\x08may_edit\x18\n \x01(\x08\x12\x1d\n\x10start_to_close_s\x18\x0b \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0bheartbeat_s\x18\x0c \x01(\x01H\x01\x88\x01\x01\x12+\n\x06places\x18\r \x03(\x0b\x32\x1b.asterism.protocol.v1.Place\x12\x0f\n\x07streams\x18\x0e \x03(\t\x1a\x31\n\x0fInputsJsonEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x13\n\x11_start_to_close_sB\x0e\n\x0c_heartbeat_s\"\xae\x01\n\tInputPart\x12\x15\n\rfencing_token\x18\x01 \x01(\x04\x12\r\n\x05input\x18\x02 \x01(\t\x12/\n\x04text\x18\x03 \x01(\x0b\x32\x1f.asterism.protocol.v1.InputTextH\x00\x12\x14\n\nvalue_json\x18\x04 \x01(\tH\x00\x12,\n\x05place\x18\x05 \x01(\x0b\x32\x1b.asterism.protocol.v1.PlaceH\x00\x42\x06\n\x04part\"%\n\tInputText\x12\n\n\x02\x61t\x18\x01 \x01(\x04\x12\x0c\n\x04text\x18\x02 \x01(\t\"4\n\x0bStopAttempt\x12\x15\n\rfencing_token\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\"n\n\x0b\x45\x64itsAnswer\x12\x15\n\rfencing_token\x18\x01 \x01(\x04\x12\x10\n\x08proposal\x18\x02 \x01(\r\x12\x13\n\x0bis_accepted\x18\x03 \x01(\x08\x12\x0f\n\x07reasons\x18\x04 \x03(\t\x12\x10\n\x08revision\x18\x05 \x01(\x04\"\xc1\x02\n\x11OrchestratorFrame\x12.\n\x07welcome\x18\x01 \x01(\x0b\x32\x1d.asterism.protocol.v1.Welcome\x12\x35\n\x0b\x61ssignments\x18\x02 \x03(\x0b\x32 .asterism.protocol.v1.Assignment\x12\x30\n\x05stops\x18\x03 \x03(\x0b\x32!.asterism.protocol.v1.StopAttempt\x12\x14\n\x0c\x61\x63knowledged\x18\x04 \x03(\x04\x12\x38\n\redits_answers\x18\x05 \x03(\x0b\x32!.asterism.protocol.v1.EditsAnswer\x12\x12\n\ngoing_away\x18\x06 \x01(\x08\x12/\n\x06inputs\x18\x07 \x03(\x0b\x32\x1f.asterism.protocol.v1.InputPart2i\n\rWorkerService\x12X\n\x06\x41ttach\x12!.asterism.protocol.v1.WorkerFrame\x1a\'.asterism.protocol.v1.OrchestratorFrame(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,23 +41,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROPOSEDEDITS']._serialized_start=284
   _globals['_PROPOSEDEDITS']._serialized_end=388
   _globals['_FINISHED']._serialized_start=391
-  _globals['_FINISHED']._serialized_end=628
-  _globals['_WORKERFRAME']._serialized_start=631
-  _globals['_WORKERFRAME']._serialized_end=878
-  _globals['_WELCOME']._serialized_start=880
-  _globals['_WELCOME']._serialized_end=975
-  _globals['_PLACE']._serialized_start=978
-  _globals['_PLACE']._serialized_end=1140
-  _globals['_ASSIGNMENT']._serialized_start=1143
-  _globals['_ASSIGNMENT']._serialized_end=1607
-  _globals['_ASSIGNMENT_INPUTSJSONENTRY']._serialized_start=1521
-  _globals['_ASSIGNMENT_INPUTSJSONENTRY']._serialized_end=1570
-  _globals['_STOPATTEMPT']._serialized_start=1609
-  _globals['_STOPATTEMPT']._serialized_end=1661
-  _globals['_EDITSANSWER']._serialized_start=1663
-  _globals['_EDITSANSWER']._serialized_end=1773
-  _globals['_ORCHESTRATORFRAME']._serialized_start=1776
-  _globals['_ORCHESTRATORFRAME']._serialized_end=2048
-  _globals['_WORKERSERVICE']._serialized_start=2050
-  _globals['_WORKERSERVICE']._serialized_end=2155
+  _globals['_FINISHED']._serialized_end=644
+  _globals['_WORKERFRAME']._serialized_start=647
+  _globals['_WORKERFRAME']._serialized_end=894
+  _globals['_WELCOME']._serialized_start=896
+  _globals['_WELCOME']._serialized_end=991
+  _globals['_PLACE']._serialized_start=994
+  _globals['_PLACE']._serialized_end=1156
+  _globals['_ASSIGNMENT']._serialized_start=1159
+  _globals['_ASSIGNMENT']._serialized_end=1640
+  _globals['_ASSIGNMENT_INPUTSJSONENTRY']._serialized_start=1554
+  _globals['_ASSIGNMENT_INPUTSJSONENTRY']._serialized_end=1603
+  _globals['_INPUTPART']._serialized_start=1643
+  _globals['_INPUTPART']._serialized_end=1817
+  _globals['_INPUTTEXT']._serialized_start=1819
+  _globals['_INPUTTEXT']._serialized_end=1856
+  _globals['_STOPATTEMPT']._serialized_start=1858
+  _globals['_STOPATTEMPT']._serialized_end=1910
+  _globals['_EDITSANSWER']._serialized_start=1912
+  _globals['_EDITSANSWER']._serialized_end=2022
+  _globals['_ORCHESTRATORFRAME']._serialized_start=2025
+  _globals['_ORCHESTRATORFRAME']._serialized_end=2346
+  _globals['_WORKERSERVICE']._serialized_start=2348
+  _globals['_WORKERSERVICE']._serialized_end=2453
 # @@protoc_insertion_point(module_scope)

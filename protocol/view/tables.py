@@ -72,4 +72,6 @@ def worker_state(worker: WorkerStatus) -> str:
 def _note(star: TaskStar, waiting_for: str) -> str:
     if star.error is not None:
         return one_line(star.error.message, _NOTE)
+    if star.source:
+        return one_line(f"the result of {star.source}", _NOTE)
     return one_line(waiting_for or star.spec.title, _NOTE)

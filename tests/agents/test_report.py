@@ -86,7 +86,18 @@ def test_unreadable_outcomes_fail_for_good() -> None:
 
 
 def test_registered_names_are_those_of_plans() -> None:
-    assert set(PROGRAMS) == {"gather.boards", "reason.child", "reason.countdown", "reason.join", "reason.text"}
+    assert set(PROGRAMS) == {
+        "answer",
+        "gather",
+        "judge",
+        "react",
+        "react.idempotent",
+        "gather.boards",
+        "reason.child",
+        "reason.countdown",
+        "reason.join",
+        "reason.text",
+    }
     assert set(TOOLS) == {"countdown.search", "noop"}
     assert TOOLS["noop"].function({"x": 1}) == {"x": 1}
 

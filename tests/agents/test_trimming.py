@@ -14,8 +14,8 @@ from asterism.agents.asks import Json, Program, ProgramContext, ProgramFailed, S
 from asterism.agents.leaving import MAX_LEAVING_BYTES, read_leaving
 from asterism.agents.reason_text import reason_child, reason_join, reason_text
 from asterism.agents.trimming import BY_ANSWER, BY_CHILD, MAX_CHILDREN, Carried, cut_text, json_size, trimmed
-from asterism.orchestrator.core.dispatch import MAX_INPUTS_BYTES
 from asterism.orchestrator.core.ids import FencingToken, StarId
+from asterism.orchestrator.core.inputs import MAX_INPUTS_BYTES
 from asterism.orchestrator.core.request import ConstellationState, Request
 from asterism.orchestrator.core.values import MAX_VALUE_BYTES
 from asterism.planner.programs import plan

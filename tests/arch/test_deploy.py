@@ -12,6 +12,7 @@ from asterism.orchestrator.config import load
 from asterism.orchestrator.core.request import Budget, Request
 from asterism.planner.check import check
 from asterism.planner.programs import PROGRAMS
+from asterism.workers.worker_file import load_worker_file
 
 DEPLOY: Final = Path(__file__).parents[2] / "deploy"
 OFFERED: Final = frozenset(
@@ -42,3 +43,10 @@ def test_the_example_of_the_orchestrators_settings_is_read(monkeypatch: pytest.M
 
 def test_the_example_of_the_clients_settings_is_toml() -> None:
     assert tomllib.loads((DEPLOY / "config" / "client.toml").read_text(encoding="utf-8"))
+
+
+def test_the_example_of_the_workers_settings_is_read() -> None:
+    loaded = load_worker_file(DEPLOY / "config" / "worker.toml")
+
+    assert "python" in loaded.settings.tools.enable
+    assert not loaded.settings.tools.network

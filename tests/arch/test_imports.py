@@ -15,6 +15,7 @@ COMMANDS: Final = (
     "asterism.orchestrator.cli",
     "asterism.orchestrator.tokens",
     "asterism.orchestrator.up",
+    "asterism.planner.cli",
     "asterism.protocol.cli",
     "asterism.protocol.commands",
     "asterism.workers.cli",

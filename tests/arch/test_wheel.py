@@ -36,7 +36,10 @@ def wheel_of_sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sdist = _build("sdist", ROOT, tmp_path_factory.mktemp("sdist"))
     unpacked = tmp_path_factory.mktemp("unpacked")
     with tarfile.open(sdist) as archive:
-        archive.extractall(unpacked, filter="data")
+        if hasattr(tarfile, "data_filter"):  # not in 3.11.3 and before
+            archive.extractall(unpacked, filter="data")
+        else:
+            archive.extractall(unpacked)
     (source,) = unpacked.iterdir()
     return _build("wheel", source, tmp_path_factory.mktemp("wheel-of-sdist"))
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import copy
+import gc
 import time
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -106,6 +108,16 @@ async def test_watchers_that_vanish_cost_the_request_and_the_other_watchers_noth
         assert orchestrator.loop.watchers == ()
 
 
+@pytest.fixture
+def young_heap() -> Iterator[None]:
+    """What earlier tests left in this process is not searched for garbage: 3,000,000 of their objects take 0.7 s."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("young_heap")
 async def test_frame_of_thousands_of_messages_holds_nobody_else_up(tmp_path: Path) -> None:
     """Between its parts the loop of the orchestrator, which is this test's too, comes to others again and again."""
     turns = [time.thread_time()]

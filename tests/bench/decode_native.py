@@ -70,7 +70,10 @@ def measure(name: str, weights: Literal["float32", "int8"], os_threads: int) -> 
         decoder, blocks=600, context_tokens=CONTEXT_TOKENS, os_threads=os_threads, weights=weights
     )
     decode(computer, max(ROWS), 2)
-    print(f"{name:>5} {weights:>8} {os_threads} OS threads: tokens/s at", end="")
+    print(
+        f"{name:>5} {weights:>8} {os_threads} OS threads, {computer.matrix_bytes / 1e6:.0f} MB: tokens/s at",
+        end="",
+    )
     for rows in ROWS:
         print(f" {rows}: {rows / decode(computer, rows, 3 * 64 // rows + 16):6.0f}", end=",", flush=True)
     rate = PREFIX / min(seconds(lambda: prefill(computer, table(0, PREFIX))) for _ in range(3))

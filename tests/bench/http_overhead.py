@@ -37,7 +37,7 @@ async def serve(folder: Path) -> None:
     """Until standard input closes; prints the URL."""
     engine = make_engine(folder)
     await engine.start()
-    async with serving(engine) as url:
+    async with serving({engine.profile.model: engine}) as url:
         print(url, flush=True)
         await asyncio.to_thread(sys.stdin.read)
     await engine.close()

@@ -39,6 +39,7 @@ class Peer(client_pb2_grpc.ClientServiceServicer, fleet_pb2_grpc.FleetServiceSer
     cancelled: list[str] = field(default_factory=list)
     decided: list[tuple[str, bool, str, str]] = field(default_factory=list)
     paused: list[tuple[bool, str]] = field(default_factory=list)
+    replanned: list[str] = field(default_factory=list)
     labelled: list[tuple[dict[str, str], list[str]]] = field(default_factory=list)
     drained: list[tuple[str, bool]] = field(default_factory=list)
     is_stubborn: bool = False
@@ -111,6 +112,10 @@ class Peer(client_pb2_grpc.ClientServiceServicer, fleet_pb2_grpc.FleetServiceSer
     async def Decide(self, request: client_pb2.DecideRequest, context: Context) -> client_pb2.DecideResponse:
         self.decided.append((request.star, request.is_approved, request.reason, request.value_json))
         return client_pb2.DecideResponse(revision=4)
+
+    async def Replan(self, request: client_pb2.ReplanRequest, context: Context) -> client_pb2.ReplanResponse:
+        self.replanned.append(request.why)
+        return client_pb2.ReplanResponse(revision=8)
 
     async def Pause(self, request: client_pb2.PauseRequest, context: Context) -> client_pb2.PauseResponse:
         self.paused.append((request.is_paused, request.reason))

@@ -22,7 +22,7 @@ class Shell:
 
     home: Path
 
-    async def start(self, *arguments: str, **variables: str) -> asyncio.subprocess.Process:
+    async def start(self, *arguments: str, has_input: bool = False, **variables: str) -> asyncio.subprocess.Process:
         # COLUMNS: a test runner may have a terminal of its own in mind.
         outside = {name for name in os.environ if name.startswith("ASTERISM_")} | {"COLUMNS"}
         kept = {name: value for name, value in os.environ.items() if name not in outside}
@@ -34,16 +34,17 @@ class Shell:
             *arguments,
             cwd=self.home,
             env={**kept, **home, **variables},
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE if has_input else asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
 
-    async def run(self, *arguments: str, **variables: str) -> Ended:
-        return await ended(await self.start(*arguments, **variables))
+    async def run(self, *arguments: str, typed: str = "", **variables: str) -> Ended:
+        """`typed` is what the user types, to its end."""
+        return await ended(await self.start(*arguments, has_input=bool(typed), **variables), typed)
 
 
-async def ended(process: asyncio.subprocess.Process) -> Ended:
-    out, err = await process.communicate()
+async def ended(process: asyncio.subprocess.Process, typed: str = "") -> Ended:
+    out, err = await process.communicate(typed.encode() if typed else None)
     assert process.returncode is not None
     return Ended(process.returncode, out.decode(), err.decode())

@@ -192,6 +192,21 @@ async def test_doctor_reports_every_finding(shell: Shell, peer: Peer) -> None:
     assert result.code == int(any(item["level"] == "fail" for item in findings.values()))
 
 
+async def test_doctor_asks_the_servers_of_the_workers_file(shell: Shell, peer: Peer, tmp_path: Path) -> None:
+    file = tmp_path / "worker.toml"
+    file.write_text('[models.gone]\nurl = "http://127.0.0.1:9/v1"\nmodel = "large"\n')
+    result = await shell.run("doctor", "--output", "json", "--address", peer.address, ASTERISM_WORKER_CONFIG=str(file))
+    findings = {item["subject"]: item for item in json.loads(result.out)["findings"]}
+    assert findings["models.gone"]["level"] == "fail"
+    assert "http://127.0.0.1:9/v1" in findings["models.gone"]["found"]
+    assert "start the server" in findings["models.gone"]["advice"]
+    assert result.code == 1
+    file.write_text("[models.gone]\nurl = 3\n")
+    result = await shell.run("doctor", "--output", "json", "--address", peer.address, ASTERISM_WORKER_CONFIG=str(file))
+    findings = {item["subject"]: item for item in json.loads(result.out)["findings"]}
+    assert "models.gone.url" in findings["the worker's file"]["found"]
+
+
 async def test_help_and_version_need_neither_grpc_nor_rich(shell: Shell) -> None:
     code = (
         "import sys\nfrom asterism.protocol.cli import main\n"
@@ -209,14 +224,20 @@ async def test_help_and_version_need_neither_grpc_nor_rich(shell: Shell) -> None
 
 @pytest.mark.parametrize(
     ("command", "module", "extra"),
-    [("serve", "pydantic_settings", "orchestrator"), ("work", "structlog", "worker")],
+    [
+        (["serve"], "pydantic_settings", "orchestrator"),
+        (["work"], "structlog", "worker"),
+        (["edit", "c1"], "yaml", "orchestrator"),
+    ],
 )
-async def test_a_command_without_its_extra_names_it(shell: Shell, command: str, module: str, extra: str) -> None:
-    code = f"import sys\nsys.modules[{module!r}] = None\nfrom asterism.protocol.cli import main\nmain([{command!r}])"
+async def test_a_command_without_its_extra_names_it(shell: Shell, command: list[str], module: str, extra: str) -> None:
+    code = f"import sys\nsys.modules[{module!r}] = None\nfrom asterism.protocol.cli import main\nmain({command!r})"
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", code, cwd=shell.home, stderr=asyncio.subprocess.PIPE
     )
     _, err = await process.communicate()
     assert process.returncode == 2
-    assert err.decode().startswith(f"error: asterism {command} needs the {extra} extra ({module} is not installed)\n")
+    assert err.decode().startswith(
+        f"error: asterism {command[0]} needs the {extra} extra ({module} is not installed)\n"
+    )
     assert f"hint: pip install 'asterism[{extra}]'" in err.decode()

@@ -10,8 +10,10 @@ import pytest
 from rich.console import Console
 
 from asterism.orchestrator.core.apply import apply
+from asterism.orchestrator.core.condition import Comparison, Condition
 from asterism.orchestrator.core.edits import AddStar
 from asterism.orchestrator.core.ids import StarId
+from asterism.orchestrator.core.line import LineKind, TaskStarLine
 from asterism.orchestrator.core.state import State
 from asterism.orchestrator.core.values import Json
 from asterism.protocol.answers import Picture
@@ -86,6 +88,16 @@ def test_mermaid_and_dot_name_every_star_and_line() -> None:
     assert "  s0 -. adds .-> s2" in mermaid.splitlines()
     assert '  "b01-a" -> "report" [style=dashed];' in dot.splitlines()
     assert dot.count("[label=") == 4
+
+
+@pytest.mark.parametrize("form", GraphForm)
+@pytest.mark.parametrize("kind", LineKind)
+def test_every_form_draws_every_kind_of_line(form: GraphForm, kind: LineKind) -> None:
+    condition = Condition.of(("result",), Comparison.EQ, 1) if kind is LineKind.CONDITION else None
+    of = constellation()
+    of.remove_line(StarId("b01-a"), StarId("report"))
+    of.add_line(TaskStarLine(StarId("b01-a"), StarId("report"), kind, condition))
+    assert "report" in render(form, Picture(of, {}), read_history(story()))
 
 
 def test_svg_is_wellformed_and_needs_nothing_from_outside() -> None:

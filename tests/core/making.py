@@ -98,10 +98,16 @@ class Scene:
         attempts = tuple(HeldAttempt(FencingToken(token)) for token in held)
         return self.tell(WorkerAttached(self.at, worker, instance, profile(slots, **changes), attempts))
 
-    def submit(self, name: str = "c", budget: Budget = ENDLESS, plan: StarSpec | None = None) -> Outcome:
+    def submit(
+        self,
+        name: str = "c",
+        budget: Budget = ENDLESS,
+        plan: StarSpec | None = None,
+        replan: StarSpec | None = None,
+    ) -> Outcome:
         spec = plan_star() if plan is None else plan
         request = Request("boards", "1 2 3 4")
-        return self.tell(RequestSubmitted(self.at, ConstellationId(name), name, "me", request, budget, spec))
+        return self.tell(RequestSubmitted(self.at, ConstellationId(name), name, "me", request, budget, spec, replan))
 
     def edit(self, *edits: Edit, base: int | None = None, name: str = "c") -> Outcome:
         return self.tell(EditRequested(self.at, ConstellationId(name), "client:me", EditBatch(edits, base)))
@@ -155,10 +161,10 @@ class Scene:
         return set(self.machine.workers[worker].running)
 
 
-def graph(*edits: Edit, slots: int = 8, budget: Budget = ENDLESS) -> Scene:
+def graph(*edits: Edit, slots: int = 8, budget: Budget = ENDLESS, replan: StarSpec | None = None) -> Scene:
     """A request whose plan star runs on `ada` since 0 s, and what else a client has put into it then."""
     scene = Scene(slots)
-    scene.submit(budget=budget)
+    scene.submit(budget=budget, replan=replan)
     if edits:
         scene.edit(*edits)
     return scene

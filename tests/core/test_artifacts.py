@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asterism.orchestrator.core.condition import Comparison, Condition
-from asterism.orchestrator.core.dispatch import MAX_INPUTS_BYTES, needs_artifact
 from asterism.orchestrator.core.edits import Edit
 from asterism.orchestrator.core.effects import Assign, Outcome, Place
+from asterism.orchestrator.core.inputs import MAX_INPUTS_BYTES, needs_artifact
 from asterism.orchestrator.core.line import LineKind
 from asterism.orchestrator.core.records import ConstellationEnded
 from asterism.orchestrator.core.request import ConstellationState

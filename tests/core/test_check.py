@@ -81,6 +81,8 @@ def refused(scene: Scene, *edits: Edit) -> tuple[str, str]:
         ([join("x", "z"), RebindInputs(Z, {"i": OutputOf(X)}), RemoveStar(X)], "z", None),
         ([RebindInputs(Z, {}), RemoveStar(Z), RebindInputs(Y, {"i": OutputOf(PLAN)})], "y", None),
         ([join("x", "x")], "x", "a cycle: x -> x"),
+        ([join("z", "z")], "z", "a cycle: z -> z"),
+        ([add("n"), join("n", "n")], "n", "a cycle: n -> n"),
         ([join("y", "x")], "y", "a cycle: y -> x -> y"),
         ([join("z", "x")], "y", "a cycle: y -> z -> x -> y"),
         ([RemoveLine(X, Y), join("x", "y"), join("y", "x")], "x", "a cycle: x -> y -> x"),

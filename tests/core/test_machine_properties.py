@@ -5,10 +5,10 @@ from typing import Any
 
 import networkx
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from asterism.orchestrator.core import replan
 from asterism.orchestrator.core.condition import Comparison, Condition
 from asterism.orchestrator.core.edits import (
     AddLine,
@@ -22,6 +22,7 @@ from asterism.orchestrator.core.edits import (
     UpdateStar,
 )
 from asterism.orchestrator.core.effects import Acknowledge, Assign, Effect, Stop
+from asterism.orchestrator.core.ending import find_skip
 from asterism.orchestrator.core.errors import AsterismError
 from asterism.orchestrator.core.events import (
     AttemptFailed,
@@ -35,6 +36,7 @@ from asterism.orchestrator.core.events import (
     Event,
     HeldAttempt,
     LabelRequested,
+    ReplanRequested,
     RequestSubmitted,
     RetryRequested,
     TimePassed,
@@ -64,9 +66,10 @@ from asterism.orchestrator.core.star import (
 )
 from asterism.orchestrator.core.values import Artifact
 from tests.core.picture import picture, replayed
+from tests.stories import stories
 
-# It takes 15 s of a core, and a busy machine may give it less than that in a minute.
-pytestmark = pytest.mark.timeout(300)
+# At its full size it takes minutes of a core.
+pytestmark = pytest.mark.timeout(1800)
 
 LEASE_S = 10.0
 NAMES = [StarId(f"s{number}") for number in range(8)]
@@ -92,6 +95,7 @@ specs = st.builds(
     retry=st.builds(RetryPolicy, max_attempts=st.integers(1, 3), backoff_s=st.sampled_from([0.0, 1.0])),
     may_edit=st.booleans(),
     quorum=st.sampled_from([0, 0, 1, 2]),
+    replan_when=st.sampled_from([None, None, Condition.of(("result", "a"), Comparison.EQ, 1)]),
 )
 conditions = st.builds(
     Condition.of,
@@ -101,7 +105,10 @@ conditions = st.builds(
 )
 lines = st.one_of(
     st.builds(
-        TaskStarLine, star_names, star_names, st.sampled_from([LineKind.SUCCESS, LineKind.COMPLETION, LineKind.QUORUM])
+        TaskStarLine,
+        star_names,
+        star_names,
+        st.sampled_from([LineKind.SUCCESS, LineKind.COMPLETION, LineKind.QUORUM, LineKind.STREAM]),
     ),
     st.builds(TaskStarLine, star_names, star_names, st.just(LineKind.CONDITION), conditions),
 )
@@ -118,6 +125,7 @@ edits: st.SearchStrategy[Edit] = st.one_of(
 batches = st.builds(
     EditBatch, st.lists(edits, min_size=1, max_size=5).map(tuple), st.one_of(st.none(), st.integers(0, 6))
 )
+RULE = StarSpec(StarId("replan"), StarKind.PLAN, "q", may_edit=True, retry=RetryPolicy(2, 0.0))
 ARTIFACT = Artifact("ab" * 32, 100_000)
 results = st.sampled_from([None, {"a": 1}, {"a": [1, 2]}, "$1 {{x}} ${s1.out}", ARTIFACT])
 
@@ -170,18 +178,23 @@ class MachineStory(RuleBasedStateMachine):
         self.submit()
 
     @precondition(lambda self: self.requests < 3)
-    @rule()
-    def submit(self) -> None:
+    @rule(replans=st.integers(0, 3))
+    def submit(self, replans: int = 2) -> None:
         self.requests += 1
         plan = StarSpec(StarId("plan"), StarKind.PLAN, "p", may_edit=True, retry=RetryPolicy(2, 0.0))
         request_id = f"r{self.requests}"
         constellation = ConstellationId(f"c{self.requests}")
-        budget = Budget(7, 30, 40.0)
-        self.tell(RequestSubmitted(self.at, constellation, request_id, "me", Request("x", "t"), budget, plan))
-        again = RequestSubmitted(self.at, ConstellationId("other"), request_id, "me", Request("x", "t"), budget, plan)
+        budget = Budget(7 + 2 * replans, 30, 40.0, replans=replans)
+        request = Request("x", "t")
+        self.tell(RequestSubmitted(self.at, constellation, request_id, "me", request, budget, plan, RULE))
+        again = RequestSubmitted(self.at, ConstellationId("other"), request_id, "me", request, budget, plan, RULE)
         before = picture(self.state)
         assert self.machine.step(again).reply is not None
         assert picture(self.state) == before
+
+    @rule(number=st.integers(1, 3), rule=st.sampled_from([None, RULE]))
+    def replan(self, number: int, rule: StarSpec | None) -> None:
+        self.tell(ReplanRequested(self.at, ConstellationId(f"c{number}"), "client:me", "why", rule))
 
     @rule(number=st.integers(1, 3), batch=batches)
     def edit(self, number: int, batch: EditBatch) -> None:
@@ -357,16 +370,23 @@ class MachineStory(RuleBasedStateMachine):
                 others = [p for p, line in parents.items() if line.kind is not LineKind.QUORUM]
                 voters = [constellation.stars[p].state for p, line in parents.items() if line.kind is LineKind.QUORUM]
                 lacking = max(0, star.spec.quorum - voters.count(StarState.SUCCEEDED))
-                open_parents = [p for p in others if not constellation.stars[p].state.is_terminal]
+                open_parents = [p for p in others if not parents[p].is_met(constellation.stars[p].state)]
                 assert star.unmet == len(open_parents) + lacking
                 lost = voters.count(StarState.FAILED) + voters.count(StarState.CANCELLED)
                 assert star.quorum_spare == len(voters) - lost - star.spec.quorum
-                assert star.quorum_spare >= 0 or star.state.is_terminal, "it waits for what cannot come"
+                is_held = star_id in constellation.parents and replan.is_held(constellation, star_id)
+                assert star.quorum_spare >= 0 or star.state.is_terminal or is_held, "it waits for what cannot come"
                 assert [attempt.number for attempt in star.attempts] == list(range(1, len(star.attempts) + 1))
                 assert all(attempt.outcome is not None for attempt in star.attempts[:-1])
                 assert (star.state is StarState.RUNNING) == (star.live_attempt is not None)
+                if star.state is StarState.RUNNING:
+                    assert star.unmet == 0
+                    heard = [p for p, line in parents.items() if line.kind is LineKind.STREAM]
+                    states = {constellation.stars[p].state for p in heard}
+                    assert states <= {StarState.RUNNING, StarState.SUCCEEDED}, "it hears what is void"
                 if star.state is StarState.READY:
                     assert star.unmet == 0
+                    assert not any(find_skip(constellation, line) for line in parents.values())
                     assert star.retry_at is None
                     assert self.state.is_queued(constellation.id, star_id)
             open_stars = [star for star in constellation.stars.values() if not star.state.is_terminal]
@@ -376,6 +396,8 @@ class MachineStory(RuleBasedStateMachine):
             assert networkx.is_directed_acyclic_graph(graph)
             mirrored = {line for children in constellation.children.values() for line in children.values()}
             assert mirrored == set(constellation.lines())
+            streamed = {(line.parent, line.child) for line in constellation.lines() if line.kind is LineKind.STREAM}
+            assert streamed == {(one, other) for one, of in constellation.listeners.items() for other in of}
 
     @invariant()
     def what_is_terminal_never_changes(self) -> None:
@@ -405,12 +427,5 @@ class MachineStory(RuleBasedStateMachine):
         assert [record.seq for record in self.records] == list(range(1, len(self.records) + 1))
 
 
-# `make mutation` asks for every change of the core whether a test notices it; most are noticed by the others.
-EXAMPLES = 25 if settings.get_current_profile_name() == "mutation" else 150
 TestMachineStory = MachineStory.TestCase
-TestMachineStory.settings = settings(
-    max_examples=EXAMPLES,
-    stateful_step_count=40,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
-)
+TestMachineStory.settings = stories(120)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from asterism.orchestrator.core.edits import CancelStar, Edit, RemoveLine, RemoveStar
+from asterism.orchestrator.core.edits import CancelStar, Edit, RebindInputs, RemoveLine, RemoveStar
 from asterism.orchestrator.core.effects import Assign, Stop
 from asterism.orchestrator.core.errors import InvalidEdit
 from asterism.orchestrator.core.ids import StarId
@@ -119,6 +119,13 @@ def test_edit_that_takes_its_last_hope_is_refused() -> None:
     scene.fail("x", FATAL)
     with pytest.raises(InvalidEdit, match="would be out of reach: 1 parents are left"):
         scene.edit(RemoveStar(Z))
+
+
+def test_ended_star_keeps_the_parent_that_it_names() -> None:
+    scene = graph(add("x"), add("y"), join("x", "y"), slots=1)
+    scene.edit(RebindInputs(Y, {"a": OutputOf(X)}), CancelStar(Y))
+    with pytest.raises(InvalidEdit, match="input a refers to x, which is not a parent of it"):
+        scene.edit(RemoveStar(X))
 
 
 def test_parent_that_it_did_without_can_be_removed_while_it_runs() -> None:

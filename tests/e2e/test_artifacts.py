@@ -25,6 +25,10 @@ TEXT = "é" * 50_000
 COPIES = 53
 SEED: Json = {"text": TEXT, "n": 7}
 BIG, LEFT, RIGHT = StarId("big"), StarId("left"), StarId("right")
+ENDS_OF_BIG = """
+    SELECT count(*) FROM journal, json_each(body, '$.records')
+    WHERE value ->> 'type' = 'StarFinished' AND value ->> 'star' = 'big'
+"""
 FORGED: Json = {"artifact": "sha256:" + "0" * 64, "bytes": 5, "sha256": "0" * 64, "size": 5}
 
 
@@ -92,7 +96,8 @@ async def test_orchestrator_killed_between_put_and_report_loses_nothing_and_keep
             running.children[0].kill()
             held.execute("ROLLBACK")
             (results,) = held.execute("SELECT count(*) FROM artifacts WHERE star = 'big'").fetchone()
-        assert results == 0
+            (ends,) = held.execute(ENDS_OF_BIG).fetchone()
+        assert (results, ends) == (0, 0)
         running.start_orchestrator("serve-again")
         seen = [record async for record in client.watch(submitted.constellation, with_text=False)]
         assert not isinstance(seen[-1], StreamedText)

@@ -28,6 +28,12 @@ STARS = 200
 LAYERS = 20
 NONE = ("--model", "none", "--slots", "4")
 WORKERS = ("ada", "bob")
+ACCEPTED = """
+    SELECT count(*), count(DISTINCT constellation || ' ' || (value ->> 'star'))
+    FROM journal, json_each(body, '$.records')
+    WHERE value ->> 'type' = 'StarFinished' AND value ->> 'state' = 'SUCCEEDED' AND value ->> 'outcome' = 'SUCCEEDED'
+"""
+"""How many results were accepted, and of how many stars."""
 
 pytestmark = pytest.mark.timeout(60 + 15 * KILLS)
 
@@ -120,3 +126,4 @@ async def test_kills_at_random_moments_lose_nothing_and_repeat_nothing(running: 
         counted = "SELECT sum(stars_terminal), sum(stars), sum(stopping), count(ended_at) FROM constellations"
         stars = graphs * (STARS + 1)
         assert connection.execute(counted).fetchone() == (stars, stars, 0, graphs)
+        assert connection.execute(ACCEPTED).fetchone() == (stars, stars)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from asterism.workers.engine.native.arrays import Limits, step_arrays
-from asterism.workers.engine.native.library import Config, Library, NativeStep, Weight
+from asterism.workers.engine.native.library import Config, Held, Library, NativeStep, Weight
 from asterism.workers.engine.step import BlockCopy, Chunk, Step
 
 LIMITS = Limits(vocab=77, context_tokens=150, blocks=90)
@@ -64,18 +64,21 @@ def random_step(draws: random.Random) -> Step:
     return Step(copies, tuple(chunks))
 
 
-def run(library: Library, *, is_int8: bool, window: int, os_threads: int) -> None:
+def run(library: Library, *, held: Held, window: int, os_threads: int) -> None:
     draws, numbers = random.Random(window), np.random.default_rng(window)
     config = Config(
         LIMITS.vocab, HIDDEN, INTERMEDIATE, LAYERS, HEADS, KV_HEADS, HEAD_DIM, LIMITS.context_tokens, window,
-        LIMITS.blocks, os_threads, is_int8, 1e-6,
+        LIMITS.blocks, os_threads, 1e-6,
     )  # fmt: skip
-    model = library.create(ctypes.byref(config))
+    matrices = [*[held] * (4 * LAYERS + 1), Held.FLOAT32 if held is Held.INT8 else held]
+    model = library.create(ctypes.byref(config), (ctypes.c_int32 * len(matrices))(*matrices))
     assert model is not None
     kept = []
     for kind, shape in SHAPES.items():
         for layer in range(1 if kind in ONCE else LAYERS):
             weight = numbers.normal(0, 0.2, shape).astype(np.float32)
+            if held is Held.BFLOAT16 and kind is Weight.EMBEDDING:
+                weight = (weight.view(np.uint32) >> 16).astype(np.uint16)
             assert library.weight(model, kind, layer, weight.ctypes.data) == 0
             if kind is Weight.EMBEDDING:
                 kept.append(weight)
@@ -95,8 +98,8 @@ def run(library: Library, *, is_int8: bool, window: int, os_threads: int) -> Non
 
 if __name__ == "__main__":
     loaded = Library(Path(sys.argv[1]))
-    for is_int8 in (False, True):
+    for held in Held:
         for window in (0, 21):
             for os_threads in (1, 3):
-                run(loaded, is_int8=is_int8, window=window, os_threads=os_threads)
+                run(loaded, held=held, window=window, os_threads=os_threads)
     print("ended")

@@ -1,9 +1,10 @@
 """The native computer for tests: built into the checkout's `build/`, and sequences that write its steps."""
 
+import copy
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import pytest
 from torch import Tensor
@@ -17,7 +18,10 @@ from asterism.workers.engine.step import BLOCK_TOKENS, BlockCopy, Chunk, Step
 
 FOLDER = Path(__file__).parents[2] / "build" / "native"
 
-Weights = Literal["float32", "int8"]
+Weights = Literal["float32", "bfloat16", "int8"]
+"""bfloat16: float32 of weights that bfloat16 has, and that are held in it therefore."""
+
+WEIGHTS: Final[tuple[Weights, ...]] = ("float32", "bfloat16", "int8")
 
 
 @cache
@@ -31,7 +35,14 @@ def built(*more_flags: str) -> Library:
 
 def computer(decoder: Decoder, weights: Weights = "float32", **changes: Any) -> NativeComputer:
     wanted: dict[str, Any] = {"blocks": 64, "context_tokens": 512, "os_threads": 1, "built": built(), **changes}
-    return NativeComputer(decoder, weights=weights, **wanted)
+    if weights == "bfloat16":
+        decoder = rounded(decoder)
+    return NativeComputer(decoder, weights="int8" if weights == "int8" else "float32", **wanted)
+
+
+def rounded(decoder: Decoder) -> Decoder:
+    """A float32 decoder whose numbers bfloat16 has."""
+    return copy.deepcopy(decoder).bfloat16().float()
 
 
 @dataclass(slots=True)

@@ -2,40 +2,49 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from torch import Tensor
 
+from asterism.workers.engine.computer import StepComputer, make_computer
+from asterism.workers.engine.engine_thread import FLUSH_S
 from asterism.workers.engine.errors import EngineClosed, InvalidRequest
 from asterism.workers.engine.folder import ModelFolder
+from asterism.workers.engine.http_call import ServerLimits
 from asterism.workers.engine.http_engine import HttpEngine
 from asterism.workers.engine.http_server import serving
 from asterism.workers.engine.scripted import ScriptedEngine
-from asterism.workers.engine.seam import Engine, GenerationChunk, GenerationEnd, GenerationRequest, Grammar
+from asterism.workers.engine.seam import Engine, GenerationChunk, GenerationEnd, GenerationRequest, Grammar, Message
+from asterism.workers.engine.step import Step
 from asterism.workers.engine.torch_engine import TorchEngine
 from tests.engine.conftest import Collect
+from tests.engine.test_conversation import DIGITS, talk
 
 pytestmark = pytest.mark.timeout(60)
 
 MAX_SEQUENCES = 4
 ENDLESS = 900
 """Tokens; an engine is never through with them before the test has acted."""
+STEPS = 100
+"""Of an engine that is held; a step gives one token, and the first news comes after a few."""
 
 
 def recite(request: GenerationRequest) -> str:
     """Different words for every prompt and, above temperature 0, for every seed."""
-    words = random.Random(f"{request.prompt}/{request.seed if request.temperature else 'greedy'}")
+    words = random.Random(f"{request.messages or request.prompt}/{request.seed if request.temperature else 'greedy'}")
     return "".join(f" {words.choice(('alpha', 'beta', 'gamma', 'delta'))}" for _ in range(2000))
 
 
 def make(kind: str, model: ModelFolder) -> Engine:
     if kind == "scripted":
         return ScriptedEngine(recite, context_tokens=1024, max_sequences=MAX_SEQUENCES)
-    return TorchEngine(model, max_sequences=MAX_SEQUENCES)
+    return TorchEngine(replace(model, chat_template=DIGITS), max_sequences=MAX_SEQUENCES)
 
 
 @pytest_asyncio.fixture(params=["scripted", "torch", "http to scripted", "http to torch"])
@@ -46,11 +55,70 @@ async def engine(request: pytest.FixtureRequest, tiny_model: ModelFolder) -> Asy
     if not kind.startswith("http"):
         yield behind
     else:
-        async with serving(behind) as url:
-            engine = HttpEngine(url, max_sequences=MAX_SEQUENCES)
+        async with serving({behind.profile.model: behind}) as url:
+            engine = HttpEngine(url, limits=ServerLimits(max_sequences=MAX_SEQUENCES))
             await engine.start()
             yield engine
             await engine.close()
+    await behind.close()
+
+
+@dataclass
+class Held:
+    """An engine that after STEPS steps is far from ENDLESS tokens, and stays so however long nobody listens to it: 16 s
+    where it only becomes slow."""
+
+    engine: Engine
+    let_go: Callable[[], None]
+    """It may go on, where its `close` waits for a step."""
+
+
+class HeldComputer:
+    """The real computer, of whose steps some may happen and the others are slow: what is to be heard of the first ones
+    is told within the time that one of the others takes."""
+
+    def __init__(self, behind: StepComputer, may_go_on: threading.Event) -> None:
+        self._behind = behind
+        self._may_go_on = may_go_on
+        self._steps = 0
+
+    @property
+    def blocks(self) -> int:
+        return self._behind.blocks
+
+    def compute(self, step: Step) -> Tensor:
+        self._steps += 1
+        if self._steps > STEPS:
+            self._may_go_on.wait(FLUSH_S)
+        return self._behind.compute(step)
+
+
+@pytest_asyncio.fixture(params=["scripted", "torch", "http to scripted", "http to torch"])
+async def held(request: pytest.FixtureRequest, tiny_model: ModelFolder) -> AsyncIterator[Held]:
+    kind: str = request.param
+    may_go_on = threading.Event()
+    behind: Engine
+    if kind.endswith("scripted"):
+        behind = scripted = ScriptedEngine(recite, context_tokens=1024, max_sequences=MAX_SEQUENCES, paced=True)
+        await scripted.allow(STEPS)
+    else:
+        behind = TorchEngine(
+            tiny_model,
+            max_sequences=MAX_SEQUENCES,
+            make_computer=lambda *of, **how: HeldComputer(make_computer(*of, **how), may_go_on),
+        )
+    await behind.start()
+    if not kind.startswith("http"):
+        yield Held(behind, may_go_on.set)
+    else:
+        async with serving({behind.profile.model: behind}) as url:
+            engine = HttpEngine(url, limits=ServerLimits(max_sequences=MAX_SEQUENCES))
+            await engine.start()
+            # Its `close` waits for nobody else's steps.
+            yield Held(engine, lambda: None)
+            await engine.close()
+            may_go_on.set()
+    may_go_on.set()
     await behind.close()
 
 
@@ -139,6 +207,32 @@ class TestEngine:
         _, end = (await collect(engine, [ask("join", prefix + "thread 2" + text + " 0")]))["join"]
         assert end.prompt_tokens > end.cached_tokens > max(cached)
 
+    async def test_a_conversation_is_answered(self, engine: Engine, collect: Collect) -> None:
+        request = GenerationRequest(id="a", messages=talk("be kind", "hello"), max_tokens=9)
+        text, end = (await collect(engine, [request]))["a"]
+        assert text
+        assert (end.finish_reason, end.tokens, end.stop, end.error) == ("length", 9, None, None)
+        assert end.prompt_tokens >= 3
+        stopped, end = (await collect(engine, [replace(request, id="b", stop=(text[3:9],))]))["b"]
+        assert (stopped, end.finish_reason, end.stop) == (text[: text.index(text[3:9])], "stop", text[3:9])
+
+    async def test_a_later_turn_finds_the_earlier_ones(self, engine: Engine, collect: Collect) -> None:
+        messages = talk("be kind", "hello")
+        known = 0
+        for turn in range(4):
+            request = GenerationRequest(id=f"{turn}", messages=messages, max_tokens=9, temperature=1.0, seed=turn)
+            text, end = (await collect(engine, [request]))[f"{turn}"]
+            assert end.cached_tokens >= known - 1
+            known = end.prompt_tokens + end.tokens
+            messages = (*messages, Message("assistant", text), Message("user", f"and {turn}"))
+
+    async def test_conversations_and_prompts_share_a_batch(self, engine: Engine, collect: Collect) -> None:
+        chatting = GenerationRequest(id="chat", messages=talk("be kind", "hello"), max_tokens=9, logprobs=2)
+        alone = await collect(engine, [chatting])
+        among = await collect(engine, [ask("a"), chatting, ask("b", "another")])
+        assert among["chat"][0] == alone["chat"][0]
+        assert len(among) == 3
+
     async def test_more_requests_than_sequences_take_turns(self, engine: Engine, collect: Collect) -> None:
         answers = await collect(engine, [ask(f"{n}", f"prompt {n} of many") for n in range(3 * MAX_SEQUENCES)])
         assert {end.tokens for _, end in answers.values()} == {24}
@@ -194,6 +288,7 @@ class TestEngine:
             ("prompt", ""),
             ("prompt", "  \n"),
             ("prompt", "a b c " * 2000),
+            ("messages", (Message("user", "hello"),)),
             ("max_tokens", -1),
             ("max_tokens", -3),
             ("temperature", -0.1),
@@ -234,10 +329,29 @@ class TestEngine:
             await anext(engine.generate([ask("good"), bad]))
         assert refused.value.field == field
 
-    async def test_close_ends_what_is_live(self, engine: Engine) -> None:
+    @pytest.mark.parametrize(
+        "messages",
+        [
+            (Message("user", " \n"),),
+            (Message("user", ""), Message("assistant", "")),
+            (Message("tool", "x"),),  # type: ignore[arg-type]
+            (Message("user", "x"),) * 5000,
+        ],
+    )
+    async def test_a_bad_conversation_is_refused(self, engine: Engine, messages: tuple[Message, ...]) -> None:
+        request = GenerationRequest(id="a", messages=messages, max_tokens=1)
+        with pytest.raises(InvalidRequest) as refused:
+            await anext(engine.generate([request]))
+        assert refused.value.field == "messages"
+
+    async def test_close_ends_what_is_live(self, held: Held) -> None:
+        engine = held.engine
         events = engine.generate([ask("a", max_tokens=ENDLESS)])
         await anext(events)
-        await engine.close()
+        closing = asyncio.ensure_future(engine.close())
+        await asyncio.sleep(0)  # it has told the engine
+        held.let_go()
+        await closing
         *_, last = [event async for event in events]
         assert isinstance(last, GenerationEnd)
         assert last.finish_reason == "cancelled"

@@ -54,7 +54,7 @@ class WatchedEngine(ScriptedEngine):
 async def running(behind: Engine, **options: Any) -> AsyncIterator[HttpEngine]:
     """An engine over HTTP before another one."""
     await behind.start()
-    async with serving(behind) as url:
+    async with serving({behind.profile.model: behind}) as url:
         engine = HttpEngine(url, **options)
         await engine.start()
         yield engine
@@ -66,7 +66,7 @@ async def running(behind: Engine, **options: Any) -> AsyncIterator[HttpEngine]:
 async def recited() -> AsyncIterator[tuple[ScriptedEngine, str]]:
     engine = ScriptedEngine(lambda request: f" {WORDS}")
     await engine.start()
-    async with serving(engine) as url:
+    async with serving({"scripted": engine}) as url:
         yield engine, url
     await engine.close()
 
@@ -182,7 +182,7 @@ class TestServer:
     async def test_a_credential_is_asked_for(self) -> None:
         engine = ScriptedEngine(lambda request: " fine")
         await engine.start()
-        async with serving(engine, credential="secret") as url:
+        async with serving({"scripted": engine}, credential="secret") as url:
             async with openai.AsyncOpenAI(base_url=url, api_key="wrong", max_retries=0) as client:
                 with pytest.raises(openai.AuthenticationError):
                     await client.completions.create(model="scripted", prompt="go")
@@ -205,14 +205,17 @@ class TestServer:
             said.append(message)
 
         scope = {"type": "http", "method": "POST", "path": "/v1/completions", "query_string": b"", "headers": []}
-        await completion_app(ScriptedEngine({}))(scope, receive, send)
+        await completion_app({"scripted": ScriptedEngine({})})(scope, receive, send)
         assert said == []
 
     @pytest.mark.parametrize("stream", [True, False])
     async def test_a_client_that_leaves_cancels(self, stream: bool) -> None:
         engine = WatchedEngine(paced=True)
         await engine.start()
-        async with serving(engine) as url, openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
+        async with (
+            serving({"scripted": engine}) as url,
+            openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client,
+        ):
             body = {"model": "scripted", "prompt": "go", "stream": stream}
             asking = asyncio.ensure_future(client.post("/completions", body=body, cast_to=object))
             await engine.allow(1)

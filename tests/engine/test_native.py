@@ -11,7 +11,7 @@ from asterism.workers.engine.errors import InvalidStep, UnsupportedModel
 from asterism.workers.engine.native.arrays import MAX_ROWS
 from asterism.workers.engine.step import Chunk, Step
 from tests.engine.conftest import CHARACTERS, random_decoder
-from tests.engine.natively import Memory, Sequence, Weights, computer
+from tests.engine.natively import WEIGHTS, Memory, Sequence, Weights, computer
 from tests.engine.reference import all_logits
 from tests.engine.test_decoder import TRAITS
 
@@ -78,7 +78,7 @@ def test_the_likeliest_tokens_are_the_same_for_200_steps(family: str) -> None:
     assert len(set(token_ids[3:])) > 5
 
 
-@pytest.mark.parametrize("weights", ["float32", "int8"])
+@pytest.mark.parametrize("weights", WEIGHTS)
 def test_only_rows_that_sample_have_logits(weights: Weights) -> None:
     native, memory = computer(random_decoder(10), weights), Memory(64)
     chunks = [Sequence(memory).chunk([n, n + 1], samples=n % 2 == 1) for n in range(5)]

@@ -16,7 +16,7 @@ from torch import Tensor
 from asterism.workers.engine.native.computer import NativeComputer
 from asterism.workers.engine.step import BLOCK_TOKENS, BlockCopy, Chunk, Step
 from tests.engine.conftest import random_decoder
-from tests.engine.natively import Memory, Sequence, Weights, computer, one_by_one
+from tests.engine.natively import WEIGHTS, Memory, Sequence, Weights, computer, one_by_one
 
 MODELS: dict[str, dict[str, Any]] = {
     "grouped": {"hidden_size": 96, "num_attention_heads": 6, "num_key_value_heads": 2, "num_hidden_layers": 3},
@@ -25,7 +25,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "odd": {"hidden_size": 76, "intermediate_size": 83, "head_dim": 18, "qkv_bias": True},
 }
 VOCAB = 38
-CASES = [(name, weights) for name in MODELS for weights in ("float32", "int8")]
+CASES = [(name, weights) for name in MODELS for weights in WEIGHTS]
 
 
 class Story:
@@ -94,7 +94,7 @@ def test_stories_give_what_each_sequence_gives_alone(model: str, weights: Weight
     Story(native, alone, random.Random(seed)).run(12)
 
 
-@pytest.mark.parametrize("weights", ["float32", "int8"])
+@pytest.mark.parametrize("weights", WEIGHTS)
 @pytest.mark.parametrize("rows", [2, 3, 5, 7, 8, 9, 13, 17, 33])
 def test_a_row_in_a_batch_of_any_size(weights: Weights, rows: int) -> None:
     decoder = random_decoder(22, hidden_size=160, intermediate_size=200, vocab_size=300)
@@ -109,7 +109,7 @@ def test_a_row_in_a_batch_of_any_size(weights: Weights, rows: int) -> None:
         assert torch.equal(row, one_by_one(alone, sequence.token_ids, known))
 
 
-@pytest.mark.parametrize("weights", ["float32", "int8"])
+@pytest.mark.parametrize("weights", WEIGHTS)
 def test_threads_that_share_a_long_prefix(weights: Weights) -> None:
     decoder = random_decoder(23)
     native, alone = computer(decoder, weights, blocks=300, os_threads=2), computer(decoder, weights)

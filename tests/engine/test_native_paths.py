@@ -13,12 +13,12 @@ from asterism.workers.engine.errors import NativeUnavailable
 from asterism.workers.engine.native.build import FLAGS, build
 from asterism.workers.engine.step import Step
 from tests.engine.conftest import random_decoder
-from tests.engine.natively import FOLDER, Memory, Sequence, Weights, built, computer
+from tests.engine.natively import FOLDER, WEIGHTS, Memory, Sequence, Weights, built, computer
 
 PROGRAM = Path(__file__).parent / "native_sanitized.py"
 
 
-@pytest.mark.parametrize("weights", ["float32", "int8"])
+@pytest.mark.parametrize("weights", WEIGHTS)
 @pytest.mark.parametrize("flags", [["NO_VNNI"], ["NO_AVX512"], ["PORTABLE"]], ids=lambda flags: flags[0])
 def test_other_instructions_give_the_same_bits(flags: list[str], weights: Weights) -> None:
     decoder = random_decoder(41, hidden_size=100, intermediate_size=130, head_dim=20, qk_norm=True)
@@ -39,7 +39,7 @@ def test_other_instructions_give_the_same_bits(flags: list[str], weights: Weight
 @pytest.mark.parametrize("path", ["", "PORTABLE"], ids=["best", "portable"])
 def test_sanitizers_find_nothing(sanitizer: str, runtime: str, path: str) -> None:
     compiler = os.environ.get("CC") or "cc"
-    flags = ["-O1" if flag == "-O3" else flag for flag in FLAGS] + ["-g", f"-fsanitize={sanitizer}"]
+    flags = ["-O1" if flag == "-O3" else flag for flag in FLAGS] + ["-g1", f"-fsanitize={sanitizer}"]
     flags += ["-fno-sanitize-recover=all"] + ([f"-DASTERISM_{path}"] if path else [])
     try:
         library = build(flags, folder=FOLDER)

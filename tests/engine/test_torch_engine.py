@@ -146,9 +146,9 @@ class CountedTokenizer:
         self._tokenizer = character_tokenizer()
         self.read: list[str] = []
 
-    def encode(self, text: str) -> Any:
+    def encode(self, text: str, **options: Any) -> Any:
         self.read.append(text)
-        return self._tokenizer.encode(text)
+        return self._tokenizer.encode(text, **options)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tokenizer, name)
@@ -158,6 +158,7 @@ async def test_what_the_threads_of_a_fork_share_is_tokenised_once(tiny_model: Mo
     tokenizer = CountedTokenizer()
     engine = TorchEngine(replace(tiny_model, tokenizer=tokenizer))  # type: ignore[arg-type]
     await engine.start()
+    tokenizer.read.clear()  # what the engine reads to know the tokenizer
     prefix = "the parent said many things"
     threads = [replace(GREEDY, id=f"{n}", prompt=(prefix, f" thread {n}", " so"), max_tokens=2) for n in range(5)]
     answers = await collect(engine, [*threads, replace(GREEDY, id="text", prompt=prefix)])

@@ -68,10 +68,17 @@ class Peer:
         request = client_pb2.WatchRequest(constellation=constellation, after_seq=after_seq, with_text=with_text)
         return self.client.Watch(request, metadata=self.metadata)
 
-    async def attach(self, name: str = "w1", instance: str = "i1", *, held: Sequence[int] = ()) -> "RawWorker":
+    async def attach(
+        self,
+        name: str = "w1",
+        instance: str = "i1",
+        *,
+        held: Sequence[int] = (),
+        profile: types_pb2.WorkerProfile | None = None,
+    ) -> "RawWorker":
         """A worker that has been welcomed."""
         worker = RawWorker(self.worker.Attach(metadata=self.metadata))
-        await worker.hello(name, instance, held=held)
+        await worker.hello(name, instance, held=held, profile=profile)
         welcome = await worker.read()
         assert welcome.HasField("welcome")
         return worker
@@ -83,9 +90,17 @@ class RawWorker:
     def __init__(self, call: Any) -> None:
         self.call = call
 
-    async def hello(self, name: str, instance: str = "i1", *, held: Sequence[int] = (), slots: int = 2) -> None:
+    async def hello(
+        self,
+        name: str,
+        instance: str = "i1",
+        *,
+        held: Sequence[int] = (),
+        slots: int = 2,
+        profile: types_pb2.WorkerProfile | None = None,
+    ) -> None:
         """The first frame."""
-        profile = types_pb2.WorkerProfile(slots=slots, tools=["noop"], programs=["plan"])
+        profile = profile or types_pb2.WorkerProfile(slots=slots, tools=["noop"], programs=["plan"])
         hello = worker_pb2.Hello(worker=name, instance=instance, profile=profile, held=held)
         await self.call.write(worker_pb2.WorkerFrame(hello=hello))
 

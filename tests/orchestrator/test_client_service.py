@@ -1,5 +1,6 @@
 """What a client may ask, over real gRPC."""
 
+import json
 from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ async def test_submit_is_idempotent_by_its_request_id(peer: Peer) -> None:
         ("r", "plan", '{"stars": [', "line 1, column"),
         ("r", "plan", '{"stars": [{"id": "a", "kind": "tool", "program": "noop", "after": ["a"]}]}', "a"),
         ("r", "boards", "1 2 x 4\n", "line 1"),
+        ("r", "text", "write a poem", "no worker offers one: give a worker a model folder"),
         ("r", "plan", "x" * (1024 * 1024 + 1), "bytes"),
     ],
 )
@@ -75,6 +77,23 @@ async def test_unknown_tool_is_refused_once_workers_are_known_and_the_known_are_
     assert code is grpc.StatusCode.INVALID_ARGUMENT
     assert "nope" in details
     assert "noop" in details
+    worker.call.cancel()
+
+
+async def test_request_in_words_goes_to_the_model_that_plans_which_is_told_what_there_is(peer: Peer) -> None:
+    profile = types_pb2.WorkerProfile(
+        slots=2, tools=["noop"], programs=["plan", "plan.text", "answer"], models=["big"], labels={"planner": "big"}
+    )
+    worker = await peer.attach(profile=profile)
+
+    await peer.submit("r", text="write a poem", form="text")
+
+    assigned = await worker.assignment()
+    inputs = {name: json.loads(text) for name, text in assigned.inputs_json.items()}
+    assert (assigned.program, assigned.model) == ("plan.text", "big")
+    assert inputs["request"]["options"]["model"] == "big"
+    assert inputs["surroundings"]["tools"] == [{"name": "noop"}]
+    assert inputs["surroundings"]["programs"] == [{"name": "answer"}]
     worker.call.cancel()
 
 

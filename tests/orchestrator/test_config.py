@@ -43,6 +43,7 @@ def test_file_in_the_users_folder_is_read_when_it_is_there(tmp_path: Path) -> No
         ({"listen": "nowhere"}, "listen"),
         ({"listen": "127.0.0.1:99999"}, "listen"),
         ({"lease_s": 0.0}, "lease_s"),
+        ({"retention_s": 0.5}, "retention_s"),
         ({"synchronous": "MAYBE"}, "synchronous"),
         ({"no_such": 1}, "no_such"),
         ({"store": "mysql://h/x"}, "store"),

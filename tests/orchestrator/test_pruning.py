@@ -15,8 +15,8 @@ from asterism.orchestrator.cli import artifacts
 from asterism.orchestrator.core.edits import AddStar
 from asterism.orchestrator.core.errors import Misconfigured
 from asterism.orchestrator.core.ids import ConstellationId, StarId
-from asterism.orchestrator.core.records import EditsApplied, RequestAccepted, StarFinished
-from asterism.orchestrator.core.request import Budget, Request
+from asterism.orchestrator.core.records import ConstellationEnded, EditsApplied, RequestAccepted, StarFinished
+from asterism.orchestrator.core.request import Budget, ConstellationState, Request
 from asterism.orchestrator.core.star import StarKind, StarSpec, StarState
 from asterism.orchestrator.core.values import Artifact
 from asterism.store.sql import SqlStore
@@ -64,6 +64,26 @@ async def test_prune_removes_only_what_no_star_refers_to(tmp_path: Path) -> None
     await store.close()
     (left,) = (path for path in (tmp_path / "artifacts").rglob("*") if path.is_file())
     assert left.name == used.sha256
+
+
+async def test_what_was_forgotten_holds_its_artifacts_no_longer(tmp_path: Path) -> None:
+    used, _ = await kept(tmp_path, b"[1]", b"[22]")
+    store = SqlStore(tmp_path / "asterism.db")
+    await store.open()
+    epoch = await store.acquire_epoch()
+    await store.append(
+        [
+            RequestAccepted(1, 1.0, C, "r", "ann", Request("plan", "x"), Budget()),
+            EditsApplied(2, 1.0, C, 1, "policy", (AddStar(StarSpec(A, StarKind.TOOL, "noop")),)),
+            StarFinished(3, 1.0, C, A, StarState.SUCCEEDED, used, None, None, None, True),
+            ConstellationEnded(4, 2.0, C, ConstellationState.SUCCEEDED, ""),
+        ],
+        epoch,
+    )
+    assert await store.forget(3.0, (), 100, epoch) == [C]
+    result = await asyncio.to_thread(CliRunner().invoke, artifacts, ["prune", "--data-dir", str(tmp_path)])
+    assert result.output == "removed 2 artifacts, 7 bytes\n"
+    await store.close()
 
 
 async def test_without_a_store_nothing_is_removed(tmp_path: Path) -> None:

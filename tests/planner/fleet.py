@@ -22,7 +22,7 @@ from asterism.orchestrator.core.profile import WorkerProfile
 from asterism.orchestrator.core.records import EditsRefused, Record
 from asterism.orchestrator.core.request import Budget, Request
 from asterism.orchestrator.core.snapshot import Snapshot
-from asterism.orchestrator.core.star import StarError
+from asterism.orchestrator.core.star import StarError, StarSpec
 from asterism.orchestrator.core.values import Json
 from asterism.planner.check import plan_star
 from asterism.planner.edits_json import edits_from_json
@@ -33,7 +33,10 @@ PROFILE: Final = WorkerProfile(
     slots=4096,
     models=("countdown",),
     tools=("countdown.search", "noop"),
-    programs=("plan", "plan.next", "reason.countdown", "reason.text", "reason.child", "reason.join", "gather.boards"),
+    programs=(
+        *("plan", "plan.next", "reason.countdown", "reason.text", "reason.child", "reason.join", "gather.boards"),
+        *("map.expand", "gather.list"),
+    ),
 )
 Ended: TypeAlias = "ProgramResult | ProgramFailed"
 
@@ -41,14 +44,22 @@ Ended: TypeAlias = "ProgramResult | ProgramFailed"
 class Fleet:
     """One worker with many slots, one request, and a clock that counts events."""
 
-    def __init__(self, request: Request, *, budget: Budget | None = None) -> None:
+    def __init__(
+        self,
+        request: Request,
+        *,
+        budget: Budget | None = None,
+        profile: WorkerProfile = PROFILE,
+        plan: StarSpec | None = None,
+    ) -> None:
         self._machine = Machine(Snapshot((), (), 0, FencingToken(0)), at=0.0, lease_s=1e9)
         self._at = 0.0
+        first = plan or plan_star(request)
         self.running: dict[FencingToken, Assign] = {}
         self.records: list[Record] = []
         self._answer: AnswerEdits | None = None
-        self.step(lambda at: WorkerAttached(at, WORKER, "i1", PROFILE))
-        self.step(lambda at: RequestSubmitted(at, ID, "r1", "me", request, budget or Budget(), plan_star(request)))
+        self.step(lambda at: WorkerAttached(at, WORKER, "i1", profile))
+        self.step(lambda at: RequestSubmitted(at, ID, "r1", "me", request, budget or Budget(), first))
 
     @property
     def constellation(self) -> TaskConstellation:
@@ -88,9 +99,11 @@ class Fleet:
     def _confirm_stop(self, token: FencingToken) -> None:
         self.step(lambda at: AttemptFailed(at, WORKER, token, StarError("stopped", ""), is_stopped=True))
 
-    def emit(self, token: FencingToken, edits: Iterable[Mapping[str, Json]]) -> EditReply:
+    def emit(
+        self, token: FencingToken, edits: Iterable[Mapping[str, Json]], base_revision: int | None = None
+    ) -> EditReply:
         """Propose edits for a running attempt, as its worker does for an `Emit`."""
-        batch = edits_from_json(list(edits))
+        batch = edits_from_json(list(edits), base_revision)
         self.step(lambda at: EditsProposed(at, WORKER, token, 1, batch))
         answer = self._answer
         assert answer is not None

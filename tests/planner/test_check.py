@@ -11,6 +11,7 @@ from asterism.orchestrator.core.star import Constant
 from asterism.orchestrator.core.values import MAX_VALUE_BYTES
 from asterism.planner.check import check, plan_star
 from asterism.planner.programs import PROGRAMS, plan
+from asterism.workers.model_sources import list_models, shipped_models
 from tests.planner.fleet import PROFILE, Fleet
 
 KNOWN = PROFILE.capabilities({})
@@ -25,7 +26,7 @@ def test_a_good_request_passes(request_: Request) -> None:
 @pytest.mark.parametrize(
     ("request_", "field", "reason"),
     [
-        (Request("text", "write a poem"), "form", "the forms are boards"),
+        (Request("texts", "write a poem"), "form", "is no form of a request; there are boards"),
         (Request("plan", "stars: {"), "line 2, column 1", "unreadable YAML"),
         (Request("plan", "stars:\n- {kind: tool, program: rm}\n"), "star star-1", "no worker knows tool:rm; known are"),
         (Request("plan", NOOPS, options={"x": 1}), "options", "no options"),
@@ -107,3 +108,9 @@ def test_a_request_that_nobody_checked_fails_the_plan() -> None:
     assert isinstance(ended, ProgramFailed)
     assert ended.code == "plan_refused"
     assert "line 2, column 1: unreadable YAML" in ended.message
+
+
+def test_the_shipped_models_read_boards_and_are_no_default_for_words() -> None:
+    offered = frozenset({"program:answer", *(f"model:{name}" for name in list_models(shipped_models()))})
+    with pytest.raises(InvalidField, match="needs a language model, and no worker offers one"):
+        check(Request("text", "Write a poem."), known_capabilities=offered)

@@ -115,6 +115,10 @@ class Peer(client_pb2_grpc.ClientServiceServicer, fleet_pb2_grpc.FleetServiceSer
         await self._begin(context)
         return client_pb2.DecideResponse(revision=1)
 
+    async def Replan(self, request: client_pb2.ReplanRequest, context: Any) -> client_pb2.ReplanResponse:
+        await self._begin(context)
+        return client_pb2.ReplanResponse(revision=8)
+
     async def Pause(self, request: client_pb2.PauseRequest, context: Any) -> client_pb2.PauseResponse:
         await self._begin(context)
         return client_pb2.PauseResponse()

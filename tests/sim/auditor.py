@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,15 @@ from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.edits import EditBatch
 from asterism.orchestrator.core.ids import ConstellationId, FencingToken, WorkerId
 from asterism.orchestrator.core.machine import Machine
-from asterism.orchestrator.core.records import EditsApplied, Record, WorkerLeft
+from asterism.orchestrator.core.records import (
+    ConstellationEnded,
+    EditsApplied,
+    Record,
+    WorkerDraining,
+    WorkerJoined,
+    WorkerLabelled,
+    WorkerLeft,
+)
 from asterism.orchestrator.core.state import State, Worker
 from asterism.orchestrator.loop import HEARING_S, MISSED_S
 from asterism.protocol.v1 import client_pb2, worker_pb2
@@ -28,8 +37,9 @@ LEASE_S: Final = 6.0
 """Of a worker: several times what a message and a commit take on a bad day."""
 LATE_S: Final = HEARING_S + MISSED_S + 0.1
 """How late the loop may look at what is due, after a time in which it did not run."""
-PATIENCE_S: Final = 2.5
-"""How long a worker on an open stream may go untold that it is to stop."""
+PATIENCE_S: Final = 0.75
+"""How long a worker on an open stream may go untold that it is to stop, by a leader that has nothing else to do: less
+than the slowest tool that does not hang, since who has ended by itself need not be told."""
 
 
 @dataclass
@@ -68,6 +78,8 @@ class Auditor:
         self.violation: Violation | None = None
         self.stop: asyncio.Event = asyncio.Event()
         self.asked: dict[str, Asked] = {}
+        self._forgot_before = 0.0
+        """What is said of workers may be gone from before then."""
         self.commits = 0
         self._rng = rng
         self._loads = loads
@@ -124,6 +136,11 @@ class Auditor:
                 # What was heard while this was on its way to disk came too late.
                 if heard_at <= record.at < heard_at + LEASE_S:
                     self.fail(Invariant.TIMEOUT, f"{record.worker} was heard at {heard_at}: {record}")
+        try:
+            self.ledger.settled(records)
+        except Violation as violation:
+            self.note(violation)
+            raise
         for token, run in self.ledger.must_stop.items():
             stream = self._streams.get(run.worker)
             is_here = stream is not None and stream.host is not None and stream.host.process is process
@@ -131,6 +148,19 @@ class Auditor:
                 self._untold[token] = (stream, now)
         if self._rng.random() < self._loads:
             await self.check_recovery(leader.machine)
+
+    def forgot(self, gone: Sequence[ConstellationId], before: float, epoch: int) -> None:
+        if epoch != self.newest_epoch:
+            self.fail(Invariant.EPOCH, f"epoch {epoch} forgot {gone} in {self.newest_epoch}")
+        for constellation in gone:
+            graph = self.ledger.graphs[constellation]
+            held = [run for run in self.ledger.runs.values() if run.constellation == constellation and run.holds_slot]
+            end = next((one for one in reversed(graph.journal) if isinstance(one, ConstellationEnded)), None)
+            if not graph.state.is_terminal or held or end is None or end.at >= before:
+                self.fail(Invariant.FORGOTTEN, f"{constellation} ended in {end}, holds {held}, and is gone at {before}")
+        self._digest.update(repr(sorted(gone)).encode())
+        self.ledger.forgotten.update(gone)
+        self._forgot_before = max(self._forgot_before, before)
 
     def _check_edit(self, graph: Graph, record: EditsApplied) -> None:
         """Of a client's edit: it came once, and from one who knew what it touches."""
@@ -165,9 +195,15 @@ class Auditor:
     async def check_journal(self) -> None:
         """The journal as it is on disk makes the tables."""
         journal = await self._store.read_whole_journal(after_seq=0, limit=1_000_000)
-        if journal != self.ledger.records:
+        seqs = {record.seq for record in journal}
+        if journal != [record for record in self.ledger.records if record.seq in seqs]:
             self.fail(Invariant.JOURNAL, "the journal is not what was committed")
-        whole = replayed(journal)
+        for record in self.ledger.records:
+            if record.seq not in seqs and not self._may_be_gone(record):
+                self.fail(Invariant.JOURNAL, f"it is gone: {record}")
+        whole = replayed(self.ledger.records)
+        for constellation in self.ledger.forgotten:
+            del whole.constellations[constellation]
         stored = State.from_snapshot(await self._store.load(), at=0.0, lease_s=LEASE_S)
         self._compare(Invariant.JOURNAL, whole.constellations, whole.workers, stored)
         for constellation, in_journal in whole.constellations.items():
@@ -175,6 +211,11 @@ class Auditor:
             differs = "it is gone" if on_disk is None else difference(in_journal, on_disk)
             if differs:
                 self.fail(Invariant.JOURNAL, f"{constellation}: {differs}")
+
+    def _may_be_gone(self, record: Record) -> bool:
+        if isinstance(record, WorkerJoined | WorkerLeft | WorkerDraining | WorkerLabelled):
+            return record.at < self._forgot_before
+        return record.constellation in self.ledger.forgotten
 
     def _compare(
         self,
@@ -253,6 +294,10 @@ class Auditor:
                 self.fail(Invariant.DURABLE, f"{assignment.star} is dispatched before its lease is on disk")
             elif (run.worker, run.constellation, run.star) != (worker, assignment.constellation, assignment.star):
                 self.fail(Invariant.FENCES, f"fence {run.token} is of {run.star} on {run.worker}")
+        for part in frame.inputs:
+            token = FencingToken(part.fencing_token)
+            if part.HasField("value_json") and not self.ledger.heard(token, part.input, json.loads(part.value_json)):
+                self.fail(Invariant.DURABLE, f"fence {token} is told of {part.input} what is not on disk")
         for token in map(FencingToken, frame.acknowledged):
             if token in self.ledger.runs and self.ledger.runs[token].outcome is None:
                 self.fail(Invariant.DURABLE, f"the report of fence {token} is acknowledged and not on disk")

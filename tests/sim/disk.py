@@ -54,6 +54,7 @@ class Witness(Protocol):
 
     def raised(self, epoch: int) -> None: ...
     async def committed(self, process: Process, records: Sequence[Record], epoch: int) -> None: ...
+    def forgot(self, gone: Sequence[ConstellationId], before: float, epoch: int) -> None: ...
 
 
 class Disk:
@@ -128,6 +129,23 @@ class DiskHandle:
             raise FalseAlarm
         await process.point("after commit")
         await disk.reach(process)
+
+    async def forget(
+        self, ended_before: float, spared: Collection[ConstellationId], most_stars: int, epoch: int
+    ) -> Sequence[ConstellationId]:
+        disk, process = self._disk, self._process
+        await disk.reach(process)
+        if asyncio.get_running_loop().time() < disk.full_until:
+            raise DiskFull
+        await process.point("before forgetting")
+        gone = await disk.store.forget(ended_before, spared, most_stars, epoch)
+        disk.witness.forgot(gone, ended_before, epoch)
+        if disk.false_alarms:
+            disk.false_alarms -= 1
+            raise FalseAlarm
+        await process.point("after forgetting")
+        await disk.reach(process)
+        return gone
 
     async def take_lead(self, leader: str, lease_s: float) -> Lead | Led:
         disk = self._disk

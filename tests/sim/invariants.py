@@ -13,6 +13,7 @@ class Invariant(StrEnum):
     DURABLE = "nothing is dispatched or shown before its commit"  # auditor
     EPOCH = "a stale epoch commits nothing"  # auditor
     KEPT = "what was acknowledged survives, and its repetition changes nothing"  # auditor
+    FORGOTTEN = "only what ended before the retention is forgotten"  # auditor
     ACYCLIC = "the graph is acyclic"  # ledger
     STALE = "a stale edit is refused whole"  # auditor
     CANCELLED = "cancelled work never succeeds, and its worker is told"  # ledger, auditor

@@ -4,6 +4,7 @@ It shares no code with `core/apply.py` but the records themselves, and keeps wha
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn, assert_never
 
@@ -37,7 +38,7 @@ from asterism.orchestrator.core.records import (
     WorkerLeft,
 )
 from asterism.orchestrator.core.request import Budget, ConstellationState
-from asterism.orchestrator.core.star import AttemptOutcome, StarSpec, StarState
+from asterism.orchestrator.core.star import AttemptOutcome, OutputOf, ParentOutcomes, StarSpec, StarState
 from asterism.orchestrator.core.values import Artifact
 from tests.sim.invariants import Invariant, Violation
 
@@ -112,6 +113,8 @@ class Ledger:
         self.members: dict[WorkerId, Member] = {}
         self.runs: dict[FencingToken, Run] = {}
         self.records: list[Record] = []
+        self.forgotten: set[ConstellationId] = set()
+        """What the store has forgotten since: the auditor writes here. Here it is kept for ever."""
         self.reported: dict[FencingToken, list[str]] = {}
         """Results as the worker that the fence is of reported them, as JSON: the auditor writes here."""
         self.epoch = 0
@@ -197,8 +200,8 @@ class Ledger:
                 assert_never(record)
 
     def _accept(self, record: RequestAccepted) -> None:
-        for other in self.graphs.values():
-            if (other.owner, other.request_id) == (record.owner, record.request_id):
+        for name, other in self.graphs.items():
+            if name not in self.forgotten and (other.owner, other.request_id) == (record.owner, record.request_id):
                 self._fail(Invariant.KEPT, record, "the same request was accepted twice")
         graph = Graph(record.owner, record.request_id, record.budget, record.at)
         graph.journal.append(record)
@@ -299,13 +302,14 @@ class Ledger:
             if child == record.star and not _lets(graph, line):
                 self._fail(Invariant.PARENTS, record, f"{line.parent} does not let it run")
         held = sum(run.holds_slot for run in self.runs.values() if run.worker == record.worker)
-        failures = sum(run.outcome is not AttemptOutcome.LOST for run in star.runs)
+        failures = sum(run.outcome in (AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT) for run in star.runs)
+        lost = sum(run.outcome is AttemptOutcome.LOST for run in star.runs)
         graph.leases += 1
         if held >= member.slots or member.has_left or member.is_draining:
             self._fail(Invariant.LIMITS, record, f"{held} of {member.slots} slots are taken, or it left or drains")
         if graph.is_paused:
             self._fail(Invariant.LIMITS, record, "its request is paused")
-        if failures >= star.spec.retry.max_attempts or len(star.runs) - failures > MAX_LOST:
+        if failures >= star.spec.retry.max_attempts or lost > MAX_LOST:
             self._fail(Invariant.LIMITS, record, "no attempt is left")
         if graph.leases > graph.budget.attempts:
             self._fail(Invariant.LIMITS, record, "the budget of attempts is used up")
@@ -324,6 +328,26 @@ class Ledger:
         star.runs.append(run)
         self.runs[record.fencing_token] = run
 
+    def settled(self, records: Sequence[Record]) -> None:
+        """Check what must hold once an append is whole: nobody listens to an attempt that counts for nothing."""
+        for record in records:
+            if not isinstance(record, AttemptEnded | StarFinished):
+                continue
+            graph = self.graphs[record.constellation]
+            for (parent, child), line in graph.lines.items():
+                is_heard = parent == record.star and line.kind is LineKind.STREAM
+                if is_heard and graph.stars[child].live is not None and not _lets(graph, line):
+                    self._fail(Invariant.PARENTS, record, f"{child} goes on with what it was given")
+
+    def heard(self, token: FencingToken, name: str, value: object) -> bool:
+        """Whether the input of an attempt has that value: its parent has succeeded with it."""
+        run = self.runs[token]
+        source = run.spec.inputs.get(name)
+        if not isinstance(source, OutputOf):
+            return False
+        end = self.graphs[run.constellation].stars[source.star].end
+        return end is not None and end.state is StarState.SUCCEEDED and end.result == value and not source.path
+
     def _end_attempt(self, graph: Graph, record: AttemptEnded) -> None:
         star = graph.stars[record.star]
         self._end_run(star, record, record.attempt, record.outcome)
@@ -336,13 +360,27 @@ class Ledger:
         live = star.live
         if (live is None) != (record.attempt is None):
             self._fail(Invariant.ACCEPTED, record, "the live attempt does not end with its star")
-        if record.state is StarState.SUCCEEDED:
+        if record.source:
+            self._check_reused(graph, star, record)
+        elif record.state is StarState.SUCCEEDED:
             results = [] if live is None else [json.loads(text) for text in self.reported.get(live.token, ())]
             if record.result not in results or record.outcome is not AttemptOutcome.SUCCEEDED:
                 self._fail(Invariant.ACCEPTED, record, "nobody reported that under the fence of its lease")
         if record.attempt is not None and record.outcome is not None:
             self._end_run(star, record, record.attempt, record.outcome)
         star.end = record
+
+    def _check_reused(self, graph: Graph, star: Star, record: StarFinished) -> None:
+        """The result is that of the star which it retries, and all that both were given is the same."""
+        before = None if star.spec.reuses is None else graph.stars[star.spec.reuses]
+        if before is None or before.end is None or before.end.state is not StarState.SUCCEEDED:
+            self._fail(Invariant.ACCEPTED, record, "there is no result that could stand for it")
+        if record.result != before.end.result or record.attempt is not None:
+            self._fail(Invariant.ACCEPTED, record, "it is not the result of the star that it retries")
+        if _given(graph, star.spec) != _given(graph, before.spec):
+            self._fail(Invariant.ACCEPTED, record, "what it is given has changed")
+        if not all(_lets(graph, line) for line in graph.lines.values() if line.child == record.star):
+            self._fail(Invariant.ACCEPTED, record, "its parents do not let it run yet")
 
     def _end_run(self, star: Star, record: AttemptEnded | StarFinished, attempt: int, outcome: AttemptOutcome) -> None:
         live = star.live
@@ -380,6 +418,29 @@ def _is_of_worker(record: AttemptEnded | StarFinished) -> bool:
     return record.error is not None and record.error.code not in ("start_to_close", "heartbeat", "cancelled")
 
 
+def _given(graph: Graph, spec: StarSpec) -> list[object]:
+    """What a star gets, by the names of its inputs; of its parents the results, whatever they are called."""
+    given: list[object] = [spec.kind, spec.program, spec.requires]
+    for name, source in sorted(spec.inputs.items()):
+        match source:
+            case OutputOf(parent, path):
+                end = graph.stars[parent].end
+                given.append((name, path, None if end is None else end.result))
+            case ParentOutcomes():
+                ends = {
+                    line.parent: graph.stars[line.parent].end for line in graph.lines.values() if line.child == spec.id
+                }
+                outcomes = {
+                    parent.partition("~")[0]: (end.state, end.result, None if end.error is None else end.error.message)
+                    for parent, end in ends.items()
+                    if end is not None
+                }
+                given.append((name, outcomes))
+            case _:
+                given.append((name, source))
+    return given
+
+
 def _has_quorum(graph: Graph, child: StarId) -> bool:
     """Whether enough of its parents by QUORUM lines have succeeded."""
     lines = graph.lines.values()
@@ -393,13 +454,13 @@ def _lets(graph: Graph, line: TaskStarLine) -> bool:
     """Whether the line's parent lets its child run."""
     end = graph.stars[line.parent].end
     if end is None:
-        return False
-    if line.kind is LineKind.SUCCESS:
+        return line.kind is LineKind.STREAM and graph.stars[line.parent].live is not None
+    if line.kind in (LineKind.SUCCESS, LineKind.STREAM):
         return end.state is StarState.SUCCEEDED
     if line.kind is LineKind.QUORUM:
         return _has_quorum(graph, line.child)
     if line.condition is None:
-        return line.kind is LineKind.COMPLETION
+        return line.kind in (LineKind.COMPLETION, LineKind.GUARD)
     error = None if end.error is None else {"code": end.error.code, "message": end.error.message}
     assert not isinstance(end.result, Artifact), "the workers of a schedule report small results"
     return line.condition.holds({"state": end.state.value, "result": end.result, "error": error})

@@ -100,6 +100,48 @@ MUTANTS: Final[Sequence[Mutant]] = (
         "if False:",
     ),
     Mutant(
+        "children go on with what a failed attempt wrote",
+        f"{CORE}/attempts.py",
+        "    for heard_it in break_streams(turn, constellation, star):\n",
+        "    for heard_it in list[TaskStar]():\n",
+    ),
+    Mutant(
+        "a child hears the result of another star",
+        f"{CORE}/streams.py",
+        "        if isinstance(source, OutputOf) and source.star == parent:\n",
+        "        if isinstance(source, OutputOf) and source.star != parent:\n",
+    ),
+    Mutant(
+        "a star does not wait for a parent to begin anew",
+        f"{CORE}/apply.py",
+        "        child.unmet += 1\n        # One",
+        "        # One",
+    ),
+    Mutant(
+        "memory keeps what the store has forgotten",
+        LOOP,
+        "        self.machine.forget(gone)\n",
+        "",
+    ),
+    Mutant(
+        "what holds a slot is forgotten",
+        f"{STORE}/forgetting.py",
+        ", constellations.c.stopping == 0)",
+        ")",
+    ),
+    Mutant(
+        "the journal's counter falls with what is forgotten",
+        f"{STORE}/forgetting.py",
+        '    connection.execute(KEEP_SEQ, {"newest": connection.execute(NEWEST_SEQ).scalar_one() or 0})\n',
+        "",
+    ),
+    Mutant(
+        "a lost lead still forgets",
+        f"{STORE}/forgetting.py",
+        "    hold_epoch(connection, epoch)\n",
+        "",
+    ),
+    Mutant(
         "no fence check",
         f"{CORE}/attempts.py",
         "    lease = turn.state.workers[worker].running.get(token)\n    if lease is None or lease.is_stopping:\n",
@@ -145,8 +187,8 @@ MUTANTS: Final[Sequence[Mutant]] = (
     Mutant(
         "the store does not keep the newest fence",
         f"{STORE}/writes.py",
-        '    if GUARD.run(connection, [{"of_epoch": epoch, "token": changes.last_token}]) == 0:\n',
-        '    if GUARD.run(connection, [{"of_epoch": epoch, "token": 0}]) == 0:\n',
+        "    hold_epoch(connection, epoch, changes.last_token)\n",
+        "    hold_epoch(connection, epoch)\n",
     ),
     Mutant(
         "a given-back slot is not stored",
@@ -242,10 +284,16 @@ MUTANTS: Final[Sequence[Mutant]] = (
         "            case WorkerRenewed():\n                pass\n",
     ),
     Mutant(
+        "what a rewrite did not save runs",
+        f"{CORE}/ending.py",
+        "    if line.kind is LineKind.GUARD:\n        others",
+        "    if line.kind is LineKind.GUARD:\n        return None\n        others",
+    ),
+    Mutant(
         "a backoff is not waited for",
         f"{CORE}/apply.py",
-        "    star.retry_at = record.retry_at\n    star.state = StarState.READY",
-        "    star.retry_at = None\n    star.state = StarState.READY",
+        "    star.retry_at = record.retry_at\n    star.state = StarState.WAITING",
+        "    star.retry_at = None\n    star.state = StarState.WAITING",
     ),
     Mutant(
         "start_to_close is forgotten at a restart",
@@ -262,14 +310,14 @@ MUTANTS: Final[Sequence[Mutant]] = (
     Mutant(
         "a repeated submit is a new request",
         "orchestrator/services/client.py",
-        "        if known is not None:\n            earlier =",
-        "        if known is not None and self._checking.locked():\n            earlier =",
+        "        if earlier is not None:\n",
+        "        if earlier is not None and self._checking.locked():\n",
     ),
     Mutant(
         "a watcher misses what comes between journal and presence",
         "orchestrator/services/watch.py",
-        "        if on_disk is None or on_disk.seq <= seq:\n",
-        "        seq += 1\n        if on_disk is None or on_disk.seq <= seq:\n",
+        "        if on_disk.seq <= seq:\n",
+        "        seq += 1\n        if on_disk.seq <= seq:\n",
     ),
     Mutant(
         "a worker forgets its reports when the stream breaks",

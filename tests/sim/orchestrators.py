@@ -4,9 +4,10 @@ supervisor that starts it again."""
 import asyncio
 import random
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any, Final
 
-from asterism.orchestrator.core.errors import EPOCH, NotLeading, Unreachable, WrongState
+from asterism.orchestrator.core.errors import EPOCH, NotLeading, Overloaded, Unreachable, WrongState
 from asterism.orchestrator.core.machine import Machine
 from asterism.orchestrator.leading import Leadership, Standby
 from asterism.orchestrator.loop import Loop
@@ -23,6 +24,9 @@ from tests.sim.network import HEALTH, Network
 from tests.sim.processes import Process
 
 LEADER_LEASE_S: Final = 4.0
+FORGETS_EACH_S: Final = 0.2
+PART: Final = 3
+"""Stars that the store forgets at a time: fewer than most requests have."""
 WALL_S: Final = 1_000_000.0
 """What the wall clocks show at the beginning."""
 SERVING: Final = b"\x08\x01"
@@ -40,6 +44,7 @@ class Life:
         self._handlers: dict[str, Any] = {}
         self._group: asyncio.TaskGroup | None = None
         self._standby: Standby | None = None
+        self._is_forgetting = False
 
     def find(self, path: str) -> Any:
         """What serves the method; whoever stands by refuses, and says who leads."""
@@ -58,6 +63,21 @@ class Life:
 
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
         self._handlers |= {f"/{service}/{name}": handler for name, handler in handlers.items()}
+
+    def forget(self, age_s: float, times: int) -> None:
+        """Forget what ended longer ago, so many times, if this one leads and has nothing of the kind to do yet."""
+        if self.loop is not None and not self.process.is_dead and not self._is_forgetting:
+            self._is_forgetting = True
+            self.spawn(self._forget(self.loop, age_s, times))
+
+    async def _forget(self, loop: Loop, age_s: float, times: int) -> None:
+        # It may be about to leave.
+        with suppress(Overloaded):
+            for _ in range(times):
+                while await loop.forget(self.clock.now() - age_s, PART):
+                    pass
+                await asyncio.sleep(FORGETS_EACH_S)
+        self._is_forgetting = False
 
     async def live(self) -> None:
         """From start to end, which may be told or suffered."""

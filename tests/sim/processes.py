@@ -21,6 +21,8 @@ class Process:
         """Number of the point, from 0, at which it dies."""
         self.stops_at: tuple[int, float] | None = None
         """Number of the point at which it is paused, and for how many seconds."""
+        self.stops_before_forgetting_s: float | None = None
+        """For how many seconds it is paused where it next forgets: too seldom a point for a number to hit it."""
         self._root: asyncio.Task[None] | None = None
         self._resumed_at = -1.0
         self._context = copy_context()
@@ -81,6 +83,10 @@ class Process:
         # Between the last look at the lead and the kernel nothing can be checked: the fence is for that.
         if self.stops_at is not None and len(self.passed) > self.stops_at[0] and name != "before send":
             (_, seconds), self.stops_at = self.stops_at, None
+            self.pause(seconds)
+            await asyncio.sleep(0)
+        if self.stops_before_forgetting_s is not None and name == "before forgetting":
+            seconds, self.stops_before_forgetting_s = self.stops_before_forgetting_s, None
             self.pause(seconds)
             await asyncio.sleep(0)
 

@@ -5,7 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-STORY: Final = {"submit": 3, "edit": 5, "cancel": 2, "retry": 2, "drain": 2, "label": 1, "look": 2}
+STORY: Final = {
+    "submit": 3,
+    "edit": 5,
+    "cancel": 2,
+    "retry": 2,
+    "replan": 1,
+    "drain": 2,
+    "label": 1,
+    "look": 2,
+    "forget": 2,
+}
 """What people do, and how often."""
 FAULTS: Final = {
     "kill_orchestrator": 4,

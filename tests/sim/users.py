@@ -22,6 +22,8 @@ from tests.sim.processes import Process
 
 T = TypeVar("T")
 REQUEST: Final = '{"stars": [{"id": "a", "kind": "tool", "program": "quick"}]}'
+REWRITTEN: Final = REQUEST[:-1] + ', "replan": {"model": "m", "program": "plan"}}'
+"""What fails of it may be saved by edits, which are as random as any."""
 """What the door checks; the programs of the simulation plan as they please."""
 PATIENCE_S: Final = 1e6
 
@@ -54,7 +56,7 @@ class Users:
 
     async def submit(self, rng: random.Random, marker: str) -> None:
         """A request, submitted until it is answered, and once more."""
-        request = Request("plan", REQUEST, marker)
+        request = Request("plan", rng.choice([REQUEST, REWRITTEN]), marker)
         budget = Budget(stars=60, attempts=rng.choice([400, 400, 6]), seconds=rng.choice([None, None, 25.0]))
         answer = await self._insist(lambda: self.client.submit(request, marker, budget))
         if answer is None:
@@ -65,6 +67,8 @@ class Users:
         self._group.create_task(self._watch(answer.constellation))
         await asyncio.sleep(rng.uniform(0.0, 5.0))
         again = await self._insist(lambda: self.client.submit(request, marker, budget))
+        if answer.constellation in self._auditor.ledger.forgotten:
+            return  # then its name is free again
         if again is None or again.constellation != answer.constellation or again.is_new:
             self._auditor.fail(Invariant.KEPT, f"{marker} was accepted as {answer}, and then answered by {again}")
 
@@ -89,7 +93,7 @@ class Users:
             tries += 1
             return await self.client.edit(constellation, batch)
 
-        revision = await self._insist(ask)
+        revision = await self._insist(ask, of=constellation)
         if revision is None and tries == 1 and asked.applied:
             self._auditor.fail(Invariant.STALE, f"an edit was refused and applied: {batch}")
         if revision is not None:
@@ -102,16 +106,22 @@ class Users:
         constellation = self._some(rng)
         if constellation is None:
             return
-        answer = await self._insist(lambda: _done(self.client.cancel(constellation, marker)))
+        answer = await self._insist(lambda: _done(self.client.cancel(constellation, marker)), of=constellation)
         journal = self._auditor.ledger.graphs[constellation].journal
         if answer and not any(isinstance(record, ConstellationEnded) for record in journal):
             self._auditor.fail(Invariant.DURABLE, f"{constellation} is said to be cancelled and is not")
+
+    async def replan(self, rng: random.Random, marker: str) -> None:
+        """Somebody wants a rewrite, for no good reason."""
+        constellation = self._some(rng)
+        if constellation is not None:
+            await self._insist(lambda: self.client.replan(constellation, marker), of=constellation)
 
     async def retry(self, rng: random.Random, marker: str) -> None:
         """What failed runs again."""
         constellation = self._some(rng)
         if constellation is not None:
-            await self._insist(lambda: self.client.retry(constellation))
+            await self._insist(lambda: self.client.retry(constellation), of=constellation)
 
     async def drain(self, rng: random.Random, worker: str) -> None:
         """An operator takes a worker out, and later in again."""
@@ -130,7 +140,7 @@ class Users:
         constellation = self._some(rng)
         if constellation is None:
             return
-        picture = await self._insist(lambda: self.client.get(constellation))
+        picture = await self._insist(lambda: self.client.get(constellation), of=constellation)
         graph = self._auditor.ledger.graphs[constellation]
         for star in () if picture is None else picture.constellation.stars.values():
             end = graph.stars[star.spec.id].end if star.spec.id in graph.stars else None
@@ -140,22 +150,28 @@ class Users:
     async def _watch(self, constellation: ConstellationId) -> None:
         journal = self._auditor.ledger.graphs[constellation].journal
         seen: list[Record] = []
-        async for item in self.client.watch(constellation):
-            if isinstance(item, StreamedText):
-                continue
-            if len(seen) >= len(journal) or journal[len(seen)] != item:
-                self._auditor.fail(Invariant.WATCH, f"{item} was seen after {len(seen)} records")
-            seen.append(item)
+        try:
+            async for item in self.client.watch(constellation):
+                if isinstance(item, StreamedText):
+                    continue
+                if len(seen) >= len(journal) or journal[len(seen)] != item:
+                    self._auditor.fail(Invariant.WATCH, f"{item} was seen after {len(seen)} records")
+                seen.append(item)
+        except NotFound as error:
+            if constellation not in self._auditor.ledger.forgotten:
+                self._auditor.fail(Invariant.WATCH, f"what was accepted is not known: {error}")
 
-    async def _insist(self, ask: Callable[[], Awaitable[T]], *, may_miss: bool = False) -> T | None:
-        """The answer, whatever it takes; None where it is refused."""
+    async def _insist(
+        self, ask: Callable[[], Awaitable[T]], *, may_miss: bool = False, of: ConstellationId | None = None
+    ) -> T | None:
+        """The answer, whatever it takes; None where it is refused, or where what it is of was forgotten."""
         while True:
             try:
                 return await ask()
             except (Unreachable, NotLeading, Overloaded):
                 await asyncio.sleep(0.5)
             except NotFound as error:
-                if not may_miss:
+                if not may_miss and of not in self._auditor.ledger.forgotten:
                     self._auditor.fail(Invariant.KEPT, f"what was accepted is not known: {error}")
                 return None
             except AsterismError:

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -11,11 +11,14 @@ import grpc.aio
 from asterism.agents.asks import (
     CallTool,
     Emit,
+    Hear,
+    Piece,
     Program,
     ProgramContext,
     ProgramFailed,
     ProgramResult,
     Say,
+    ToolDescription,
     ToolError,
     ToolResult,
 )
@@ -48,6 +51,8 @@ class Temper:
 class SimTools:
     """Tools that wait, fail and hang."""
 
+    descriptions: Sequence[ToolDescription] = ()
+
     def __init__(self, seed: str, temper: Temper) -> None:
         self._rng = random.Random(seed)
         self._temper = temper
@@ -55,15 +60,19 @@ class SimTools:
     def call_quick(self, name: str, arguments: Mapping[str, Json]) -> ToolResult | ToolError | None:
         return self._outcome(arguments) if name == "quick" else None
 
-    async def call(self, name: str, arguments: Mapping[str, Json]) -> ToolResult | ToolError:
+    async def call(self, name: str, arguments: Mapping[str, Json], attempt: str = "") -> ToolResult | ToolError:
         if arguments and self._rng.random() < self._temper.hanging:
             await Never()
         await asyncio.sleep(self._rng.choice([0.0, 0.1, 0.6, 1.5]))
         return self._outcome(arguments)
 
+    async def forget(self, attempt: str) -> None:
+        """They leave nothing."""
+
     def _outcome(self, arguments: Mapping[str, Json]) -> ToolResult | ToolError:
         if self._rng.random() < self._temper.failing:
-            return ToolError(self._rng.choice(["tool_crashed", "wrong"]), "the seed says so")
+            code = self._rng.choice(["tool_crashed", "wrong"])
+            return ToolError(code, "the seed says so", may_repeat=code == "tool_crashed")
         return ToolResult({"drawn": self._rng.randrange(1 << 30)})
 
 
@@ -89,6 +98,8 @@ class Programs:
         """Talks, waits and ends, now and then with edits."""
         rng = self._dice(context)
         yield Say("thinking")
+        while "x" in context.streams and isinstance((yield Hear("x")), Piece):
+            pass
         yield CallTool("slow", {})
         return (yield from self._end(rng))
 
@@ -155,7 +166,7 @@ class SimWorker:
             routes=Routes(self._addresses),
             worker=WorkerId(self.name),
             instance=f"{self.name}-{life}",
-            profile=WorkerProfile(SLOTS, tools=offered, programs=offered),
+            profile=WorkerProfile(SLOTS, models=("m",), tools=offered, programs=offered),
             chance=rng.random,
         )
         programs = Programs(self._seed, self.temper)
@@ -166,6 +177,7 @@ class SimWorker:
             engines={},
             port=link,
             steps=AtOnce(),
+            heard={"gather": {"x"}},
         )
         await work(link, runner, tools, name=self.name, drain_s=DRAIN_S, told=self._wait_told)
 

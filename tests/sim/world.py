@@ -204,6 +204,15 @@ class World:
             until = asyncio.get_running_loop().time() + rng.uniform(1.0, 9.0)
             self.disk.cut_off[rng.choice(self.orchestrators).address] = until
 
+    def _forget(self, rng: random.Random) -> None:
+        """The retention comes round, a few times, wherever somebody leads; who is paused there may lead no more."""
+        age_s, times = rng.choice([0.0, 0.5, 3.0]), rng.choice([1, 10])
+        stops = self.schedule.is_shared and rng.random() < 0.3
+        for one in self.orchestrators:
+            if one.life is not None:
+                one.process.stops_before_forgetting_s = 9.0 if stops else None
+                one.life.forget(age_s, times)
+
     def _pair(self, rng: random.Random) -> tuple[str, str]:
         machine = rng.choice([*(worker.name for worker in self.workers), "user"])
         return machine, rng.choice(self.orchestrators).address
@@ -216,6 +225,7 @@ class World:
         for one in self.orchestrators:
             if one.first_stops_at is None:
                 one.process.stops_at = None
+            one.process.stops_before_forgetting_s = None
         self.network.heal()
         self.disk.heal()
         for machine in self.machines.values():

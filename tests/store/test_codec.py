@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from asterism.orchestrator.core.condition import Comparison, Condition
 from asterism.orchestrator.core.errors import Misconfigured
 from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId, WorkerId
 from asterism.orchestrator.core.records import AttemptLeased, Record, StarFinished
@@ -100,3 +101,10 @@ def test_unknown_type_of_record_is_refused() -> None:
 def test_type_without_a_coder_is_refused_when_the_coder_is_made() -> None:
     with pytest.raises(TypeError, match="no coder"):
         coder(complex)
+
+
+def test_condition_of_the_first_version_is_lifted() -> None:
+    condition = Condition.of(("result", "x"), Comparison.EQ, 1)
+    read = coder(Condition).read
+    assert read('{"path":["result","x"],"comparison":"eq","value":1}') == condition
+    assert read(coder(Condition).write(condition)) == condition

@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 import pytest_asyncio
@@ -17,7 +17,7 @@ from asterism.orchestrator.core.errors import AsterismError, Misconfigured, Unre
 from asterism.orchestrator.core.ids import ConstellationId
 from asterism.orchestrator.core.records import ConstellationEnded, Record
 from asterism.orchestrator.core.request import ConstellationState
-from asterism.store import writes
+from asterism.store import forgetting, writes
 from asterism.store.credentials import SqlCredentials
 from asterism.store.database import Database
 from asterism.store.location import database_at
@@ -28,6 +28,9 @@ from tests.bench.store_append import beginning, pairs
 from tests.postgres import PASSWORD, Server
 from tests.store.histories import History, histories
 from tests.store.test_contract import accepted, assert_holds, credential, fill
+
+Finding: TypeAlias = sa.Update | sa.Delete | sa.Select[Any]
+"""A statement that looks for rows."""
 
 
 @pytest_asyncio.fixture
@@ -242,6 +245,15 @@ def statements() -> Iterator[tuple[str, sa.Update | sa.Delete]]:
             yield name, value.statement
 
 
+def forgetting_statements() -> Iterator[tuple[str, Finding]]:
+    """Every statement that looks for what is to be forgotten, or removes it."""
+    for name, value in vars(forgetting).items():
+        for index, one in enumerate(value if isinstance(value, tuple) else (value,)):
+            if isinstance(one, sa.Update | sa.Delete | sa.Select):
+                yield f"{name} {index}", one
+    yield from ((f"removal {index}", removal) for index, removal in enumerate(forgetting.removals(["c", "d"])))
+
+
 @pytest.mark.parametrize(("name", "statement"), [pytest.param(*pair, id=pair[0]) for pair in statements()])
 async def test_statement_finds_its_rows_by_a_key_even_in_an_empty_database(
     database: Database, name: str, statement: sa.Update | sa.Delete
@@ -256,6 +268,23 @@ async def test_statement_finds_its_rows_by_a_key_even_in_an_empty_database(
 
     plan = await database.write(explain)
     assert any("Index Scan" in step or "Index Only Scan" in step for step in plan), plan
+    assert not [step for step in plan if "Seq Scan" in step], plan
+
+
+@pytest.mark.parametrize(("name", "statement"), [pytest.param(*pair, id=pair[0]) for pair in forgetting_statements()])
+async def test_forgetting_finds_its_rows_by_a_key_even_in_an_empty_database(
+    database: Database, name: str, statement: Finding
+) -> None:
+    def explain(connection: sa.Connection) -> list[str]:
+        compiled = statement.compile(dialect=connection.dialect, compile_kwargs={"render_postcompile": True})
+        cursor = connection.connection.cursor()
+        some = {key: "c" if isinstance(bind.type, sa.Text) else 1 for key, bind in compiled.binds.items()}
+        given = {key: some[key] if value is None else value for key, value in compiled.params.items()}
+        cursor.execute(f"EXPLAIN {compiled}", tuple(given[key] for key in compiled.positiontup or ()))
+        return [row[0].strip() for row in cursor.fetchall()]
+
+    plan = await database.write(explain)
+    assert any("Index Scan" in step or "Index Only Scan" in step or "Bitmap Index" in step for step in plan), plan
     assert not [step for step in plan if "Seq Scan" in step], plan
 
 

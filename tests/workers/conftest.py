@@ -4,9 +4,10 @@ from collections.abc import AsyncIterator, Callable, Mapping
 
 import pytest
 
-from asterism.agents.asks import Json
+from asterism.agents.asks import Effect, Json, ToolDescription
+from asterism.agents.tools import ToolSpec
 from asterism.workers.engine.scripted import ScriptedEngine
-from asterism.workers.engine.seam import prompt_text
+from asterism.workers.engine.seam import GenerationRequest, prompt_text
 from asterism.workers.runner import ProgramFunction, Runner
 from asterism.workers.step_threads import StepThreads
 from asterism.workers.tools import Toolbox
@@ -35,10 +36,14 @@ async def engine() -> AsyncIterator[ScriptedEngine]:
     await scripted.close()
 
 
+def _asked(request: GenerationRequest) -> str:
+    return request.messages[-1].text if request.messages else prompt_text(request.prompt)
+
+
 @pytest.fixture
 async def paced_engine() -> AsyncIterator[ScriptedEngine]:
     """Says as many words as the prompt's last one asks for, one for each permit."""
-    scripted = ScriptedEngine(lambda request: " word" * int(prompt_text(request.prompt).split()[-1]), paced=True)
+    scripted = ScriptedEngine(lambda request: " word" * int(_asked(request).split()[-1]), paced=True)
     await scripted.start()
     yield scripted
     await scripted.close()
@@ -46,7 +51,8 @@ async def paced_engine() -> AsyncIterator[ScriptedEngine]:
 
 @pytest.fixture
 async def tools() -> AsyncIterator[Toolbox]:
-    async with Toolbox({"double": double}, {"slow"}, max_processes=1) as toolbox:
+    spec = ToolSpec(double, ToolDescription(name="double", summary="Twice a number", effect=Effect.PURE), is_quick=True)
+    async with Toolbox([], {"double": spec}) as toolbox:
         yield toolbox
 
 

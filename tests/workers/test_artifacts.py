@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from asterism.agents.asks import Json, Program, ProgramContext, ProgramResult
+from asterism.agents.tools import TOOLS
 from asterism.orchestrator.core.effects import Place
 from asterism.orchestrator.core.errors import AsterismError, DataLoss, Forbidden, NotFound
 from asterism.orchestrator.core.ids import FencingToken
@@ -106,10 +107,9 @@ async def test_program_sees_plain_values_where_artifacts_were(make_runner: MakeR
 
 
 async def test_tool_sees_plain_values_and_its_large_value_is_put(port: RecordingPort) -> None:
-    quick = {"noop": lambda arguments: arguments}
     large = stored(port, LARGE)
     ledger = RecordingLedger()
-    async with Toolbox(quick, (), max_processes=1) as tools:
+    async with Toolbox([], {"noop": TOOLS["noop"]}) as tools:
         runner = Runner(programs={}, tools=tools, engines={}, port=port, steps=StepThreads())
         async with asyncio.TaskGroup() as group:
             attempts = Attempts(runner, tools, ledger, group)

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from asterism.orchestrator.core.ids import WorkerId
-from asterism.workers.daemon import load_engine
 from asterism.workers.engine.folder import ModelFolder, save_folder
 from asterism.workers.engine.native.library import is_available
 from asterism.workers.engine.seam import Engine, GenerationChunk, GenerationEnd, GenerationRequest, TokenLogprob
+from asterism.workers.model_sources import load_engine
 from asterism.workers.settings import WorkSettings
 from tests.engine.conftest import character_tokenizer, random_decoder
 

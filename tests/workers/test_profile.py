@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
+from asterism.agents.asks import ToolDescription
 from asterism.orchestrator.core.errors import Misconfigured
 from asterism.orchestrator.core.ids import WorkerId, is_name
 from asterism.protocol.convert import worker_profile_from_proto, worker_profile_to_proto
-from asterism.workers.profile import count_cores, describe_machine, find_gpus, find_models
+from asterism.workers.model_sources import find_sources
+from asterism.workers.profile import count_cores, describe_machine, find_gpus
 from asterism.workers.settings import WorkSettings, host_name, read_credential, read_labels
 
 
@@ -20,8 +22,14 @@ def a_model(folder: Path, name: str) -> Path:
     return model
 
 
+def settings(**changes: Any) -> WorkSettings:
+    return WorkSettings(**{"join": "127.0.0.1:1", "name": WorkerId("w"), **changes})
+
+
 def test_profile_of_this_machine_passes_the_orchestrators_checks() -> None:
-    profile = describe_machine(tools=["b", "a"], labels={"zone": "lab"})
+    profile = describe_machine(
+        tools=[ToolDescription(name=name, summary="") for name in ("b", "a")], labels={"zone": "lab"}
+    )
     assert (profile.slots, profile.cores) == (count_cores(), count_cores())
     assert profile.tools == ("a", "b")
     assert profile.memory_bytes > 0
@@ -38,18 +46,18 @@ def test_models_are_whole_folders_and_only_the_named_ones(tmp_path: Path) -> Non
     a_model(tmp_path, "two")
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "config.json").touch()
-    assert {"one", "two"} <= set(find_models(tmp_path, []))
-    assert "half" not in find_models(tmp_path, [])
-    assert find_models(tmp_path, ["one"]) == {"one": one}
-    assert find_models(tmp_path, ["none"]) == {}
+    assert {"one", "two"} <= set(find_sources(settings(model_dir=tmp_path, models=())))
+    assert "half" not in find_sources(settings(model_dir=tmp_path, models=()))
+    assert find_sources(settings(model_dir=tmp_path, models=("one",))) == {"one": one}
+    assert find_sources(settings(model_dir=tmp_path, models=("none",))) == {}
 
 
 def test_model_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:
     a_model(tmp_path, "one")
     with pytest.raises(Misconfigured, match=r"no model named other; there are: .*one"):
-        find_models(tmp_path, ["other"])
+        find_sources(settings(model_dir=tmp_path, models=("other",)))
     with pytest.raises(Misconfigured, match="no folder"):
-        find_models(tmp_path / "nowhere", [])
+        find_sources(settings(model_dir=tmp_path / "nowhere", models=()))
 
 
 @pytest.mark.parametrize(
@@ -67,7 +75,7 @@ def test_model_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) 
 )
 def test_wrong_settings_are_named(changes: dict[str, Any]) -> None:
     with pytest.raises(Misconfigured, match=next(iter(changes)).replace("_", "-")):
-        WorkSettings(**{"join": "127.0.0.1:1", "name": WorkerId("w"), **changes})
+        settings(**changes)
 
 
 def test_credential_is_not_printed(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from asterism.agents.asks import (
     Branch,
     CallTool,
+    CallTools,
     CancelBranches,
     EditReply,
     Emit,
@@ -17,12 +18,15 @@ from asterism.agents.asks import (
     Generated,
     Join,
     Json,
+    ListTools,
     ProgramContext,
     ProgramFailed,
     ProgramResult,
     Sampling,
     Say,
     ToolError,
+    ToolList,
+    ToolOutcomes,
     ToolResult,
 )
 from asterism.orchestrator.core.edits import AddStar, CancelStar, EditBatch
@@ -327,3 +331,33 @@ async def test_tool_star_gives_the_tools_value(make_runner: MakeRunner) -> None:
     tool_star = {"program": "double", "kind": StarKind.TOOL, "model": None}
     assert value_of(await run(make_runner, program, **tool_star, inputs={"number": 4})) == 8
     assert error_of(await run(make_runner, program, **tool_star, inputs={})) == ("tool_error", False)
+
+
+async def test_several_tools_run_at_once_and_are_answered_in_order(make_runner: MakeRunner) -> None:
+    def program(inputs: Inputs, context: ProgramContext) -> Steps:
+        listed = yield ListTools()
+        assert isinstance(listed, ToolList)
+        answer = yield CallTools((CallTool("double", {"number": 2}), CallTool("no", {}), CallTool("double", {})))
+        assert isinstance(answer, ToolOutcomes)
+        outcomes = [one.value if isinstance(one, ToolResult) else one.code for one in answer.outcomes]
+        return ProgramResult([[tool.name for tool in listed.tools], outcomes])
+
+    assert value_of(await run(make_runner, program)) == [["double"], [4, "unknown_tool", "tool_error"]]
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        CallTools([CallTool("double", {})]),  # type: ignore[arg-type]
+        CallTools((1,)),  # type: ignore[arg-type]
+        CallTools(tuple(CallTool("double", {}) for _ in range(65))),
+        CallTools((CallTool("x" * 65, {}),)),
+        CallTool("double", {1: 2}),  # type: ignore[dict-item]
+    ],
+)
+async def test_calls_that_are_none_are_refused(make_runner: MakeRunner, ask: object) -> None:
+    def program(inputs: Inputs, context: ProgramContext) -> Steps:
+        yield ask
+        return ProgramResult(None)
+
+    assert error_of(await run(make_runner, program)) == ("invalid_ask", False)

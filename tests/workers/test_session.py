@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from asterism.orchestrator.core.edits import CancelStar, EditBatch
 from asterism.orchestrator.core.events import Chunk
 from asterism.orchestrator.core.ids import FencingToken, StarId
-from asterism.workers.reports import Failed, Outgoing, Proposal, Stopped, Succeeded
+from asterism.workers.reports import Failed, Outgoing, Proposal, Stopped, Succeeded, describe_error
 from asterism.workers.session import MAX_CHUNK_CHARACTERS, MAX_WAITING_CHARACTERS, Backoff, Session
 
 ONE, TWO, THREE = FencingToken(1), FencingToken(2), FencingToken(3)
@@ -224,3 +224,17 @@ def test_a_fresh_session_has_nothing_to_say(slots: int) -> None:
     session = attached(slots)
     assert not session.has_something_to_send
     assert session.take() == Outgoing()
+
+
+def test_tokens_that_models_wrote_go_with_the_report_also_where_text_was_dropped() -> None:
+    session = Session(4)
+    session.accept(ONE)
+    session.stream(ONE, Chunk("main", "a" * MAX_WAITING_CHARACTERS, 7))
+    session.stream(ONE, Chunk("main", "b", 5))
+    session.stream(TWO, Chunk("main", "of nobody", 3))
+    session.finish(Failed(ONE, describe_error("boom", "it broke")))
+    session.attach()
+    assert [report.tokens for report in session.take().reports] == [12]
+    session.accept(TWO)
+    session.finish(Succeeded(TWO, "1"))
+    assert [report.tokens for report in session.take().reports] == [0]

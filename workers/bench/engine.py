@@ -119,7 +119,7 @@ async def _measure_peers(model: ModelFolder, os_threads: int, plan: Plan, peers:
     with tempfile.TemporaryDirectory(prefix="asterism-bench-") as name:
         work = Path(name)
         folder = work / model.name
-        await asyncio.to_thread(save_folder, folder, model.decoder, model.tokenizer, dtype=torch.float32)
+        await asyncio.to_thread(save_folder, folder, model.decoder, model.tokenizer, dtype=torch.bfloat16)
         for command in peers:
             _progress(f"{model.name}: {command}")
             engine, figures = await measure_peer(command, folder, plan=plan, os_threads=os_threads, work=work)

@@ -34,11 +34,11 @@ SHAPES: Final[Mapping[str, DecoderConfig]] = {
 
 
 def random_model(name: str) -> ModelFolder:
-    """The model of a shape; the same weights each time."""
+    """The model of a shape; the same weights each time, in float32, and such as bfloat16 has: checkpoints are in it."""
     config = SHAPES[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        decoder = Decoder(config).eval()
+        decoder = Decoder(config).bfloat16().float().eval()
     tokenizer = Tokenizer(models.WordLevel({f"{number}": number for number in range(config.vocab_size)}))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return ModelFolder(name, decoder, tokenizer)

@@ -1,53 +1,39 @@
-"""What OpenAI's completion API says over HTTP, in our nouns: a body becomes requests, events become its JSON chunks.
+"""What OpenAI's APIs of completions and chats say over HTTP, in our nouns: a body becomes requests.
 
 Beside OpenAI's own fields there are those that vLLM added under the same names (top_k, min_p, repetition_penalty,
-bad_words, structured_outputs, priority, stop_reason, continuous_usage_stats), and `keep_s` of ours.
+bad_words, structured_outputs, priority, continuous_usage_stats), and `keep_s` of ours.
 """
 
 import json
 import random
-from collections.abc import Mapping, Sequence
-from typing import Final, Literal
+from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from asterism.orchestrator.core.errors import NotFound
 from asterism.workers.engine.errors import InvalidRequest
-from asterism.workers.engine.seam import (
-    FinishReason,
-    GenerationChunk,
-    GenerationEnd,
-    GenerationRequest,
-    Grammar,
-    TokenLogprob,
-)
+from asterism.workers.engine.seam import GenerationRequest, Grammar, Message, Prompt, Role
 
 MAX_PROMPTS: Final = 64
 """Of one body."""
+MAX_PARTS: Final = 256
+"""Of one message."""
 
-LEAST_LOGPROB: Final = -9999.0
-"""What stands for minus infinity, which JSON does not have; vLLM writes the same."""
-
-FINISH: Final[Mapping[FinishReason, str]] = {
-    "stop": "stop",
-    "end": "stop",
-    "length": "length",
-    "cancelled": "abort",
-    "error": "error",
-}
-"""As OpenAI names them, and as vLLM does what OpenAI has no name for."""
+_ANY_OBJECT: Final = '{"type": "object"}'
 
 
-class StreamOptions(BaseModel):
+class _Strict(BaseModel):
+    """What is not here is refused: an answer that ignores a wish is a wrong one."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
 
+
+class StreamOptions(_Strict):
     include_usage: bool = False
     continuous_usage_stats: bool = False
+    include_obfuscation: Literal[False] | None = None
 
 
-class StructuredOutputs(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
+class StructuredOutputs(_Strict):
     json_schema: str | dict[str, object] | bool | None = Field(default=None, alias="json")
     regex: str | None = None
     grammar: str | None = None
@@ -65,13 +51,34 @@ class StructuredOutputs(BaseModel):
         return found
 
 
-class CompletionBody(BaseModel):
-    """A body of `/v1/completions`. What is not here is refused: an answer that ignores a wish is a wrong one."""
+class NamedSchema(_Strict):
+    name: str | None = None
+    description: str | None = None
+    json_schema: dict[str, object] | bool = Field(alias="schema")
+    strict: bool | None = None
+    """Every answer keeps to its schema, whatever this says."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+
+class AnyText(_Strict):
+    type: Literal["text"]
+
+
+class AnyObject(_Strict):
+    type: Literal["json_object"]
+
+
+class OneSchema(_Strict):
+    type: Literal["json_schema"]
+    json_schema: NamedSchema
+
+
+ResponseFormat: TypeAlias = Annotated[AnyText | AnyObject | OneSchema, Field(discriminator="type")]
+
+
+class SamplingBody(_Strict):
+    """What bodies of both APIs may say of how an answer is chosen."""
 
     model: str
-    prompt: str | list[str]
     max_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
@@ -81,111 +88,163 @@ class CompletionBody(BaseModel):
     repetition_penalty: float = 1.0
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
-    logprobs: int | None = None
     stop: str | list[str] | None = None
     seed: int | None = None
     bad_words: list[str] = []
     structured_outputs: StructuredOutputs | None = None
+    response_format: ResponseFormat | None = None
     priority: int = 0
     """Lower is earlier, as in vLLM."""
     keep_s: float = 0.0
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     n: Literal[1] | None = None
-    best_of: Literal[1] | None = None
-    echo: Literal[False] | None = None
-    suffix: None = None
     user: str | None = None
 
     @property
     def options(self) -> StreamOptions:
         return self.stream_options or StreamOptions()
 
-    def requests(self, request_id: str) -> tuple[GenerationRequest, ...]:
-        """One for each prompt, named `<request_id>-<number>`. Without a seed, each gets one by chance."""
+    def grammar(self) -> Grammar | None:
+        """What the answer must match. Raises `InvalidRequest` where the body says it twice."""
+        grammars = [] if self.structured_outputs is None else self.structured_outputs.grammars()
+        match self.response_format:
+            case AnyObject():
+                grammars.append(Grammar("json_schema", _ANY_OBJECT))
+            case OneSchema(json_schema=named):
+                grammars.append(Grammar("json_schema", json.dumps(named.json_schema)))
+            case _:
+                pass
+        if len(grammars) > 1:
+            raise InvalidRequest("structured_outputs", "names more than one grammar")
+        return grammars[0] if grammars else None
+
+    def chosen_seed(self) -> int:
+        """Without a seed, one by chance."""
+        return random.SystemRandom().getrandbits(63) if self.seed is None else self.seed
+
+    def request(
+        self,
+        request_id: str,
+        *,
+        max_tokens: int,
+        logprobs: int | None,
+        grammar: Grammar | None,
+        seed: int,
+        prompt: Prompt = "",
+        messages: tuple[Message, ...] = (),
+    ) -> GenerationRequest:
+        """The request for one prompt or one conversation; defaults are the API's own."""
+        return GenerationRequest(
+            id=request_id,
+            prompt=prompt,
+            messages=messages,
+            max_tokens=max_tokens,
+            temperature=1.0 if self.temperature is None else self.temperature,
+            top_p=1.0 if self.top_p is None else self.top_p,
+            top_k=0 if self.top_k in (None, -1) else self.top_k,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            presence_penalty=self.presence_penalty or 0.0,
+            frequency_penalty=self.frequency_penalty or 0.0,
+            logprobs=logprobs,
+            banned=tuple(self.bad_words),
+            grammar=grammar,
+            seed=seed,
+            priority=-self.priority,
+            keep_s=self.keep_s,
+            stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),
+        )
+
+
+class CompletionBody(SamplingBody):
+    """A body of `/v1/completions`."""
+
+    prompt: str | list[str]
+    logprobs: int | None = None
+    best_of: Literal[1] | None = None
+    echo: Literal[False] | None = None
+    suffix: None = None
+
+    def requests(self, request_id: str, context_tokens: int) -> tuple[GenerationRequest, ...]:
+        """One for each prompt, named `<request_id>-<number>`."""
         prompts = (self.prompt,) if isinstance(self.prompt, str) else self.prompt
         if not 0 < len(prompts) <= MAX_PROMPTS:
             raise InvalidRequest("prompt", f"has {len(prompts)} texts; 1 to {MAX_PROMPTS}")
-        grammars = [] if self.structured_outputs is None else self.structured_outputs.grammars()
-        if len(grammars) > 1:
-            raise InvalidRequest("structured_outputs", "names more than one grammar")
-        stop = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
-        seed = random.SystemRandom().getrandbits(63) if self.seed is None else self.seed
+        grammar, seed = self.grammar(), self.chosen_seed()
         return tuple(
-            GenerationRequest(
-                id=f"{request_id}-{number}",
+            self.request(
+                f"{request_id}-{number}",
                 prompt=prompt,
-                # The API's own defaults.
                 max_tokens=16 if self.max_tokens is None else self.max_tokens,
-                temperature=1.0 if self.temperature is None else self.temperature,
-                top_p=1.0 if self.top_p is None else self.top_p,
-                top_k=0 if self.top_k in (None, -1) else self.top_k,
-                min_p=self.min_p,
-                repetition_penalty=self.repetition_penalty,
-                presence_penalty=self.presence_penalty or 0.0,
-                frequency_penalty=self.frequency_penalty or 0.0,
                 logprobs=self.logprobs,
-                banned=tuple(self.bad_words),
-                grammar=grammars[0] if grammars else None,
+                grammar=grammar,
                 seed=seed,
-                priority=-self.priority,
-                keep_s=self.keep_s,
-                stop=stop,
             )
             for number, prompt in enumerate(prompts)
         )
 
 
-def read_body(body: bytes, model: str) -> CompletionBody:
-    """Raises `InvalidRequest` naming the first field that is wrong, and `NotFound` for another model."""
+class TextPart(_Strict):
+    type: Literal["text"]
+    text: str
+
+
+class ChatMessage(_Strict):
+    role: Literal["system", "developer", "user", "assistant"]
+    """`developer` is what newer clients call the system."""
+    content: str | list[TextPart]
+    name: None = None
+    refusal: None = None
+
+    def message(self) -> Message:
+        role: Role = "system" if self.role == "developer" else self.role
+        if isinstance(self.content, str):
+            return Message(role, self.content)
+        if len(self.content) > MAX_PARTS:
+            raise InvalidRequest("messages", f"has one of {len(self.content)} parts; at most {MAX_PARTS}")
+        return Message(role, "".join(part.text for part in self.content))
+
+
+class ChatBody(SamplingBody):
+    """A body of `/v1/chat/completions`."""
+
+    messages: list[ChatMessage]
+    max_completion_tokens: int | None = None
+    """The newer name of `max_tokens`."""
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    store: Literal[False] | None = None
+
+    def requests(self, request_id: str, context_tokens: int) -> tuple[GenerationRequest, ...]:
+        """The one request; without a limit, the answer may take all of the context."""
+        wanted = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+        if self.top_logprobs is not None and not self.logprobs:
+            raise InvalidRequest("top_logprobs", "needs logprobs to be true")
+        if not self.messages:
+            raise InvalidRequest("messages", "are none")
+        request = self.request(
+            request_id,
+            messages=tuple(message.message() for message in self.messages),
+            max_tokens=context_tokens if wanted is None else wanted,
+            logprobs=(self.top_logprobs or 0) if self.logprobs else None,
+            grammar=self.grammar(),
+            seed=self.chosen_seed(),
+        )
+        return (request,)
+
+
+Body: TypeAlias = CompletionBody | ChatBody
+
+
+def read_body(body: bytes, kind: type[CompletionBody] | type[ChatBody]) -> Body:
+    """Raises `InvalidRequest` naming the first field that is wrong, with the way to it inside of the field."""
     try:
-        read = CompletionBody.model_validate_json(body)
+        return kind.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        field = str(first["loc"][0]) if first["loc"] else "body"
-        raise InvalidRequest(field, str(first["msg"])) from error
-    if read.model != model:
-        raise NotFound("model", read.model)
-    return read
-
-
-def usage(ends: Sequence[GenerationEnd]) -> dict[str, object]:
-    """The tokens of all prompts together."""
-    prompt, decoded = sum(end.prompt_tokens for end in ends), sum(end.tokens for end in ends)
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": decoded,
-        "total_tokens": prompt + decoded,
-        "prompt_tokens_details": {"cached_tokens": sum(end.cached_tokens for end in ends)},
-    }
-
-
-def usage_so_far(tokens: int) -> dict[str, object]:
-    """Of one prompt that is being answered. How many tokens the prompt has is said with the end."""
-    return {"prompt_tokens": 0, "completion_tokens": tokens, "total_tokens": tokens}
-
-
-def chunk_choice(index: int, chunk: GenerationChunk) -> dict[str, object]:
-    return {
-        "index": index,
-        "text": chunk.text,
-        "logprobs": logprobs_json(chunk.logprobs) if chunk.logprobs else None,
-        "finish_reason": None,
-    }
-
-
-def end_choice(index: int, end: GenerationEnd) -> dict[str, object]:
-    finish = FINISH[end.finish_reason]
-    return {"index": index, "text": "", "logprobs": None, "finish_reason": finish, "stop_reason": end.stop}
-
-
-def logprobs_json(logprobs: Sequence[TokenLogprob]) -> dict[str, object]:
-    return {
-        "tokens": [each.token for each in logprobs],
-        "token_logprobs": [max(each.logprob, LEAST_LOGPROB) for each in logprobs],
-        "top_logprobs": [
-            # From the back: of tokens with the same text the likeliest is kept.
-            {token: max(logprob, LEAST_LOGPROB) for token, logprob in reversed(each.likeliest)}
-            for each in logprobs
-        ],
-    }
+        field, *inside = map(str, first["loc"] or ("body",))
+        way = f"{'.'.join(inside)}: " if inside else ""
+        raise InvalidRequest(field, f"{way}{first['msg']}") from error
+    except RecursionError as error:
+        raise InvalidRequest("body", "is nested too deeply") from error

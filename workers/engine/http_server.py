@@ -1,14 +1,12 @@
-"""Any engine of ours behind OpenAI's completion API: `/v1/completions`, streamed or whole, and `/v1/models`.
+"""Engines of ours behind OpenAI's APIs: `/v1/chat/completions`, `/v1/completions`, streamed or whole, and `/v1/models`.
 
-For programs that speak to a completion server, and to measure what HTTP costs. A client that goes away cancels what it
-asked for.
+For programs that speak to such a server, and to measure what HTTP costs. A request names its model, and so its engine.
+A client that goes away cancels what it asked for.
 """
 
 import asyncio
 import hmac
-import json
 import socket
-import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
@@ -23,23 +21,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from asterism.orchestrator.core.errors import AsterismError, InvalidField, NotFound, Overloaded, Unauthenticated
 from asterism.workers.engine.errors import EngineClosed, InvalidRequest
-from asterism.workers.engine.http_body import (
-    CompletionBody,
-    chunk_choice,
-    end_choice,
-    logprobs_json,
-    read_body,
-    usage,
-    usage_so_far,
-)
-from asterism.workers.engine.seam import (
-    Engine,
-    EngineEvent,
-    GenerationChunk,
-    GenerationEnd,
-    GenerationRequest,
-    TokenLogprob,
-)
+from asterism.workers.engine.http_answer import Answer, ChatForm, CompletionForm, Form
+from asterism.workers.engine.http_body import ChatBody, CompletionBody, read_body
+from asterism.workers.engine.seam import Engine, EngineEvent, GenerationRequest
 
 MAX_BODY_BYTES: Final = 4 << 20
 """A prompt of a million tokens."""
@@ -52,44 +36,59 @@ SHUTDOWN_S: Final = 5
 """For answers to end when the server stops; the engine cancels them where it is closed first."""
 
 
-def completion_app(engine: Engine, *, credential: str | None = None) -> ASGIApp:
-    """The ASGI application over an engine that is running; with a credential, clients have to present it (Bearer)."""
+def completion_app(engines: Mapping[str, Engine], *, credential: str | None = None) -> ASGIApp:
+    """The ASGI application over engines that are running, by the names that clients give.
+
+    With a credential, clients have to present it (Bearer).
+    """
 
     async def models(request: Request) -> JSONResponse:
         try:
             check_credential(request, credential)
         except Unauthenticated as error:
             return refusal(error)
-        profile = engine.profile
-        model = {"id": profile.model, "object": "model", "created": 0, "owned_by": "asterism"}
-        # vLLM's name for the context.
-        return JSONResponse({"object": "list", "data": [{**model, "max_model_len": profile.context_tokens}]})
+        return JSONResponse({"object": "list", "data": [model_json(name, each) for name, each in engines.items()]})
+
+    async def model(request: Request) -> JSONResponse:
+        name: str = request.path_params["name"]
+        try:
+            check_credential(request, credential)
+            return JSONResponse(model_json(name, find_engine(engines, name)))
+        except AsterismError as error:
+            return refusal(error)
 
     routes = [
         Route("/v1/models", models, methods=["GET"]),
-        Route("/v1/completions", Completions(engine, credential), methods=["POST"]),
+        Route("/v1/models/{name:path}", model, methods=["GET"]),
+        Route("/v1/completions", Endpoint(engines, credential, CompletionBody, CompletionForm()), methods=["POST"]),
+        Route("/v1/chat/completions", Endpoint(engines, credential, ChatBody, ChatForm()), methods=["POST"]),
     ]
     return Starlette(routes=routes)
 
 
 @asynccontextmanager
 async def serving(
-    engine: Engine, *, host: str = "127.0.0.1", port: int = 0, credential: str | None = None
+    engines: Mapping[str, Engine], *, host: str = "127.0.0.1", port: int = 0, credential: str | None = None
 ) -> AsyncIterator[str]:
-    """Serves on the running loop while the context is open; gives the base URL, that of port 0 with the one taken."""
+    """Serves on the running loop while the context is open; gives the base URL, that of port 0 with the one taken.
+
+    Raises `OSError` where it cannot listen.
+    """
     config = uvicorn.Config(
-        completion_app(engine, credential=credential),
+        completion_app(engines, credential=credential),
         log_config=None,
         access_log=False,
         lifespan="off",
         timeout_graceful_shutdown=SHUTDOWN_S,
     )
     server = _Server(config)
-    with socket.create_server((host, port)) as listening:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family) as listening:
         # No TaskGroup: it would wrap what the body raises.
         task = asyncio.create_task(server.serve(sockets=[listening]))
         try:
-            yield f"http://{host}:{listening.getsockname()[1]}/v1"
+            name = f"[{host}]" if ":" in host else host
+            yield f"http://{name}:{listening.getsockname()[1]}/v1"
         finally:
             server.should_exit = True
             await task
@@ -103,135 +102,82 @@ class _Server(uvicorn.Server):
         yield
 
 
-class Completions:
-    """The endpoint of `/v1/completions`."""
+class Endpoint:
+    """The endpoint of one of the APIs."""
 
-    def __init__(self, engine: Engine, credential: str | None) -> None:
-        self._engine = engine
+    def __init__(
+        self,
+        engines: Mapping[str, Engine],
+        credential: str | None,
+        kind: type[CompletionBody] | type[ChatBody],
+        form: Form,
+    ) -> None:
+        self._engines = engines
         self._credential = credential
+        self._kind = kind
+        self._form = form
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
+        answer_id = f"{self._form.prefix}-{uuid.uuid4().hex}"
         try:
             check_credential(request, self._credential)
-            asked = read_body(await read_bytes(request), self._engine.profile.model)
-            completion_id = f"cmpl-{uuid.uuid4().hex}"
-            requests = asked.requests(completion_id)
+            asked = read_body(await read_bytes(request), self._kind)
+            engine = find_engine(self._engines, asked.model)
+            requests = asked.requests(answer_id, engine.profile.context_tokens)
         except AsterismError as error:
             await refusal(error)(scope, receive, send)
             return
         except ClientDisconnect:
             return
-        answer = Answer(completion_id, asked, requests, send)
+        answer = Answer(self._form, answer_id, asked.model, asked.options, requests, send)
         async with asyncio.TaskGroup() as group:
-            answering = group.create_task(self._answer(answer, requests, request, send))
+            answering = group.create_task(_answer(engine, answer, requests, request, bool(asked.stream), send))
             leaving = group.create_task(_client_left(receive))
             await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
             answering.cancel()
             leaving.cancel()
 
-    async def _answer(
-        self, answer: "Answer", requests: Sequence[GenerationRequest], request: Request, send: Send
-    ) -> None:
-        async with aclosing(self._engine.generate(requests)) as events, asyncio.TaskGroup() as group:
-            beginning = group.create_task(_first(events))
-            if answer.is_streamed:
-                await asyncio.wait({beginning}, timeout=REFUSAL_S)
-                if not beginning.done():
-                    await answer.start()
-            first = await beginning
-            if isinstance(first, AsterismError):
-                if answer.has_started:
-                    await answer.say({"error": error_json(first)})
-                    await answer.finish()
-                else:
-                    await refusal(first)(request.scope, request.receive, send)
-            elif answer.is_streamed:
-                await answer.stream(first, events)
+
+async def _answer(
+    engine: Engine,
+    answer: Answer,
+    requests: Sequence[GenerationRequest],
+    request: Request,
+    is_streamed: bool,
+    send: Send,
+) -> None:
+    async with aclosing(engine.generate(requests)) as events, asyncio.TaskGroup() as group:
+        beginning = group.create_task(_first(events))
+        if is_streamed:
+            await asyncio.wait({beginning}, timeout=REFUSAL_S)
+            if not beginning.done():
+                await answer.start()
+        first = await beginning
+        if isinstance(first, AsterismError):
+            if answer.has_started:
+                await answer.say({"error": error_json(first)})
+                await answer.finish()
             else:
-                await (await whole(answer, first, events))(request.scope, request.receive, send)
-
-
-class Answer:
-    """What is said about one body."""
-
-    def __init__(
-        self, completion_id: str, asked: CompletionBody, requests: Sequence[GenerationRequest], send: Send
-    ) -> None:
-        self.has_started = False
-        self.is_streamed = asked.stream
-        self.numbers = {request.id: number for number, request in enumerate(requests)}
-        self._options = asked.options
-        self._send = send
-        self._envelope = {
-            "id": completion_id,
-            "object": "text_completion",
-            "created": int(time.time()),
-            "model": asked.model,
-        }
-
-    def completion(self, choices: Sequence[Mapping[str, object]], **others: object) -> dict[str, object]:
-        return {**self._envelope, "choices": choices, **others}
-
-    async def start(self) -> None:
-        headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
-        await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-        self.has_started = True
-
-    async def say(self, value: Mapping[str, object]) -> None:
-        """One server-sent event."""
-        data = b"data: " + json.dumps(value).encode() + b"\n\n"
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
-
-    async def finish(self) -> None:
-        await self._send({"type": "http.response.body", "body": b"data: [DONE]\n\n", "more_body": False})
-
-    async def stream(self, first: EngineEvent, events: AsyncGenerator[EngineEvent, None]) -> None:
-        if not self.has_started:
-            await self.start()
-        said = dict.fromkeys(self.numbers, 0)
-        ends = list[GenerationEnd]()
-        async for event in _with_first(first, events):
-            number = self.numbers[event.request_id]
-            if isinstance(event, GenerationChunk):
-                said[event.request_id] += event.tokens
-                choice, so_far = chunk_choice(number, event), usage_so_far(said[event.request_id])
-            elif event.finish_reason == "error":
-                await self.say({"error": failure_json(event)})
-                break
-            else:
-                ends.append(event)
-                choice, so_far = end_choice(number, event), usage([event])
-            continuous = {"usage": so_far} if self._options.continuous_usage_stats else {}
-            await self.say(self.completion([choice], **continuous))
+                await refusal(first)(request.scope, request.receive, send)
+        elif is_streamed:
+            await answer.stream(first, events)
         else:
-            if self._options.include_usage:
-                await self.say(self.completion([], usage=usage(ends)))
-        await self.finish()
+            await (await answer.whole(first, events))(request.scope, request.receive, send)
 
 
-async def whole(answer: Answer, first: EngineEvent, events: AsyncGenerator[EngineEvent, None]) -> JSONResponse:
-    """The answer in one piece, to a client that did not ask for a stream."""
-    texts = dict.fromkeys(answer.numbers, "")
-    logprobs: dict[str, list[TokenLogprob]] = {request_id: [] for request_id in texts}
-    ends = dict[str, GenerationEnd]()
-    async for event in _with_first(first, events):
-        if isinstance(event, GenerationChunk):
-            texts[event.request_id] += event.text
-            logprobs[event.request_id].extend(event.logprobs)
-        elif event.finish_reason == "error":
-            return JSONResponse({"error": failure_json(event)}, status_code=500)
-        else:
-            ends[event.request_id] = event
-    choices = [
-        {
-            **end_choice(number, ends[request_id]),
-            "text": texts[request_id],
-            "logprobs": logprobs_json(logprobs[request_id]) if logprobs[request_id] else None,
-        }
-        for request_id, number in answer.numbers.items()
-    ]
-    return JSONResponse(answer.completion(choices, usage=usage(list(ends.values()))))
+def find_engine(engines: Mapping[str, Engine], model: str) -> Engine:
+    """The engine of a model. Raises `NotFound`."""
+    engine = engines.get(model)
+    if engine is None:
+        raise NotFound("model", model)
+    return engine
+
+
+def model_json(name: str, engine: Engine) -> dict[str, object]:
+    """A model as the API lists it, with vLLM's name for the context."""
+    context = engine.profile.context_tokens
+    return {"id": name, "object": "model", "created": 0, "owned_by": "asterism", "max_model_len": context}
 
 
 def check_credential(request: Request, credential: str | None) -> None:
@@ -267,10 +213,6 @@ def error_json(error: AsterismError) -> dict[str, object]:
     return {"message": error.message, "type": type(error).__name__, "param": None, "code": _status(error)}
 
 
-def failure_json(end: GenerationEnd) -> dict[str, object]:
-    return {"message": end.error, "type": "server_error", "param": None, "code": 500}
-
-
 def _status(error: AsterismError) -> int:
     match error:
         case InvalidField():
@@ -293,14 +235,6 @@ async def _first(events: AsyncGenerator[EngineEvent, None]) -> EngineEvent | Ast
         return await anext(events)
     except AsterismError as error:
         return error
-
-
-async def _with_first(
-    first: EngineEvent, events: AsyncGenerator[EngineEvent, None]
-) -> AsyncGenerator[EngineEvent, None]:
-    yield first
-    async for event in events:
-        yield event
 
 
 async def _client_left(receive: Receive) -> None:

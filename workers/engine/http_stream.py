@@ -1,23 +1,45 @@
 """What a completion server says, in our nouns: its stream becomes chunks and an end, its refusals become errors."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from asterism.orchestrator.core.errors import AsterismError, Overloaded
+from asterism.orchestrator.core.errors import AsterismError, Overloaded, Unauthenticated
 from asterism.workers.engine.errors import InvalidRequest
+from asterism.workers.engine.http_retry import RETRIED, read_retry_after
 from asterism.workers.engine.seam import FinishReason, GenerationChunk, GenerationEnd, GenerationRequest, TokenLogprob
 
 if TYPE_CHECKING:
-    from openai import APIStatusError
+    from openai import APIError, APIStatusError
     from openai.types import Completion, CompletionChoice
+    from openai.types.chat import ChatCompletionChunk
+    from openai.types.chat.chat_completion_chunk import Choice as ChatChoice
     from openai.types.completion_choice import Logprobs
+
+    AnyChoice: TypeAlias = CompletionChoice | ChatChoice
+    AnyCompletion: TypeAlias = Completion | ChatCompletionChunk
 
 RETRY_S: Final = 1.0
 """When to try again where an overloaded server does not say."""
 
-GRAMMAR_FIELDS: Final = {"json_schema": "json", "regex": "regex", "lark": "grammar"}
-"""Of vLLM's `structured_outputs`."""
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Of a million tokens, in whatever currency the settings mean."""
+
+    prompt: float = 0.0
+    cached: float | None = None
+    """Of prompt tokens that the server had computed before; None: as much as the others."""
+    answer: float = 0.0
+
+    def of(self, end: GenerationEnd) -> float:
+        cached = self.prompt if self.cached is None else self.cached
+        computed = max(0, end.prompt_tokens - end.cached_tokens)
+        return (computed * self.prompt + end.cached_tokens * cached + end.tokens * self.answer) / 1e6
+
+
+FREE: Final = Price()
 
 
 @dataclass(slots=True)
@@ -25,6 +47,7 @@ class Reading:
     """The answer to one request so far."""
 
     request: GenerationRequest
+    price: Price = FREE
     tokens: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
@@ -34,19 +57,20 @@ class Reading:
     unsaid_tokens: int = 0
     unsaid_logprobs: list[TokenLogprob] = field(default_factory=list)
 
-    def take(self, completion: "Completion") -> list[GenerationChunk]:
-        """What one event of the stream adds."""
+    def take(self, completion: "AnyCompletion") -> list[GenerationChunk]:
+        """What one event of the stream adds. Raises TypeError, ValueError or AttributeError for what is none."""
         chunks = list[GenerationChunk]()
         known = self.tokens
         for choice in completion.choices:
-            logprobs = _logprobs(choice.logprobs, self.request.logprobs or 0)
-            # Without a running count, which is vLLM's and ours, an event with text is taken for a token.
-            self._count(known + (len(logprobs) or bool(choice.text)))
+            text = _text(choice)
+            logprobs = _logprobs(choice, self.request.logprobs or 0)
+            # Without a running count, which is vLLM's, SGLang's and ours, an event with text is taken for a token.
+            self._count(known + (len(logprobs) or bool(text or _thought(choice))))
             self.unsaid_logprobs += logprobs
             if completion.usage is not None:
                 self._count(completion.usage.completion_tokens)
-            if choice.text and self.request.max_tokens:
-                chunks.append(self._chunk(choice.text))
+            if text and self.request.max_tokens:
+                chunks.append(self._chunk(text))
             if choice.finish_reason:
                 self._finish(choice)
         if completion.usage is not None:
@@ -80,8 +104,8 @@ class Reading:
         self.unsaid_tokens, self.unsaid_logprobs = 0, []
         return chunk
 
-    def _finish(self, choice: "CompletionChoice") -> None:
-        reason: str = choice.finish_reason
+    def _finish(self, choice: "AnyChoice") -> None:
+        reason: str = choice.finish_reason or ""
         extra = choice.model_extra or {}
         if reason == "length":
             self.finish = "length"
@@ -109,7 +133,7 @@ class Reading:
 
     def _ended(self, reason: FinishReason, *, stop: str | None = None, error: str | None = None) -> GenerationEnd:
         wants_none = self.request.max_tokens == 0
-        return GenerationEnd(
+        end = GenerationEnd(
             request_id=self.request.id,
             finish_reason="length" if wants_none and reason in {"stop", "end"} else reason,
             stop=None if wants_none else stop,
@@ -118,30 +142,18 @@ class Reading:
             cached_tokens=self.cached_tokens,
             error=error,
         )
-
-
-def extra_fields(request: GenerationRequest) -> dict[str, object]:
-    """What OpenAI's API has no field for, under vLLM's names, and only where it is asked for."""
-    fields: dict[str, object] = {"stream_options": {"include_usage": True, "continuous_usage_stats": True}}
-    if request.top_k:
-        fields["top_k"] = request.top_k
-    if request.min_p:
-        fields["min_p"] = request.min_p
-    if request.repetition_penalty != 1:
-        fields["repetition_penalty"] = request.repetition_penalty
-    if request.banned:
-        fields["bad_words"] = list(request.banned)
-    if request.grammar is not None:
-        fields["structured_outputs"] = {GRAMMAR_FIELDS[request.grammar.kind]: request.grammar.text}
-    if request.priority:
-        fields["priority"] = -request.priority
-    return fields
+        return replace(end, cost=self.price.of(replace(end, tokens=self.tokens)))
 
 
 def refusal(error: "APIStatusError") -> AsterismError:
     """A status that is none of success: what the caller can do about it."""
-    if error.status_code == 429 or error.status_code >= 500:
-        return Overloaded(f"the server answered {error.status_code}: {error.message}", _retry_s(error))
+    if error.status_code in RETRIED or error.status_code >= 500:
+        asked_s = retry_after_s(error)
+        return Overloaded(
+            f"the server answered {error.status_code}: {error.message}", RETRY_S if asked_s is None else asked_s
+        )
+    if error.status_code in {401, 403}:
+        return Unauthenticated(f"the server answered {error.status_code}, and so refuses the key: {error.message}")
     body = error.body if isinstance(error.body, Mapping) else {}
     field, message = body.get("param"), body.get("message")
     return InvalidRequest(
@@ -149,21 +161,55 @@ def refusal(error: "APIStatusError") -> AsterismError:
     )
 
 
-def _retry_s(error: "APIStatusError") -> float:
-    """Seconds as the server's header has them; the header's other form, a date, counts as silence."""
-    try:
-        return min(max(float(error.response.headers.get("retry-after", RETRY_S)), 0.0), 3600.0)
-    except ValueError:
-        return RETRY_S
+def failed_code(error: "APIError") -> int | None:
+    """The status that an error inside of a stream names, which has none of HTTP's any more."""
+    code = error.body.get("code") if isinstance(error.body, Mapping) else None
+    return code if isinstance(code, int) else None
 
 
-def _logprobs(logprobs: "Logprobs | None", asked: int) -> list[TokenLogprob]:
-    if logprobs is None or not logprobs.tokens:
+def retry_after_s(error: "APIStatusError") -> float | None:
+    """How long the server asks to wait."""
+    return read_retry_after(error.response.headers.get("retry-after"), time.time())
+
+
+def _text(choice: "AnyChoice") -> str:
+    """What a choice adds to the text: both kinds are built without being checked."""
+    delta = getattr(choice, "delta", None)
+    text: object = getattr(choice, "text", None) if delta is None else delta.content
+    if text is not None and not isinstance(text, str):
+        raise TypeError(f"text is a {type(text).__name__}")
+    return text or ""
+
+
+def _thought(choice: "AnyChoice") -> bool:
+    """Whether it adds to what the model thinks before it answers, which is decoded and is no part of the text."""
+    extra = getattr(getattr(choice, "delta", None), "model_extra", None) or {}
+    return bool(extra.get("reasoning_content") or extra.get("reasoning"))
+
+
+def _logprobs(choice: "AnyChoice", asked: int) -> list[TokenLogprob]:
+    logprobs = choice.logprobs
+    if logprobs is None:
         return []
+    content = getattr(logprobs, "content", None)
+    if content is not None:
+        return [
+            TokenLogprob(each.token, each.logprob, _likeliest({t.token: t.logprob for t in each.top_logprobs}, asked))
+            for each in content
+        ]
+    return _completion_logprobs(logprobs, asked) if hasattr(logprobs, "tokens") else []  # type: ignore[arg-type]
+
+
+def _completion_logprobs(logprobs: "Logprobs", asked: int) -> list[TokenLogprob]:
+    tokens: Sequence[str] = logprobs.tokens or []
     chosen = logprobs.token_logprobs or []
-    tops = logprobs.top_logprobs or [{}] * len(logprobs.tokens)
+    tops = logprobs.top_logprobs or [{}] * len(tokens)
     return [
-        # A server may add the chosen token to the likeliest ones.
-        TokenLogprob(token, logprob, tuple(sorted((top or {}).items(), key=lambda pair: -pair[1])[:asked]))
-        for token, logprob, top in zip(logprobs.tokens, chosen, tops, strict=False)
+        TokenLogprob(token, logprob, _likeliest(top or {}, asked))
+        for token, logprob, top in zip(tokens, chosen, tops, strict=False)
     ]
+
+
+def _likeliest(top: Mapping[str, float], asked: int) -> tuple[tuple[str, float], ...]:
+    """As many as were asked for: a server may add the chosen token."""
+    return tuple(sorted(top.items(), key=lambda pair: -pair[1])[:asked])

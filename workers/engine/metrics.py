@@ -37,6 +37,8 @@ class EngineStats:
     prefix_cache_hits: int = 0
     """Those of them that were not computed again."""
     generation_tokens: int = 0
+    cost: float = 0.0
+    """What servers charged, in the currency of their prices."""
     num_preemptions: int = 0
     num_cancelled: int = 0
     cancel_steps_max: int = 0

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from asterism.workers.engine.errors import EngineClosed
 from asterism.workers.engine.metrics import EngineStats
+from asterism.workers.engine.plain_chat import request_text
 from asterism.workers.engine.prefix_tree import shared_prefix
 from asterism.workers.engine.seam import (
     EngineEvent,
@@ -23,12 +24,12 @@ from asterism.workers.engine.seam import (
     TokenLogprob,
     check_prompt_length,
     check_requests,
-    prompt_text,
 )
 from asterism.workers.engine.stops import StopScanner
 
 Script = Mapping[str, str] | Callable[[GenerationRequest], str]
-"""The answer to each prompt. A prompt that a mapping does not have ends as `error`."""
+"""The answer to each prompt; conversations are prompts in their plain form. One that a mapping does not have ends as
+`error`."""
 
 _TOKEN = re.compile(r"\s*\S+|\s+$")
 
@@ -150,7 +151,7 @@ class ScriptedEngine:
         if not self._is_running:
             raise EngineClosed("it is not running")
         check_requests(requests, self._live)
-        prompts = [split_tokens(prompt_text(request.prompt)) for request in requests]
+        prompts = [split_tokens(request_text(request)) for request in requests]
         for prompt in prompts:
             check_prompt_length(len(prompt), self._profile.context_tokens)
         live = [self._open(request, prompt) for request, prompt in zip(requests, prompts, strict=True)]
@@ -190,7 +191,7 @@ class ScriptedEngine:
         known = [shared_prefix(prompt[:-1], tokens) for tokens in self._seen]
         self._seen.append(prompt)
         script = self._script
-        text = script.get(prompt_text(request.prompt)) if isinstance(script, Mapping) else script(request)
+        text = script.get(request_text(request)) if isinstance(script, Mapping) else script(request)
         tokens = [token for token in split_tokens(text or "") if token.strip() not in request.banned]
         recital = Recital(request, tokens, prompt, max(known, default=0), StopScanner(request.stop))
         self._asked += len(prompt)

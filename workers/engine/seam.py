@@ -39,13 +39,31 @@ class Grammar:
     text: str
 
 
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What one side of a conversation said; the model's own turns are the `assistant`'s."""
+
+    role: Role
+    text: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
-    """One prompt to continue. The same request gives the same tokens whatever else is in the batch."""
+    """One prompt to continue, or one conversation to answer.
+
+    The same request gives the same tokens whatever else is in the batch.
+    """
 
     id: str
     """Unique among the requests that the engine holds; names the request in chunks, ends and cancels."""
-    prompt: Prompt
+    prompt: Prompt = ""
+    messages: tuple[Message, ...] = ()
+    """A conversation whose next message is the assistant's; given instead of a prompt. The engine renders it as its
+    model was taught. Its assistant's messages that are the texts of earlier answers to the messages before them get the
+    ids which those answers decoded."""
     max_tokens: int
     """0 computes the prompt and ends as `length`: a later prompt that begins with it finds it in the cache."""
     temperature: float = 0.0
@@ -117,6 +135,8 @@ class GenerationEnd:
     cached_tokens: int
     """Prompt tokens whose keys and values were already computed, by a batch neighbour or an earlier request."""
     error: str | None = None
+    cost: float = 0.0
+    """What a server charges for it, in the currency of its price; nothing for what is computed here."""
 
 
 EngineEvent = GenerationChunk | GenerationEnd
@@ -164,6 +184,7 @@ class Engine(Protocol):
         ...
 
 
+MAX_MESSAGES = 4096
 MAX_STOPS = 16
 MAX_STOP_CHARACTERS = 256
 MAX_BANNED = 256
@@ -183,14 +204,30 @@ def check_requests(requests: Sequence[GenerationRequest], live_ids: Collection[s
         if not request.id or request.id in seen:
             raise InvalidRequest("id", f"{request.id!r} is empty or already in use")
         seen.add(request.id)
-        if not prompt_text(request.prompt).strip():
-            raise InvalidRequest("prompt", "is empty")
+        _check_asked(request)
         if request.max_tokens < 0:
             raise InvalidRequest("max_tokens", f"is {request.max_tokens}; at least 0")
         _check_sampling(request)
         _check_limits(request)
         if not 0 <= request.keep_s <= MAX_KEEP_S:
             raise InvalidRequest("keep_s", f"is {request.keep_s}; 0 to {MAX_KEEP_S:g} seconds")
+
+
+def is_blank(request: GenerationRequest) -> bool:
+    """Whether it asks for nothing at all."""
+    return not (prompt_text(request.prompt).strip() or any(message.text.strip() for message in request.messages))
+
+
+def _check_asked(request: GenerationRequest) -> None:
+    if request.messages and request.prompt:
+        raise InvalidRequest("messages", "stand beside a prompt; one of the two")
+    if is_blank(request):
+        raise InvalidRequest("messages" if request.messages else "prompt", "is empty")
+    if len(request.messages) > MAX_MESSAGES:
+        raise InvalidRequest("messages", f"are {len(request.messages)}; at most {MAX_MESSAGES}")
+    for message in request.messages:
+        if message.role not in get_args(Role):
+            raise InvalidRequest("messages", f"have the role {message.role!r}; {', '.join(get_args(Role))}")
 
 
 def _check_sampling(request: GenerationRequest) -> None:

@@ -5,19 +5,22 @@ import atexit
 import queue
 import threading
 import time
-from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from asterism.orchestrator.core.errors import Overloaded
-from asterism.workers.engine.answer_memo import AnswerMemo, IdMemo, Ids
+from asterism.workers.engine.answer_memo import AnswerMemo
 from asterism.workers.engine.batch_sequence import check_fits
 from asterism.workers.engine.computer import ComputerFactory, default_blocks, make_computer
 from asterism.workers.engine.engine_thread import Cancel, Close, Command, EngineThread, Mailbox, Outbox, Submit
 from asterism.workers.engine.errors import EngineClosed, InvalidRequest
 from asterism.workers.engine.folder import ModelFolder
 from asterism.workers.engine.metrics import EngineStats
+from asterism.workers.engine.plain_chat import end_of_turn, in_turns
+from asterism.workers.engine.prompt_reader import PromptReader
 from asterism.workers.engine.samplers import Samplers
 from asterism.workers.engine.seam import (
     EngineEvent,
@@ -30,9 +33,6 @@ from asterism.workers.engine.seam import (
 
 MAX_LIVE_FACTOR: Final = 64
 """Requests that may wait per slot before the engine says `Overloaded`."""
-
-INLINE_CHARACTERS: Final = 20_000
-"""What a call brings up to this length is tokenised on the event loop: about 2 ms, a trip to a thread takes 0.1 ms."""
 
 EXIT_S: Final = 10.0
 """How long a process that ends without `close` waits for the step that is being computed."""
@@ -98,15 +98,11 @@ class TorchEngine:
             device=device,
             parameters=sum(parameter.numel() for parameter in model.decoder.parameters()),
         )
-        self._unknown: str | None = getattr(model.tokenizer.model, "unk_token", None)
-        self._unknown_id = None if self._unknown is None else model.tokenizer.token_to_id(self._unknown)
+        self._reader = PromptReader(model)
         self._samplers = Samplers(model.tokenizer, vocab_size=config.vocab_size, end_ids=config.eos_token_ids)
         self._live: set[str] = set()
         self._unsent: dict[str, bool] = {}
         """The live ones whose prompts are still being read here, and whether they were cancelled meanwhile."""
-        self._memo = AnswerMemo()
-        self._read: IdMemo[str] = IdMemo()
-        """Prompts and segments of them, as the tokenizer reads them: a text that forks asks again and again."""
         self._inbox: queue.SimpleQueue[Command] = queue.SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._os_thread: threading.Thread | None = None
@@ -134,7 +130,7 @@ class TorchEngine:
         if self._os_thread is not None:
             raise EngineClosed("an engine starts once")
         loop = asyncio.get_running_loop()
-        side = _LoopSide(loop, self._memo)
+        side = _LoopSide(loop, self._reader.answers)
         worker = EngineThread(
             self._model,
             self._profile,
@@ -159,7 +155,9 @@ class TorchEngine:
         limit = self._profile.max_sequences * MAX_LIVE_FACTOR
         if len(self._live) + len(requests) > limit:
             raise Overloaded(f"the engine holds {len(self._live)} of at most {limit} requests", retry_after_s=1.0)
-        mine = {request.id for request in requests}
+        asked = {request.id: request for request in requests}
+        requests = [self._in_turns(request) for request in requests]
+        mine = set(asked)
         self._live |= mine
         self._unsent |= dict.fromkeys(mine, False)
         try:
@@ -176,7 +174,7 @@ class TorchEngine:
                     if isinstance(event, GenerationEnd):
                         mine.discard(event.request_id)
                         self._live.discard(event.request_id)
-                    yield event
+                    yield end_of_turn(event, asked[event.request_id])
         finally:
             self._live -= mine
             for request_id in mine:
@@ -205,18 +203,8 @@ class TorchEngine:
         self._os_thread.join(EXIT_S)
 
     async def _tokenise(self, requests: Sequence[GenerationRequest], blocks: int) -> list[list[int]]:
-        """Token ids of prompts that the engine can compute; what several of them have is read once."""
-        segments = dict.fromkeys(part for each in requests for part in _segments(each))
-        read: dict[str, Ids] = {}
-        # What some answer said is read when its place is known: there it may have the ids that were decoded.
-        wanted = [part for part in segments if not self._memo.knows(part)]
-        while True:
-            read |= await self._read_texts(wanted)
-            found = [self._find_ids(_segments(each), read) for each in requests]
-            wanted = list(dict.fromkeys(each for each in found if isinstance(each, str)))
-            if not wanted:
-                break
-        prompts = [each for each in found if not isinstance(each, str)]
+        """Token ids of prompts that the engine can compute."""
+        prompts = await self._reader.read(requests)
         for request, token_ids in zip(requests, prompts, strict=True):
             if not token_ids:
                 raise InvalidRequest("prompt", "has no tokens")
@@ -224,45 +212,8 @@ class TorchEngine:
             check_fits(len(token_ids), request.max_tokens, context_tokens=self._profile.context_tokens, blocks=blocks)
         return prompts
 
-    def _find_ids(self, segments: Iterable[str], read: Mapping[str, Ids]) -> list[int] | str:
-        """A prompt's token ids, or the first of its segments that has to be read for them."""
-        token_ids: list[int] = []
-        for segment in segments:
-            ids = self._memo.find(token_ids, segment) or read.get(segment)
-            if ids is None:
-                return segment
-            token_ids += ids
-        return token_ids
-
-    async def _read_texts(self, texts: Sequence[str]) -> dict[str, Ids]:
-        """Texts as the tokenizer reads them."""
-        read = {text: ids for text in texts if (ids := self._read.find(text)) is not None}
-        unread = [text for text in texts if text not in read]
-        if sum(map(len, unread)) > INLINE_CHARACTERS:
-            encoded = await asyncio.to_thread(self._encode_all, unread)
-        else:
-            encoded = self._encode_all(unread)
-        for text, ids in encoded.items():
-            self._read.remember(text, ids)
-        return read | encoded
-
-    def _encode_all(self, texts: Iterable[str]) -> dict[str, Ids]:
-        return {text: tuple(self._encode(text)) for text in texts}
-
-    def _encode(self, prompt: str) -> list[int]:
-        """Token ids of a segment. A word unknown to the model is refused: the answer would be about something else."""
-        try:
-            encoding = self._model.tokenizer.encode(prompt)
-        except Exception as error:  # tokenizers raises bare Exception for what a model has no token for
-            raise InvalidRequest("prompt", str(error)) from error
-        ids: list[int] = encoding.ids
-        if self._unknown_id is not None and self._unknown_id in ids:
-            for token_id, (begin, end) in zip(ids, encoding.offsets, strict=True):
-                # The unknown token by its own name is fine: a model may have written it.
-                if token_id == self._unknown_id and prompt[begin:end] != self._unknown:
-                    raise InvalidRequest("prompt", f"has {prompt[begin:end]!r}, which the model has no token for")
-        return ids
-
-
-def _segments(request: GenerationRequest) -> tuple[str, ...]:
-    return (request.prompt,) if isinstance(request.prompt, str) else request.prompt
+    def _in_turns(self, request: GenerationRequest) -> GenerationRequest:
+        """A model that was taught no turns would write the other side's too: it stops where that one begins."""
+        if not request.messages or self._model.chat_template is not None:
+            return request
+        return replace(request, stop=in_turns(request).stop)

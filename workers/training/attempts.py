@@ -9,18 +9,28 @@ from typing import Any, Final, assert_never
 from asterism.agents.asks import (
     Ask,
     CallTool,
+    CallTools,
     CancelBranches,
+    Chat,
     Clock,
+    Close,
     EditReply,
     Emit,
     Fork,
     Generate,
+    Hear,
     Join,
     Json,
+    Listen,
+    ListTools,
+    Open,
     ProgramContext,
     Reply,
     Say,
     ToolError,
+    ToolList,
+    ToolOutcomes,
+    Whole,
 )
 from asterism.agents.countdown import Board, verify
 from asterism.agents.markup import OUTLINE_TOKENS
@@ -28,7 +38,8 @@ from asterism.agents.parts import beginnings
 from asterism.agents.reason_countdown import reason_countdown
 from asterism.orchestrator.core.events import Chunk
 from asterism.workers.engine.seam import Engine
-from asterism.workers.thread_desk import EngineLoad, ThreadDesk
+from asterism.workers.text_streams import EngineLoad
+from asterism.workers.thread_desk import ThreadDesk
 from asterism.workers.training.measures import ThreadCost, steps_on_slots
 
 _CONTEXT: Final = ProgramContext(constellation="evaluation", star="board", attempt=1, revision=0)
@@ -76,14 +87,20 @@ class BoardRun:
 
     async def _answer(self, ask: Ask) -> Reply:
         match ask:
-            case Generate() | Fork() | Join() | CancelBranches() | Clock():
+            case Generate() | Chat() | Open() | Listen() | Close() | Fork() | Join() | CancelBranches() | Clock():
                 return await self._desk.serve(ask)
             case CallTool():
                 return ToolError("unknown_tool", "an evaluation has no tools")
+            case CallTools(calls):
+                return ToolOutcomes(tuple(ToolError("unknown_tool", "an evaluation has no tools") for _ in calls))
+            case ListTools():
+                return ToolList(())
             case Emit():
                 return EditReply(False, ("an evaluation has no graph",), 0)
             case Say():
                 return None
+            case Hear():
+                return Whole(None)
             case _:
                 assert_never(ask)
 

@@ -47,18 +47,25 @@ async def named_or_newest(client: "AsyncClient", constellation: str | None) -> C
     raise NotFound("constellation", "(the newest: there is none yet)")
 
 
-async def history_of(client: "AsyncClient", picture: Picture) -> History:
-    """How a constellation came to be what the picture shows: its journal up to there."""
+async def journal_of(
+    client: "AsyncClient", constellation: ConstellationId, until_seq: int
+) -> list[ConstellationRecord]:
+    """Its records up to and with `until_seq`, which is one of them."""
     records: list[ConstellationRecord] = []
-    async with aclosing(client.watch(picture.constellation.id, with_text=False)) as items:
+    async with aclosing(client.watch(constellation, with_text=False)) as items:
         async for item in items:
             if isinstance(item, StreamedText):
                 continue
-            if item.seq <= picture.constellation.seq:
+            if item.seq <= until_seq:
                 records.append(item)
-            if item.seq >= picture.constellation.seq:
+            if item.seq >= until_seq:
                 break
-    return read_history(records)
+    return records
+
+
+async def history_of(client: "AsyncClient", picture: Picture) -> History:
+    """How a constellation came to be what the picture shows: its journal up to there."""
+    return read_history(await journal_of(client, picture.constellation.id, picture.constellation.seq))
 
 
 def _credential(file: Path) -> str:

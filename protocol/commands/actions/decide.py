@@ -27,6 +27,13 @@ def decide(
     run_to_exit(_decide(constellation, star, approve, reason, value, address, token_file, output))
 
 
+def replan(
+    constellation: ConstellationId, why: str, address: str | None, token_file: Path | None, output: Output
+) -> None:
+    """Has a model rewrite a request."""
+    run_to_exit(_replan(constellation, why, address, token_file, output))
+
+
 def pause(
     constellation: ConstellationId,
     is_paused: bool,
@@ -59,6 +66,16 @@ async def _decide(
         await client.decide(constellation, star, approve=approve, reason=reason, value=given)
     answer = "approved" if approve else "rejected"
     say(output, f"{star} of {constellation} is {answer}", {"id": constellation, "star": star, "decision": answer})
+    return ExitCode.SUCCEEDED
+
+
+async def _replan(
+    constellation: ConstellationId, why: str, address: str | None, token_file: Path | None, output: Output
+) -> ExitCode:
+    async with connected(address, token_file) as client:
+        revision = await client.replan(constellation, why)
+    text = f"{constellation} is to be rewritten; asterism watch {constellation} shows what changes"
+    say(output, text, {"id": constellation, "revision": revision})
     return ExitCode.SUCCEEDED
 
 

@@ -48,6 +48,13 @@ from asterism.workers.engine.folder import load_folder
 print(sum(weight.numel() for weight in load_folder(Path(sys.argv[1])).decoder.parameters()))
 """
 
+_CONFINEMENT: Final = """
+import asyncio
+from asterism.workers.sandbox.confinement import find_confinement
+found = asyncio.run(find_confinement())
+print(f"{found.is_confined}|{found.holds}")
+"""
+
 
 class Level(StrEnum):
     """How bad it is."""
@@ -95,7 +102,7 @@ async def _doctor(address: str | None, token_file: Path | None, output: Output) 
 
 
 def check_machine() -> Iterator[Finding]:
-    """Python, what is installed, accelerators, the data folder, the shipped model."""
+    """Python, what is installed, accelerators, the data folder, the shipped models, those of the worker's file."""
     release = ".".join(map(str, sys.version_info[:3]))
     yield Finding(Level.OK, "python", f"{release} at {sys.executable}")
     try:
@@ -111,6 +118,8 @@ def check_machine() -> Iterator[Finding]:
     yield from _check_torch()
     yield _check_data_folder(data_folder())
     yield from _check_models()
+    yield from _check_worker_file()
+    yield from _check_confinement()
 
 
 async def check_address(address: str | None, token_file: Path | None) -> AsyncIterator[Finding]:
@@ -181,11 +190,40 @@ def _check_models() -> Iterator[Finding]:
             yield Finding(Level.FAIL, f"model {config.parent.name}", said, "install asterism again")
 
 
+def _check_worker_file() -> Iterator[Finding]:
+    """The models that the worker's file names: each server is asked for its list."""
+    if any(find_spec(module) is None for module in ("openai", "pydantic")):
+        return
+    works, said = _run("-m", "asterism.workers.model_check")
+    if not works:
+        yield Finding(Level.FAIL, "the worker's file", said, "mend it, or look at what `asterism work` says")
+        return
+    for found in json.loads(said):
+        yield Finding(Level(found["level"]), found["subject"], found["found"], found["advice"])
+
+
+def _check_confinement() -> Iterator[Finding]:
+    """Whether tools that touch the machine can be confined here, tried as a worker tries it."""
+    if any(find_spec(module) is None for module in _EXTRAS["worker"]):
+        return
+    works, said = _probe(_CONFINEMENT)
+    is_confined, _, holds = said.partition("|")
+    if works and is_confined == "True":
+        yield Finding(Level.OK, "tools", f"confined: {holds}")
+    else:
+        todo = "allow user namespaces, or tools.unconfined = true in the worker's file where everybody is trusted"
+        yield Finding(Level.WARN, "tools", f"this machine cannot confine them: {holds or said}", todo)
+
+
 def _probe(code: str, *arguments: str) -> tuple[bool, str]:
     """Whether a piece of code runs in a process of its own, and its last words: a broken driver may hang or abort."""
+    return _run("-c", code, *arguments)
+
+
+def _run(*arguments: str) -> tuple[bool, str]:
     try:
         ended = subprocess.run(
-            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=_PROBE_S, check=False
+            [sys.executable, *arguments], capture_output=True, text=True, timeout=_PROBE_S, check=False
         )
     except subprocess.TimeoutExpired:
         return False, f"no answer within {_PROBE_S:g} s"

@@ -23,6 +23,18 @@ def run_to_exit(work: Coroutine[object, object, ExitCode], interrupts: "Interrup
         raise typer.Exit(code)
 
 
+def answer_of(work: Coroutine[object, object, T]) -> T:
+    """What a coroutine gives, run like a command: for one that has a person do something between two of them."""
+    answers: list[T] = []
+
+    async def keep() -> ExitCode:
+        answers.append(await work)
+        return ExitCode.SUCCEEDED
+
+    run_to_exit(keep())
+    return answers[0]
+
+
 async def beside(work: Coroutine[object, object, T], *companions: Coroutine[object, object, None]) -> T:
     """The result of `work`; its companions end with it, and an error of one of them ends it. Raises the first error."""
     try:

@@ -41,13 +41,17 @@ async def _submit(
     return ExitCode.SUCCEEDED
 
 
-def budget_of(stars: int | None, seconds: float | None) -> Budget | None:
+def budget_of(
+    stars: int | None, seconds: float | None, tokens: int | None = None, replans: int | None = None
+) -> Budget | None:
     """The budget that was asked for; None leaves it to the orchestrator."""
-    if stars is None and seconds is None:
+    if all(value is None for value in (stars, seconds, tokens, replans)):
         return None
     usual = Budget()
     return Budget(
         stars=usual.stars if stars is None else stars,
         attempts=usual.attempts,
         seconds=usual.seconds if seconds is None else seconds,
+        tokens=tokens,
+        replans=usual.replans if replans is None else replans,
     )

@@ -24,14 +24,7 @@ def upgrade() -> None:
     _replace("artifacts", "constellation, star, sha256, size", _make_artifacts)
     for table in ("attempts", "lines", "stars"):
         op.drop_table(table)
-    _rename("requests", "requests_by_owner", unique="requests_by_request_id")
-    _replace(
-        "constellations",
-        "constellation, seq, revision, stars, stars_terminal, state, reason, ended_at, stopping",
-        _make_requests_and_constellations,
-        index="constellations_live",
-    )
-    op.drop_table("old_requests")
+    # Before the constellations: the first databases have a reference from the journal to them.
     _rename("journal", "journal_by_constellation")
     op.create_table(
         "journal",
@@ -42,6 +35,14 @@ def upgrade() -> None:
     op.create_index("journal_by_constellation", "journal", ["constellation", "seq"])
     _write_pages()
     op.drop_table("old_journal")
+    _rename("requests", "requests_by_owner", unique="requests_by_request_id")
+    _replace(
+        "constellations",
+        "constellation, seq, revision, stars, stars_terminal, state, reason, ended_at, stopping",
+        _make_requests_and_constellations,
+        index="constellations_live",
+    )
+    op.drop_table("old_requests")
 
 
 def _rename(table: str, index: str | None = None, unique: str | None = None) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
 from typing import Any, Final
 
-from tests.bench.figures import ends, live
+from tests.bench.figures import ends, live, planning
 from tests.postgres import server
 
 Measure = Callable[[str, str | None], Awaitable[dict[str, Any]]]
@@ -19,6 +19,9 @@ FIGURES: Final[Mapping[str, Measure]] = {
     "memory": ends.memory,
     "restart": ends.restart,
     "lease": ends.lease,
+    "streaming": planning.streaming,
+    "overlap": planning.overlap,
+    "ready": planning.ready,
 }
 
 

@@ -1,6 +1,7 @@
 """Workers that a benchmark plays itself: they hold what they are given, and are silent when told to be."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -26,6 +27,8 @@ class HoldingWorker:
         self._programs = ["plan"] if plans else []
         self.lease_s = 0.0
         self.held: list[int] = []
+        self.arrived: dict[str, float] = {}
+        """When each star's assignment came, on the monotonic clock."""
         self.has_assignment = asyncio.Event()
 
     async def attach(self) -> None:
@@ -41,6 +44,8 @@ class HoldingWorker:
     async def read(self) -> None:
         """Take assignments until the stream ends."""
         while (frame := await self._call.read()) is not EOF:
+            now = time.monotonic()
+            self.arrived.update((assignment.star, now) for assignment in frame.assignments)
             self.held += [assignment.fencing_token for assignment in frame.assignments]
             if frame.assignments:
                 self.has_assignment.set()

@@ -12,7 +12,7 @@ from asterism.workers.engine.config import DecoderConfig
 from asterism.workers.engine.decoder import Decoder
 from asterism.workers.engine.errors import UnsupportedModel
 from asterism.workers.engine.native.arrays import Limits, step_arrays
-from asterism.workers.engine.native.library import Config, Library, NativeStep, Weight, library
+from asterism.workers.engine.native.library import Config, Held, Library, NativeStep, Weight, library
 from asterism.workers.engine.rotary import rotary_tables
 from asterism.workers.engine.step import Step
 
@@ -39,6 +39,13 @@ _LAYER: Final[Mapping[str, Weight]] = {
     "mlp.down_proj.weight": Weight.DOWN,
     "mlp.down_proj.bias": Weight.DOWN_BIAS,
 }
+_MATRICES: Final = (
+    (Weight.QUERY, Weight.KEY, Weight.VALUE),
+    (Weight.OUTPUT,),
+    (Weight.GATE, Weight.UP),
+    (Weight.DOWN,),
+)
+"""The weights of each matrix of a layer, in the order in which native.h has them."""
 _WHOLE: Final[Mapping[str, Weight]] = {
     "model.norm.weight": Weight.FINAL_NORM,
     "lm_head.weight": Weight.HEAD,
@@ -50,7 +57,9 @@ class NativeComputer:
     """A `StepComputer`: a row's logits are bitwise the same whatever else is in the step, and with any `os_threads`.
 
     `weights` "int8" quantises matrices at the start, in groups of 32 with a scale each, and the inputs of each product
-    alike; the embedding, norms, biases and the KV memory stay in float32. `os_threads` counts the caller's.
+    alike. In "float32" a matrix whose numbers bfloat16 has too (most checkpoints are in it) is held in bfloat16, and
+    widened where it is multiplied: half the memory to hold and to read, and the same bits in the results. So is the
+    embedding, in both. Norms, biases and the KV memory are in float32. `os_threads` counts the caller's.
     """
 
     def __init__(
@@ -70,8 +79,9 @@ class NativeComputer:
                 raise ValueError(f"{name} is {value}; at least 1")
         self._library = built or library()
         self._limits = Limits(decoder.config.vocab_size, context_tokens, blocks)
-        shape = _native_config(decoder.config, self._limits, os_threads, is_int8=weights == "int8")
-        model: int | None = self._library.create(ctypes.byref(shape))
+        shape = _native_config(decoder.config, self._limits, os_threads)
+        held = _held(decoder, is_int8=weights == "int8")
+        model: int | None = self._library.create(ctypes.byref(shape), (ctypes.c_int32 * len(held))(*held))
         if model is None:
             raise MemoryError(f"no memory for {blocks} KV blocks and the weights")
         self._model = model
@@ -79,11 +89,16 @@ class NativeComputer:
         # A process that ends while its engine computes must not take the memory from under it.
         self._finalizer.atexit = False
         self._padded_vocab = -(-decoder.config.vocab_size // _TILE) * _TILE
-        self._embedding = self._load(decoder)
+        self._embedding = self._load(decoder, torch.bfloat16 if held[-1] is Held.BFLOAT16 else torch.float32)
 
     @property
     def blocks(self) -> int:
         return self._limits.blocks
+
+    @property
+    def matrix_bytes(self) -> int:
+        """What the matrices of products take: a step of a single row reads all of it."""
+        return int(self._library.weights_bytes(self._model))
 
     @torch.inference_mode()
     def compute(self, step: Step) -> Tensor:
@@ -111,7 +126,7 @@ class NativeComputer:
         """Ends the OS threads and frees the memory; the computer is not used any more."""
         self._finalizer()
 
-    def _load(self, decoder: Decoder) -> Tensor:
+    def _load(self, decoder: Decoder, embedding_dtype: torch.dtype) -> Tensor:
         """Packs all weights; gives the embedding, which is read in place."""
         embedding: Tensor | None = None
         for name, tensor in decoder.state_dict().items():
@@ -119,9 +134,9 @@ class NativeComputer:
             wide = tensor.detach().to("cpu", torch.float32).contiguous()
             if not bool(torch.isfinite(wide).all()):
                 raise UnsupportedModel(name, "holds numbers that are not finite")
-            self._pack(kind, layer, wide)
             if kind is Weight.EMBEDDING:
-                embedding = wide
+                embedding = wide = wide.to(embedding_dtype)
+            self._pack(kind, layer, wide)
         assert embedding is not None
         half = decoder.config.head_dim // 2
         for kind, table in zip(
@@ -145,7 +160,27 @@ def _place(name: str) -> tuple[int, Weight]:
     return int(prefix), _LAYER[rest]
 
 
-def _native_config(config: DecoderConfig, limits: Limits, os_threads: int, *, is_int8: bool) -> Config:
+@torch.inference_mode()
+def _held(decoder: Decoder, *, is_int8: bool) -> list[Held]:
+    """What the matrices of each layer, the head and the embedding are held in."""
+    wide = {
+        _place(name) for name, tensor in decoder.state_dict().items() if tensor.dim() == 2 and not _is_narrow(tensor)
+    }
+
+    def held(layer: int, *weights: Weight) -> Held:
+        return Held.FLOAT32 if wide & {(layer, weight) for weight in weights} else Held.BFLOAT16
+
+    places = [(layer, *weights) for layer in range(decoder.config.num_hidden_layers) for weights in _MATRICES]
+    matrices = [Held.INT8 if is_int8 else held(*place) for place in [*places, (0, Weight.HEAD)]]
+    return [*matrices, held(0, Weight.EMBEDDING)]
+
+
+def _is_narrow(tensor: Tensor) -> bool:
+    """Whether bfloat16 has each of these numbers."""
+    return tensor.dtype is torch.bfloat16 or torch.equal(tensor.bfloat16().to(tensor.dtype), tensor)
+
+
+def _native_config(config: DecoderConfig, limits: Limits, os_threads: int) -> Config:
     return Config(
         vocab=config.vocab_size,
         hidden=config.hidden_size,
@@ -158,6 +193,5 @@ def _native_config(config: DecoderConfig, limits: Limits, os_threads: int, *, is
         window=config.sliding_window or 0,
         blocks=limits.blocks,
         threads=os_threads,
-        is_int8=is_int8,
         eps=config.rms_norm_eps,
     )

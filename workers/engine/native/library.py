@@ -1,7 +1,7 @@
 """The compiled library as Python sees it: its structures, functions and the numbers of the weights."""
 
 import ctypes
-from ctypes import POINTER, c_float, c_int32, c_void_p
+from ctypes import POINTER, c_float, c_int32, c_size_t, c_void_p
 from enum import IntEnum
 from functools import cache
 from pathlib import Path
@@ -25,7 +25,6 @@ class Config(ctypes.Structure):
         ("window", c_int32),
         ("blocks", c_int32),
         ("threads", c_int32),
-        ("is_int8", c_int32),
         ("eps", c_float),
     )
 
@@ -45,6 +44,14 @@ class NativeStep(ctypes.Structure):
         ("copied", c_void_p),
         ("logits", c_void_p),
     )
+
+
+class Held(IntEnum):
+    """What weights are held in, as in native.h."""
+
+    FLOAT32 = 0
+    BFLOAT16 = 1
+    INT8 = 2
 
 
 class Weight(IntEnum):
@@ -84,9 +91,11 @@ class Library:
         except OSError as error:
             raise NativeUnavailable(f"the compiled library does not load: {error}") from error
         self.create = loaded.model_create
-        self.create.argtypes, self.create.restype = (POINTER(Config),), c_void_p
+        self.create.argtypes, self.create.restype = (POINTER(Config), POINTER(c_int32)), c_void_p
         self.destroy = loaded.model_destroy
         self.destroy.argtypes, self.destroy.restype = (c_void_p,), None
+        self.weights_bytes = loaded.model_weights_bytes
+        self.weights_bytes.argtypes, self.weights_bytes.restype = (c_void_p,), c_size_t
         self.weight = loaded.model_weight
         self.weight.argtypes, self.weight.restype = (c_void_p, c_int32, c_int32, c_void_p), c_int32
         self.step = loaded.model_step

@@ -3,25 +3,28 @@
 
 #include <stdlib.h>
 
-/* Rows have room for whole tiles. */
-static size_t padded(size_t size) { return (size + TILE - 1) / TILE * TILE; }
+/* Rows have room for whole tiles, and begin an odd number of cache lines apart: with a power of two between them, the
+ * inputs of the rows of a product would all want the same few places of the first cache. */
+static size_t padded(size_t size) { return (size + TILE - 1) / TILE * TILE + LANES; }
 
 static size_t place(Matrix *matrix, uint8_t *memory, size_t at) {
   matrix->data = memory ? memory + at : NULL;
   return at + matrix_bytes(matrix);
 }
 
-static void shape_layers(Model *model) {
+/* `held`: of the matrices of each layer in the order of `Layer`, then of the head and the embedding. */
+static void shape_layers(Model *model, const int32_t *held) {
   const Config *c = &model->config;
   const int gate_up = (c->intermediate + LANES - 1) / LANES * TILE;
-  for (int i = 0; i < c->layers; i++) {
+  for (int i = 0; i < c->layers; i++, held += 4) {
     Layer *layer = &model->layers[i];
-    matrix_shape(&layer->qkv, (c->heads + 2 * c->kv_heads) * c->head_dim, c->hidden, c->is_int8);
-    matrix_shape(&layer->output, c->hidden, c->heads * c->head_dim, c->is_int8);
-    matrix_shape(&layer->gate_up, gate_up, c->hidden, c->is_int8);
-    matrix_shape(&layer->down, c->hidden, c->intermediate, c->is_int8);
+    matrix_shape(&layer->qkv, (c->heads + 2 * c->kv_heads) * c->head_dim, c->hidden, (Held)held[0]);
+    matrix_shape(&layer->output, c->hidden, c->heads * c->head_dim, (Held)held[1]);
+    matrix_shape(&layer->gate_up, gate_up, c->hidden, (Held)held[2]);
+    matrix_shape(&layer->down, c->hidden, c->intermediate, (Held)held[3]);
   }
-  matrix_shape(&model->head, c->vocab, c->hidden, c->is_int8);
+  matrix_shape(&model->head, c->vocab, c->hidden, (Held)held[0]);
+  model->embedding_held = (Held)held[1];
 }
 
 /* In the order in which a step reads them. */
@@ -90,8 +93,10 @@ void model_destroy(Model *model) {
   free(model);
 }
 
+size_t model_weights_bytes(const Model *model) { return model->weights_bytes; }
+
 /* NULL: no memory. */
-Model *model_create(const Config *config) {
+Model *model_create(const Config *config, const int32_t *held) {
   Model *model = calloc(1, sizeof *model);
   if (!model) return NULL;
   const Config *c = config;
@@ -107,7 +112,7 @@ Model *model_create(const Config *config) {
   model->layers = calloc((size_t)c->layers, sizeof *model->layers);
   model->pool = pool_create(c->threads);
   if (model->layers) {
-    shape_layers(model);
+    shape_layers(model, held);
     model->weights_bytes = place_all(model, NULL);
     model->weights = memory_create(model->weights_bytes);
     if (model->weights) place_all(model, model->weights);
@@ -179,8 +184,10 @@ static int weight(Matrix *matrix, Pool *pool, const float *data, int rows, int f
   return 0;
 }
 
-/* Takes in a weight, float32 and contiguous; only the embedding must outlive the call. 0, or 1: no memory. */
-int model_weight(Model *model, int32_t kind, int32_t index, const float *data) {
+/* Takes in a weight, contiguous and float32, but for an embedding in bfloat16; only the embedding must outlive the call.
+ * 0, or 1: no memory. */
+int model_weight(Model *model, int32_t kind, int32_t index, const void *given) {
+  const float *data = given;
   const Config *c = &model->config;
   Layer *layer = &model->layers[index];
   Pool *pool = model->pool;
@@ -209,7 +216,7 @@ int model_weight(Model *model, int32_t kind, int32_t index, const float *data) {
     case HEAD: return weight(&model->head, pool, data, c->vocab, 0, 1);
     case COS: return vector(&model->cos, data, table);
     case SIN: return vector(&model->sin, data, table);
-    case EMBEDDING: model->embedding = data; return 0;
+    case EMBEDDING: model->embedding = given; return 0;
   }
   return 0;
 }

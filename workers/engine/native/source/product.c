@@ -3,12 +3,18 @@
 
 #include <stdlib.h>
 
-void matrix_shape(Matrix *matrix, int outputs, int inputs, int is_int8) {
+void matrix_shape(Matrix *matrix, int outputs, int inputs, Held held) {
+  const size_t numbers = (size_t)inputs * TILE;
+  matrix->held = held;
   matrix->outputs = outputs;
   matrix->inputs = inputs;
   matrix->tiles = (outputs + TILE - 1) / TILE;
-  matrix->groups = is_int8 ? (inputs + GROUP - 1) / GROUP : 0;
-  matrix->tile_bytes = is_int8 ? (size_t)matrix->groups * TILE * (GROUP + 2) : (size_t)inputs * TILE * sizeof(float);
+  matrix->groups = held == INT8 ? (inputs + GROUP - 1) / GROUP : 0;
+  switch (held) {
+    case FLOAT32: matrix->tile_bytes = numbers * sizeof(float); break;
+    case BFLOAT16: matrix->tile_bytes = numbers * sizeof(uint16_t); break;
+    case INT8: matrix->tile_bytes = (size_t)matrix->groups * TILE * (GROUP + 2); break;
+  }
 }
 
 size_t matrix_bytes(const Matrix *matrix) { return (size_t)matrix->tiles * matrix->tile_bytes; }
@@ -23,6 +29,15 @@ static int packed_output(int row, int first, int stride) {
   return stride == 1 ? first + row : first + row / LANES * stride * LANES + row % LANES;
 }
 
+static void pack_row_bf16(uint16_t *tile, int lane, const float *weight, int inputs) {
+  const int place = lane % LANES * 2 + lane / LANES;
+  for (int k = 0; k < inputs; k++) {
+    uint32_t bits;
+    memcpy(&bits, &weight[k], sizeof bits);
+    tile[(size_t)k * TILE + (size_t)place] = (uint16_t)(bits >> 16);
+  }
+}
+
 static void pack_rows(void *context, int item, int thread) {
   (void)thread;
   const Packing *packing = context;
@@ -32,11 +47,12 @@ static void pack_rows(void *context, int item, int thread) {
     const int output = packed_output(row, packing->first, packing->stride), lane = output % TILE;
     const float *weight = packing->weight + (size_t)row * (size_t)matrix->inputs;
     uint8_t *tile = matrix->data + (size_t)(output / TILE) * matrix->tile_bytes;
-    if (matrix->groups) {
-      pack_row_i8(tile, matrix->groups, lane, weight, matrix->inputs);
-    } else {
-      float *data = (float *)(void *)tile;
-      for (int k = 0; k < matrix->inputs; k++) data[(size_t)k * TILE + (size_t)lane] = weight[k];
+    switch (matrix->held) {
+      case FLOAT32:
+        for (int k = 0; k < matrix->inputs; k++) memcpy(tile + 4 * (k * TILE + lane), &weight[k], sizeof(float));
+        break;
+      case BFLOAT16: pack_row_bf16((uint16_t *)(void *)tile, lane, weight, matrix->inputs); break;
+      case INT8: pack_row_i8(tile, matrix->groups, lane, weight, matrix->inputs); break;
     }
   }
 }
@@ -94,7 +110,7 @@ static void product_item(void *context, int item, int thread) {
   const Matrix *matrix = product->matrix;
   const int first = item * product->tiles_an_item;
   const int last = first + product->tiles_an_item < matrix->tiles ? first + product->tiles_an_item : matrix->tiles;
-  const int at_once = matrix->groups ? ROWS_AT_ONCE_I8 : ROWS_AT_ONCE_F32;
+  const int at_once = matrix->held == INT8 ? ROWS_AT_ONCE_I8 : ROWS_AT_ONCE_F32;
   const int parts = (product->rows + at_once - 1) / at_once;
   float results[MAX_ROWS_AT_ONCE * TILE] __attribute__((aligned(64)));
   for (int tile = first; tile < last; tile++) {
@@ -102,17 +118,17 @@ static void product_item(void *context, int item, int thread) {
     for (int part = 0, row = 0; part < parts; part++) {
       /* Parts of about the same size: 5 and 4 rows rather than 8 and 1. */
       const int rows = (product->rows - row + parts - part - 1) / (parts - part);
-      if (matrix->groups)
+      if (matrix->held == INT8)
         tile_i8(data, product->inputs, row, rows, results);
       else
-        tile_f32(data, product->inputs, matrix->inputs, row, rows, results);
+        tile_f32(data, matrix->held, product->inputs, matrix->inputs, row, rows, results);
       finish(product, tile, row, rows, results);
       row += rows;
     }
   }
 }
 
-#define ITEMS_A_THREAD 6 /* so that a helper that comes late still finds some */
+#define ITEMS_A_THREAD 16 /* so that a helper that comes late still finds some, and nobody waits long for the last */
 
 void product(Pool *pool, const Matrix *matrix, const Inputs *inputs, int rows, float *y, size_t y_stride, After after) {
   if (!rows) return;

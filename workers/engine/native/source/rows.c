@@ -1,6 +1,13 @@
 /* What is done to one row at a time. Sums over a row are in one order, whatever else is in the step. */
 #include "native.h"
 
+void widen(const uint16_t *bfloat16, size_t size, float *out) {
+  for (size_t i = 0; i < size; i++) {
+    const uint32_t bits = (uint32_t)bfloat16[i] << 16;
+    memcpy(&out[i], &bits, sizeof bits);
+  }
+}
+
 /* x / sqrt(mean(x^2) + eps) * weight (Zhang and Sennrich 2019). `out` may be `x`. */
 void rms_norm(const float *x, const float *weight, float eps, int size, float *out) {
   v16 sums[4] = {v_set(0), v_set(0), v_set(0), v_set(0)};

@@ -17,10 +17,10 @@ typedef struct {
   const Step *step;
   const Layer *layer;
   int layer_number;
-  const float *source; /* rows to norm or quantise: [..][stride], with `size` numbers */
+  const float *source; /* rows to norm or quantise: [..][stride] */
   size_t stride;
-  int size;
-  const float *norm;   /* NULL: quantise only */
+  const Matrix *matrix; /* what they are multiplied with */
+  const float *norm;    /* NULL: quantise only */
   const int32_t *picks; /* NULL: all rows */
 } Phase;
 
@@ -49,9 +49,12 @@ static void embed_item(void *context, int row, int thread) {
   (void)thread;
   const Phase *phase = context;
   const Model *model = phase->model;
-  const size_t hidden = (size_t)model->config.hidden;
-  memcpy(model->x + (size_t)row * model->hidden_stride,
-         model->embedding + (size_t)phase->step->token_ids[row] * hidden, hidden * sizeof(float));
+  const size_t hidden = (size_t)model->config.hidden, from = (size_t)phase->step->token_ids[row] * hidden;
+  float *x = model->x + (size_t)row * model->hidden_stride;
+  if (model->embedding_held == BFLOAT16)
+    widen((const uint16_t *)model->embedding + from, hidden, x);
+  else
+    memcpy(x, (const float *)model->embedding + from, hidden * sizeof(float));
 }
 
 static void prepare_item(void *context, int row, int thread) {
@@ -61,31 +64,24 @@ static void prepare_item(void *context, int row, int thread) {
   const float *x = phase->source + (size_t)(phase->picks ? phase->picks[row] : row) * phase->stride;
   if (phase->norm) {
     float *normed = model->normed + (size_t)row * model->hidden_stride;
-    rms_norm(x, phase->norm, model->config.eps, phase->size, normed);
+    rms_norm(x, phase->norm, model->config.eps, phase->matrix->inputs, normed);
     x = normed;
   }
-  if (model->config.is_int8) quantise_row(&model->quantised, row, x, phase->size);
+  if (phase->matrix->held == INT8) quantise_row(&model->quantised, row, x, phase->matrix->inputs);
 }
 
-/* Makes inputs of a product of rows [rows][stride], with a norm before it or not. */
-static const Inputs *prepare(Phase *phase, Inputs *inputs, float *source, size_t stride, int size, const float *norm,
-                             int rows) {
+/* Inputs of a product with `matrix` of rows [rows][stride], with a norm before it or not. */
+static Inputs prepare(Phase *phase, const Matrix *matrix, float *source, size_t stride, const float *norm, int rows) {
   Model *model = phase->model;
   phase->source = source;
   phase->stride = stride;
-  phase->size = size;
+  phase->matrix = matrix;
   phase->norm = norm;
   /* quantise_row writes rows of as many groups as this product has. */
-  model->quantised.groups = model->config.is_int8 ? (size + GROUP - 1) / GROUP : 0;
-  if (norm || model->config.is_int8) pool_run(model->pool, prepare_item, phase, rows);
-  if (model->config.is_int8) {
-    *inputs = model->quantised;
-  } else {
-    *inputs = (Inputs){0};
-    inputs->x = norm ? model->normed : source;
-    inputs->stride = norm ? model->hidden_stride : stride;
-  }
-  return inputs;
+  model->quantised.groups = matrix->groups;
+  if (norm || matrix->held == INT8) pool_run(model->pool, prepare_item, phase, rows);
+  if (matrix->held == INT8) return model->quantised;
+  return (Inputs){.x = norm ? model->normed : source, .stride = norm ? model->hidden_stride : stride};
 }
 
 /* Norms and turns the queries and keys of a row; keys and values go to its place in its block. */
@@ -119,21 +115,19 @@ static void place_item(void *context, int row, int thread) {
 
 static void run_layer(Phase *phase, Attention *attention, int rows) {
   Model *model = phase->model;
-  const Config *c = &model->config;
   const Layer *layer = phase->layer;
   Pool *pool = model->pool;
-  Inputs inputs;
-  prepare(phase, &inputs, model->x, model->hidden_stride, c->hidden, layer->input_norm, rows);
+  Inputs inputs = prepare(phase, &layer->qkv, model->x, model->hidden_stride, layer->input_norm, rows);
   product(pool, &layer->qkv, &inputs, rows, model->qkv, model->qkv_stride, STORE);
   pool_run(pool, place_item, phase, rows);
   attention->keys = model->keys + (size_t)phase->layer_number * model->layer_keys;
   attention->values = model->values + (size_t)phase->layer_number * model->layer_values;
   attend(pool, attention);
-  prepare(phase, &inputs, model->attended, model->attended_stride, c->heads * c->head_dim, NULL, rows);
+  inputs = prepare(phase, &layer->output, model->attended, model->attended_stride, NULL, rows);
   product(pool, &layer->output, &inputs, rows, model->x, model->hidden_stride, ADD);
-  prepare(phase, &inputs, model->x, model->hidden_stride, c->hidden, layer->post_norm, rows);
+  inputs = prepare(phase, &layer->gate_up, model->x, model->hidden_stride, layer->post_norm, rows);
   product(pool, &layer->gate_up, &inputs, rows, model->gated, model->gated_stride, GATE);
-  prepare(phase, &inputs, model->gated, model->gated_stride, c->intermediate, NULL, rows);
+  inputs = prepare(phase, &layer->down, model->gated, model->gated_stride, NULL, rows);
   product(pool, &layer->down, &inputs, rows, model->x, model->hidden_stride, ADD);
 }
 
@@ -158,9 +152,9 @@ int model_step(Model *model, const Step *step) {
     run_layer(&phase, &attention, step->rows);
   }
   if (step->samples) {
-    Inputs inputs;
     phase.picks = step->sample_rows;
-    prepare(&phase, &inputs, model->x, model->hidden_stride, c->hidden, model->final_norm, step->samples);
+    const Inputs inputs =
+        prepare(&phase, &model->head, model->x, model->hidden_stride, model->final_norm, step->samples);
     product(model->pool, &model->head, &inputs, step->samples, step->logits, (size_t)model->head.tiles * TILE, STORE);
   }
   pool_end(model->pool);

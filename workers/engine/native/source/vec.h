@@ -48,6 +48,11 @@ INLINE v16 v_load_bf16(const uint16_t *p) {
   const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
   return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
 }
+/* The first, or the second, of 16 pairs of bfloat16. */
+INLINE v16 v_load_first(const uint16_t *p) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16)); }
+INLINE v16 v_load_second(const uint16_t *p) {
+  return _mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(p), _mm512_set1_epi32(-65536)));
+}
 
 #elif !defined(ASTERISM_PORTABLE) && defined(__AVX2__) && defined(__FMA__)
 #define ASTERISM_AVX2 1
@@ -90,6 +95,14 @@ INLINE __m256 half_load_bf16(const uint16_t *p) {
   return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16));
 }
 INLINE v16 v_load_bf16(const uint16_t *p) { return (v16){half_load_bf16(p), half_load_bf16(p + 8)}; }
+INLINE __m256 half_load_first(const uint16_t *p) {
+  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_loadu_si256((const __m256i *)p), 16));
+}
+INLINE __m256 half_load_second(const uint16_t *p) {
+  return _mm256_castsi256_ps(_mm256_and_si256(_mm256_loadu_si256((const __m256i *)p), _mm256_set1_epi32(-65536)));
+}
+INLINE v16 v_load_first(const uint16_t *p) { return (v16){half_load_first(p), half_load_first(p + LANES)}; }
+INLINE v16 v_load_second(const uint16_t *p) { return (v16){half_load_second(p), half_load_second(p + LANES)}; }
 
 #else
 typedef struct { float x[LANES]; } v16;
@@ -126,6 +139,8 @@ INLINE float one_bf16(uint16_t h) {
   return result;
 }
 INLINE v16 v_load_bf16(const uint16_t *p) { v16 r; EACH(one_bf16(p[i])); return r; }
+INLINE v16 v_load_first(const uint16_t *p) { v16 r; EACH(one_bf16(p[2 * i])); return r; }
+INLINE v16 v_load_second(const uint16_t *p) { v16 r; EACH(one_bf16(p[2 * i + 1])); return r; }
 #undef EACH
 #endif
 

@@ -1,0 +1,100 @@
+"""From a star of a plan to the core's edits: itself, its lines, and for a map the two stars that it becomes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from asterism.orchestrator.core.edits import AddLine, AddStar, Edit
+from asterism.orchestrator.core.ids import StarId
+from asterism.orchestrator.core.line import LineKind, TaskStarLine
+from asterism.orchestrator.core.star import OutputOf, StarKind, StarSpec
+from asterism.orchestrator.core.values import Path
+from asterism.planner.fields import WrongAt, line_kind
+from asterism.planner.mapping import expander, gatherer, template_parents
+from asterism.planner.stars import AfterFields, MapStar, PlanStar, QuorumFields, Related, WorkStar
+from asterism.planner.when import to_condition
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A star's edits, and the stars of the plan that they name, each with the place where it is first named."""
+
+    edits: tuple[Edit, ...]
+    parents: Mapping[StarId, Path]
+
+
+def compile_star(star_id: StarId, star: PlanStar, *, at: Path = ()) -> Compiled:
+    """The edits that add it; raises WrongAt. Whether its parents exist is for the caller to say."""
+    lines = _Lines(star_id, at)
+    lines.take(star)
+    if isinstance(star, MapStar):
+        return _compile_map(star_id, star, lines, at)
+    spec = star.spec(star_id, StarKind(star.kind), star.program, at=at, quorum=star.quorum_size)
+    if isinstance(star, WorkStar) and star.replan_when is not None:
+        spec = replace(spec, replan_when=to_condition(star.replan_when, at=(*at, "replan_when")))
+    lines.take_inputs(spec, (*at, "inputs"))
+    return Compiled((AddStar(spec), *lines.edits(star_id)), lines.places)
+
+
+def _compile_map(star_id: StarId, star: MapStar, lines: "_Lines", at: Path) -> Compiled:
+    lines.take_parent(StarId(star.over.star), (*at, "over"))
+    for name, parent in template_parents(star, at=at).items():
+        lines.take_parent(parent, (*at, "each", "inputs", name))
+    expands = replace(expander(star_id, star), quorum=star.quorum_size)
+    gathers = gatherer(star_id, star, at=at)
+    to_gather = TaskStarLine(expands.id, star_id)
+    of_gather = _Lines(star_id, at)
+    of_gather.take_inputs(gathers, (*at, "gather", "inputs"))
+    edits: list[Edit] = [AddStar(expands), *lines.edits(expands.id)]
+    edits.extend((AddStar(gathers), AddLine(to_gather), *of_gather.edits(star_id)))
+    return Compiled(tuple(edits), {**of_gather.places, **lines.places})
+
+
+class _Lines:
+    """The lines that lead to one star, at most one from each parent."""
+
+    def __init__(self, star: StarId, at: Path) -> None:
+        self._star = star
+        self._at = at
+        self._lines: dict[StarId, TaskStarLine] = {}
+        self.places: dict[StarId, Path] = {}
+
+    def take(self, star: Related) -> None:
+        """What is said in words: `after` and `quorum`."""
+        for index, after in enumerate(star.after):
+            here: Path = (*self._at, "after", index)
+            self._add(_line(self._star, after, at=here), here)
+        if isinstance(star.quorum, QuorumFields):
+            for index, parent in enumerate(star.quorum.of):
+                line = TaskStarLine(StarId(parent), self._star, LineKind.QUORUM)
+                self._add(line, (*self._at, "quorum", "of", index))
+
+    def take_inputs(self, spec: StarSpec, at: Path) -> None:
+        """A line from each star whose result is an input, where there is none."""
+        for name, value in spec.inputs.items():
+            if isinstance(value, OutputOf):
+                self.take_parent(value.star, (*at, name))
+
+    def take_parent(self, parent: StarId, at: Path) -> None:
+        """A line from a star whose result is needed."""
+        if parent not in self._lines:
+            self._add(TaskStarLine(parent, self._star), at)
+
+    def _add(self, line: TaskStarLine, at: Path) -> None:
+        if line.parent in self._lines:
+            raise WrongAt(at, f"the parent {line.parent!r} is given twice")
+        self._lines[line.parent] = line
+        self.places[line.parent] = at
+
+    def edits(self, child: StarId) -> tuple[AddLine, ...]:
+        """The lines, to the star or to the one of its stars that stands in for it."""
+        return tuple(
+            AddLine(TaskStarLine(line.parent, child, line.kind, line.condition)) for line in self._lines.values()
+        )
+
+
+def _line(child: StarId, after: "str | AfterFields", *, at: Path) -> TaskStarLine:
+    if isinstance(after, str):
+        return TaskStarLine(StarId(after), child)
+    condition = None if after.when is None else to_condition(after.when, at=(*at, "when"))
+    kind = line_kind(after.on, has_condition=condition is not None, at=at)
+    return TaskStarLine(StarId(after.star), child, kind, condition)
