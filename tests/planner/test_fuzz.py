@@ -24,10 +24,11 @@ from asterism.planner.programs import PROGRAMS
 from asterism.planner.push_parser import Found, GoodStar, PushParser
 from asterism.planner.rewriting import SCHEMA, compile_operations
 from asterism.planner.tokens import BadText
-from tests.fuzzing import fuzz
+from tests.fuzzing import fuzz, patient
 from tests.planner.fleet import Fleet
 from tests.strategies import json_values
 
+pytestmark = patient
 QUIET: Final = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
 )
