@@ -16,6 +16,8 @@ MAX_ITEMS: Final = 8192
 """Waiting items of one reader: two full drains of the mailbox."""
 MAX_TEXT_CHARS: Final = 1024 * 1024
 """Waiting streamed text of one watcher."""
+PARTING_S: Final = 1.0
+"""For the last write to a reader that is cut."""
 
 ForWorker: TypeAlias = Assign | InputText | InputValue | Stop | Acknowledge | AnswerEdits
 ForWatcher: TypeAlias = ConstellationRecord | Broadcast
@@ -23,7 +25,7 @@ ForWatcher: TypeAlias = ConstellationRecord | Broadcast
 
 class Outbox(Generic[T]):
     """A queue with one reader, who takes all that waits at once. It ends by `finish` (what waits is still read) or by
-    `cut` (nothing more is read, and the reader learns why even while it hangs in a write)."""
+    `cut` (nothing more is read, and the reader learns why, even one that hangs in a write)."""
 
     def __init__(self, reader: str, advice: str, max_items: int = MAX_ITEMS) -> None:
         self._items: deque[T] = deque()
@@ -83,7 +85,10 @@ class Outbox(Generic[T]):
         return taken
 
     async def serve(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run what reads it, and end that with the reason as soon as it is cut: it may hang in a write."""
+        """Run what reads it. Once it is cut, that ends by itself with the reason, or after PARTING_S where it hangs.
+
+        A write that is under way is not torn off at once: gRPC could not tell the reader the reason then.
+        """
         try:
             async with asyncio.TaskGroup() as group:
                 cutting = group.create_task(self._raise_when_cut())
@@ -94,6 +99,7 @@ class Outbox(Generic[T]):
 
     async def _raise_when_cut(self) -> None:
         await self._was_cut.wait()
+        await asyncio.sleep(PARTING_S)
         if self._error is not None:
             raise self._error
 
