@@ -36,7 +36,7 @@ Inputs: TypeAlias = Annotated[
         max_length=64,
         description="Name -> value. A value is passed on as it is, whatever it looks like, with four exceptions: "
         '{"$from": STAR, "$path": [STEPS]} is a part of a star\'s result, {"$parents": true} gathers the outcomes of '
-        'all parents, {"$told": "request"}, "graph" or "offers" is what is around the star when it is dispatched, and '
+        'all parents, {"$told": "request"} is the request, and '
         '{"$value": VALUE} is VALUE itself, also when it has keys that begin with a dollar sign.',
     ),
 ]
@@ -237,7 +237,7 @@ def _input_from_json(value: Json, *, at: Path) -> StarInput:
     raise WrongAt(
         at,
         'a mapping with a key that begins with "$" is {"$from": star, "$path": [...]}, {"$parents": true}, '
-        '{"$told": "request", "graph" or "offers"} or {"$value": anything}; wrap plain data that looks like this in '
+        '{"$told": "request"} or {"$value": anything}; wrap plain data that looks like this in '
         '{"$value": ...}',
     )
 

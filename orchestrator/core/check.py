@@ -28,7 +28,9 @@ from asterism.orchestrator.core.star import (
     StarInput,
     StarSpec,
     StarState,
+    Telling,
     Timeouts,
+    Told,
 )
 
 MAX_EDITS: Final = 20_000
@@ -131,6 +133,7 @@ class _Draft:
                 self._need_editable(star, "given other inputs")
                 self._inputs[star] = {**self._inputs_of(star), **inputs}
                 _check_inputs(star, self._inputs[star])
+                _check_told(star, inputs)
             case CancelStar(star):
                 self._need(star)
                 if star == self._by:
@@ -149,6 +152,7 @@ class _Draft:
             _check_times(spec)
             self._timed = spec.timeouts, spec.retry
         _check_offered(spec, self._known)
+        _check_told(spec.id, spec.inputs)
         self._added[spec.id] = spec
 
     def _remove_star(self, star: StarId) -> None:
@@ -358,6 +362,13 @@ def _check_inputs(star: StarId, inputs: Mapping[str, StarInput]) -> None:
     for name in inputs:
         if not is_name(name):
             raise InvalidEdit(star, f"input {name!r} is not a name")
+
+
+def _check_told(star: StarId, inputs: Mapping[str, StarInput]) -> None:
+    """What a rewrite is told takes time that grows with the graph and the fleet: no other star may ask for it."""
+    for name, source in inputs.items():
+        if isinstance(source, Told) and source.what is not Telling.REQUEST:
+            raise InvalidEdit(star, f"input {name}: only a rewrite is told the {source.what.value}")
 
 
 def _check_times(spec: StarSpec) -> None:

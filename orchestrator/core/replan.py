@@ -91,6 +91,8 @@ def ask_replan(
         known = turn.state.known_capabilities()
         if number >= constellation.budget.replans or len(constellation.stars) >= constellation.budget.stars:
             return
+        if replan_id(number + 1) in constellation.stars:
+            return
         if known and not rule.capabilities <= known:
             return
     _ask(turn, constellation, rule, why, cause, held, by)
@@ -108,6 +110,12 @@ def on_wish(turn: Turn, constellation: TaskConstellation, event: ReplanRequested
     check_spec(rule, turn.state.known_capabilities())
     if len(constellation.stars) >= constellation.budget.stars:
         reason = f"its budget of {constellation.budget.stars} stars is used up"
+        raise WrongState("request", constellation.id, constellation.state.value, reason)
+    number = sum(1 for _ in replans_of(constellation))
+    taken = constellation.stars.get(replan_id(number + 1))
+    if taken is not None:
+        # From before these names were kept for rewrites.
+        reason = f"its star {taken.spec.id} has the name that a rewrite would have"
         raise WrongState("request", constellation.id, constellation.state.value, reason)
     _ask(turn, constellation, rule, event.why, None, (), event.by)
 

@@ -25,7 +25,8 @@ def content_key(spec: StarSpec, version: str, inputs: Inputs) -> bytes:
     for name, source in spec.inputs.items():
         outcomes = values[name]
         if isinstance(source, ParentOutcomes) and isinstance(outcomes, Mapping):
-            values[name] = {first_of(StarId(parent)): outcome for parent, outcome in outcomes.items()}
+            # Pairs: of a star and its retry both may be parents, and neither may hide the other.
+            values[name] = [[first_of(StarId(parent)), outcome] for parent, outcome in outcomes.items()]
     places = [
         [
             place.input,

@@ -1,7 +1,7 @@
 """What a client may ask: submit, look, change, cancel, retry. It sees its own requests only; an admin sees all."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -18,10 +18,10 @@ from asterism.orchestrator.core.events import (
     RequestSubmitted,
     RetryRequested,
 )
-from asterism.orchestrator.core.ids import ConstellationId
+from asterism.orchestrator.core.ids import ConstellationId, StarId
 from asterism.orchestrator.core.records import ConstellationEnded
 from asterism.orchestrator.core.request import Budget, Request
-from asterism.orchestrator.core.star import StarSpec
+from asterism.orchestrator.core.star import StarInput, StarSpec
 from asterism.orchestrator.loop import Loop
 from asterism.orchestrator.naming import ConstellationIds
 from asterism.orchestrator.outbox import WatcherOutbox
@@ -225,10 +225,12 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         checks.few(request.stars, "stars", MAX_RETRIED)
         checks.few(request.rebinds, "rebinds", MAX_RETRIED)
         stars = tuple(star_id(name, f"stars[{index}]") for index, name in enumerate(request.stars))
-        rebinds = {
-            star_id(one.star, f"rebinds[{index}].star"): star_inputs_from_proto(one.inputs, f"rebinds[{index}].inputs")
-            for index, one in enumerate(request.rebinds)
-        }
+        rebinds: dict[StarId, Mapping[str, StarInput]] = {}
+        for index, one in enumerate(request.rebinds):
+            star = star_id(one.star, f"rebinds[{index}].star")
+            if star in rebinds:
+                raise InvalidField(f"rebinds[{index}].star", f"{star} is there twice")
+            rebinds[star] = star_inputs_from_proto(one.inputs, f"rebinds[{index}].inputs")
         async with self._adopted(wanted, identity):
             event = RetryRequested(self._clock.now(), wanted, f"client:{identity.name}", stars, rebinds)
             return client_pb2.RetryResponse(revision=await self._revision(event))

@@ -329,6 +329,26 @@ def test_guards_and_their_names_are_nobodys_to_change(edit: Edit) -> None:
     assert scene.star("y").state is StarState.WAITING
 
 
+def test_only_rewrites_are_told_the_graph_and_the_fleet() -> None:
+    scene = failing()
+    for what in (Telling.GRAPH, Telling.OFFERS):
+        for edit in (add("n", inputs={"of": Told(what)}), RebindInputs(Y, {"of": Told(what)})):
+            with pytest.raises(InvalidEdit, match=f"only a rewrite is told the {what.value}"):
+                scene.edit(edit)
+    scene.edit(add("n", inputs={"of": Told(Telling.REQUEST)}))
+
+
+def test_a_star_of_an_old_plan_with_the_name_of_a_rewrite_is_left_alone() -> None:
+    scene = failing()
+    stars = scene.machine.constellations[C].stars
+    stars[R1] = replace(scene.star("z"), spec=tool("replan.1"))
+    scene.fail("x", FATAL)
+    assert stars[R1].spec == tool("replan.1")
+    assert scene.star("y").state is StarState.CANCELLED
+    with pytest.raises(WrongState, match=r"its star replan\.1 has the name"):
+        scene.tell(ReplanRequested(0.0, C, "client:me", "why"))
+
+
 def test_a_retry_runs_what_failed_and_no_rewrite() -> None:
     scene = failing()
     scene.fail("x", FATAL)

@@ -229,6 +229,18 @@ def test_memory_for_results_is_bounded() -> None:
     assert results.find("me", (39).to_bytes(5), at=0.0) is not None
 
 
+def test_a_star_and_its_retry_as_parents_do_not_hide_each_other() -> None:
+    spec = tool("y", inputs={"all": ParentOutcomes()})
+
+    def key(**outcomes: int) -> bytes:
+        return content_key(
+            spec, "", Inputs({"all": {name.replace("_", "~"): value for name, value in outcomes.items()}})
+        )
+
+    assert key(x_2=1, x=5) == key(x_3=1, x=5)
+    assert key(x_2=1, x=5) != key(x_3=2, x=5)
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 3) | st.text(max_size=3),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=3),

@@ -2,14 +2,17 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from torch import Tensor
 
+from asterism.workers.engine.computer import StepComputer, make_computer
 from asterism.workers.engine.errors import EngineClosed, InvalidRequest
 from asterism.workers.engine.folder import ModelFolder
 from asterism.workers.engine.http_call import ServerLimits
@@ -17,6 +20,7 @@ from asterism.workers.engine.http_engine import HttpEngine
 from asterism.workers.engine.http_server import serving
 from asterism.workers.engine.scripted import ScriptedEngine
 from asterism.workers.engine.seam import Engine, GenerationChunk, GenerationEnd, GenerationRequest, Grammar, Message
+from asterism.workers.engine.step import Step
 from asterism.workers.engine.torch_engine import TorchEngine
 from tests.engine.conftest import Collect
 from tests.engine.test_conversation import DIGITS, talk
@@ -26,6 +30,8 @@ pytestmark = pytest.mark.timeout(60)
 MAX_SEQUENCES = 4
 ENDLESS = 900
 """Tokens; an engine is never through with them before the test has acted."""
+STEPS = 100
+"""Of an engine that is held; a step gives one token, and the first news comes after a few."""
 
 
 def recite(request: GenerationRequest) -> str:
@@ -53,6 +59,63 @@ async def engine(request: pytest.FixtureRequest, tiny_model: ModelFolder) -> Asy
             await engine.start()
             yield engine
             await engine.close()
+    await behind.close()
+
+
+@dataclass
+class Held:
+    """An engine that stops after STEPS steps, long before ENDLESS tokens, however long nobody listens to it."""
+
+    engine: Engine
+    let_go: Callable[[], None]
+    """It may go on, where its `close` waits for a step."""
+
+
+class HeldComputer:
+    """The real computer, of whose steps some may happen and the others wait."""
+
+    def __init__(self, behind: StepComputer, may_go_on: threading.Event) -> None:
+        self._behind = behind
+        self._may_go_on = may_go_on
+        self._steps = 0
+
+    @property
+    def blocks(self) -> int:
+        return self._behind.blocks
+
+    def compute(self, step: Step) -> Tensor:
+        self._steps += 1
+        if self._steps > STEPS:
+            self._may_go_on.wait()
+        return self._behind.compute(step)
+
+
+@pytest_asyncio.fixture(params=["scripted", "torch", "http to scripted", "http to torch"])
+async def held(request: pytest.FixtureRequest, tiny_model: ModelFolder) -> AsyncIterator[Held]:
+    kind: str = request.param
+    may_go_on = threading.Event()
+    behind: Engine
+    if kind.endswith("scripted"):
+        behind = scripted = ScriptedEngine(recite, context_tokens=1024, max_sequences=MAX_SEQUENCES, paced=True)
+        await scripted.allow(STEPS)
+    else:
+        behind = TorchEngine(
+            tiny_model,
+            max_sequences=MAX_SEQUENCES,
+            make_computer=lambda *of, **how: HeldComputer(make_computer(*of, **how), may_go_on),
+        )
+    await behind.start()
+    if not kind.startswith("http"):
+        yield Held(behind, may_go_on.set)
+    else:
+        async with serving({behind.profile.model: behind}) as url:
+            engine = HttpEngine(url, limits=ServerLimits(max_sequences=MAX_SEQUENCES))
+            await engine.start()
+            # Its `close` waits for nobody else's steps.
+            yield Held(engine, lambda: None)
+            await engine.close()
+            may_go_on.set()
+    may_go_on.set()
     await behind.close()
 
 
@@ -278,10 +341,14 @@ class TestEngine:
             await anext(engine.generate([request]))
         assert refused.value.field == "messages"
 
-    async def test_close_ends_what_is_live(self, engine: Engine) -> None:
+    async def test_close_ends_what_is_live(self, held: Held) -> None:
+        engine = held.engine
         events = engine.generate([ask("a", max_tokens=ENDLESS)])
         await anext(events)
-        await engine.close()
+        closing = asyncio.ensure_future(engine.close())
+        await asyncio.sleep(0)  # it has told the engine
+        held.let_go()
+        await closing
         *_, last = [event async for event in events]
         assert isinstance(last, GenerationEnd)
         assert last.finish_reason == "cancelled"
