@@ -13,6 +13,7 @@ import pytest_asyncio
 from torch import Tensor
 
 from asterism.workers.engine.computer import StepComputer, make_computer
+from asterism.workers.engine.engine_thread import FLUSH_S
 from asterism.workers.engine.errors import EngineClosed, InvalidRequest
 from asterism.workers.engine.folder import ModelFolder
 from asterism.workers.engine.http_call import ServerLimits
@@ -64,7 +65,8 @@ async def engine(request: pytest.FixtureRequest, tiny_model: ModelFolder) -> Asy
 
 @dataclass
 class Held:
-    """An engine that stops after STEPS steps, long before ENDLESS tokens, however long nobody listens to it."""
+    """An engine that after STEPS steps is far from ENDLESS tokens, and stays so however long nobody listens to it: 16 s
+    where it only becomes slow."""
 
     engine: Engine
     let_go: Callable[[], None]
@@ -72,7 +74,8 @@ class Held:
 
 
 class HeldComputer:
-    """The real computer, of whose steps some may happen and the others wait."""
+    """The real computer, of whose steps some may happen and the others are slow: what is to be heard of the first ones
+    is told within the time that one of the others takes."""
 
     def __init__(self, behind: StepComputer, may_go_on: threading.Event) -> None:
         self._behind = behind
@@ -86,7 +89,7 @@ class HeldComputer:
     def compute(self, step: Step) -> Tensor:
         self._steps += 1
         if self._steps > STEPS:
-            self._may_go_on.wait()
+            self._may_go_on.wait(FLUSH_S)
         return self._behind.compute(step)
 
 
