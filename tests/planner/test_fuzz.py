@@ -39,10 +39,11 @@ def _joined(*groups: str) -> "st.SearchStrategy[str]":
     return st.lists(st.sampled_from(words), max_size=60).map("".join) | st.text(max_size=80)
 
 
-LINES: Final = _joined(
+WHOLE_LINES: Final = "a_=_tool.x()\\n b_=_agent.y(z=a)\\n c_=_map.tool.z(i=item).over(a.b)\\n d_=_agent.z(data={'k':a})\\n"
+LINES: Final = _joined(WHOLE_LINES) | _joined(
     "a b c s1 _=_ tool agent map approval .http.get .x ( ) , \\n \r\\n \" ' \\ \\u12 x= y= 1 -2.5 [ ] { } :",
     "null True item index parents # ``` .after( .when( .over( .quorum(1,_ .model( result.ok state == _and_ 😀 \x00",
-    "a_=_tool.x( b_=_agent.y(z=a)\\n c_=_map.tool.z(i=item).over(a.b)\\n a_=_tool.x()\\n d_=_agent.z(data={'k':a})\\n",
+    f"a_=_tool.x( b_=_agent.y(z=a)\\n {WHOLE_LINES}",
 )
 CONDITIONS: Final = _joined(
     "result .a [0] state error .code _and_ _or_ _not_ _in_ == < ( ) len( exists( \"SUCCEEDED\" 'x' 1 -2.5e3 [ ] ,",
