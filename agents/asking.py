@@ -18,6 +18,7 @@ from asterism.agents.asks import (
     Forked,
     Generate,
     Generated,
+    Hear,
     Join,
     Json,
     Listen,
@@ -34,6 +35,7 @@ from asterism.agents.asks import (
     ToolOutcome,
     ToolOutcomes,
     ToolResult,
+    Whole,
 )
 
 _T = TypeVar("_T")
@@ -84,6 +86,14 @@ def listen(stream: int) -> Asking[Piece | Generated]:
 def close_text(stream: int) -> Asking[None]:
     """Stop the text if it is still being written."""
     yield Close(stream)
+
+
+def hear(name: str) -> Asking[Piece | Whole]:
+    """More of an input that is being written, or the whole of it."""
+    answer = yield Hear(name)
+    if not isinstance(answer, Piece | Whole):
+        raise _mismatch(Hear(name), answer)
+    return answer
 
 
 def fork(ask: Fork) -> Asking[Forked]:

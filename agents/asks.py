@@ -360,13 +360,31 @@ class Say:
     thread: str = "main"
 
 
+@dataclass(frozen=True, slots=True)
+class Hear:
+    """Wait for more of an input that a parent is still writing; answered by a `Piece`, at the end by the `Whole`.
+
+    The pieces are a preview: one may be missing at their end, and the parent may end with something else. An input that
+    has its value already is answered by it.
+    """
+
+    input: str
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """The value of an input, just as a star that had waited for it would be given it."""
+
+    value: Json
+
+
 TextAsk: TypeAlias = Generate | Chat | Open | Listen | Close | Fork | Join | CancelBranches | Clock
 """What a model's engine answers."""
 TextReply: TypeAlias = Generated | Opened | Piece | Forked | tuple[Generated, ...] | ClockReading | None
 ToolAsk: TypeAlias = CallTool | CallTools | ListTools
 ToolReply: TypeAlias = ToolOutcome | ToolOutcomes | ToolList
-Ask: TypeAlias = TextAsk | ToolAsk | Emit | Say
-Reply: TypeAlias = TextReply | ToolReply | EditReply
+Ask: TypeAlias = TextAsk | ToolAsk | Emit | Say | Hear
+Reply: TypeAlias = TextReply | ToolReply | EditReply | Whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,10 +410,14 @@ class ProgramFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ProgramContext:
-    """Where a program runs: ids as text, the attempt counted from 1, the graph's revision, and the model if any."""
+    """Where a program runs: ids as text, the attempt counted from 1, the graph's revision, and the model if any.
+
+    `streams` are the inputs that are not among its inputs yet, and are to be heard.
+    """
 
     constellation: str
     star: str
     attempt: int
     revision: int
     model: str | None = None
+    streams: frozenset[str] = frozenset()

@@ -7,6 +7,7 @@ from typing import Final
 
 from asterism.agents.answer import answer_task
 from asterism.agents.asks import Effect, Json, Program, ProgramContext
+from asterism.agents.follow import TEXT, follow
 from asterism.agents.gather import gather
 from asterism.agents.judge import judge
 from asterism.agents.react import react, react_idempotent
@@ -28,12 +29,21 @@ class ProgramSpec:
     summary: str
     effect: Effect = Effect.NONE
     version: str = ""
+    hears: frozenset[str] = frozenset()
+    """Inputs that it follows while a parent writes them (`Hear`); it is run once it has all others."""
 
 
 PROGRAMS: Final[Mapping[str, ProgramSpec]] = MappingProxyType(
     {
         "answer": ProgramSpec(
             answer_task, True, "Answer a task from data and parents' results; gives answer", Effect.PURE
+        ),
+        "follow": ProgramSpec(
+            follow,
+            True,
+            "Do a task for each paragraph of a text while it is being written; gives answer",
+            Effect.PURE,
+            hears=frozenset({TEXT}),
         ),
         "gather": ProgramSpec(gather, True, "Join any amount of results into one; gives answer", Effect.PURE),
         "judge": ProgramSpec(

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Coroutine
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
-from asterism.orchestrator.core.effects import Acknowledge, AnswerEdits, Assign, Broadcast, Stop
+from asterism.orchestrator.core.effects import Acknowledge, AnswerEdits, Assign, Broadcast, InputText, InputValue, Stop
 from asterism.orchestrator.core.errors import AsterismError, Overloaded
 from asterism.orchestrator.core.ids import ConstellationId, WorkerId
 from asterism.orchestrator.core.records import ConstellationEnded, ConstellationRecord
@@ -17,7 +17,7 @@ MAX_ITEMS: Final = 8192
 MAX_TEXT_CHARS: Final = 1024 * 1024
 """Waiting streamed text of one watcher."""
 
-ForWorker: TypeAlias = Assign | Stop | Acknowledge | AnswerEdits
+ForWorker: TypeAlias = Assign | InputText | InputValue | Stop | Acknowledge | AnswerEdits
 ForWatcher: TypeAlias = ConstellationRecord | Broadcast
 
 

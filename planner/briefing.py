@@ -39,6 +39,7 @@ Behind the call, if needed:
   .after(a, b)        run after these have succeeded       .after_end(a)      run after it has ended, however it ended
   .when(a, CONDITION) run if it holds of the outcome of a: .when(a, result.score >= 0.5 and len(result.items) > 0),
                       .when(a, state == "FAILED"), .when(a, "x" in result.tags)
+  .stream(a)          begin while a writes: de = agent.follow(task="Translate.", text=a.answer).stream(a).model("MODEL")
   .quorum(2, a, b, c) run after 2 of these have succeeded; the others are cancelled
   .model("NAME") .needs("label:KEY=VALUE") .timeout(SECONDS) .attempts(NUMBER) .title("for people")
 For a map also .max_items(NUMBER), and .keep_failures(): what failed is null in the list.

@@ -71,6 +71,11 @@ def ended(star: Part) -> After:
     return _Line({"star": _name(star), "on": "completion"})
 
 
+def stream(star: Part) -> After:
+    """Begin while the star runs, and hear what it writes; its result is given at its end."""
+    return _Line({"star": _name(star), "on": "stream"})
+
+
 class Plan:
     """The stars of one request. Settings of a star that are no inputs (`requires`, `timeouts`, `retry`, `priority`,
     `title`, `may_edit`) come in `settings`."""

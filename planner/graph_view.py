@@ -22,7 +22,7 @@ _GROUPS: Final = 24
 """Most lines that count what did not fit."""
 _SHORT_RESULT: Final = 160
 _LONG_RESULT: Final = 1_500
-_ENDS: Final = {"completion": " however it ended", "quorum": " (quorum)"}
+_ENDS: Final = {"completion": " however it ended", "stream": " while it runs", "quorum": " (quorum)"}
 
 
 def view(graph: Graph, most: int = DEFAULT_CHARACTERS) -> str:

@@ -52,6 +52,11 @@ def _after_end(words: Words, draft: Draft, at: int) -> None:
         draft.add(("after",), {"star": star.text, "on": "completion"}, star.at)
 
 
+def _stream(words: Words, draft: Draft, at: int) -> None:
+    for star in _stars(words, at):
+        draft.add(("after",), {"star": star.text, "on": "stream"}, star.at)
+
+
 def _when(words: Words, draft: Draft, at: int) -> None:
     star = _take_star(words)
     words.take_sign(",", ".when(STAR, CONDITION)")
@@ -171,6 +176,7 @@ MODIFIERS: Final[Mapping[str, Modifier]] = MappingProxyType(
     {
         "after": _after,
         "after_end": _after_end,
+        "stream": _stream,
         "when": _when,
         "quorum": _quorum,
         "over": _over,

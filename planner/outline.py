@@ -105,6 +105,7 @@ def _shown(line: TaskStarLine) -> str:
         return f"{line.parent} if {line.condition}"
     ends: Mapping[LineKind, str] = {
         LineKind.COMPLETION: " (however it ends)",
+        LineKind.STREAM: " (while it runs)",
         LineKind.QUORUM: " (quorum)",
     }
     return f"{line.parent}{ends.get(line.kind, '')}"

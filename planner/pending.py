@@ -197,7 +197,7 @@ def written_parents(parents: Mapping[StarId, TaskStarLine], used: set[StarId], q
                 pass
             case LineKind.SUCCESS:
                 after.append(parent)
-            case LineKind.COMPLETION:
+            case LineKind.COMPLETION | LineKind.STREAM:
                 after.append({"star": parent, "on": line.kind.value})
             case LineKind.CONDITION:
                 after.append({"star": parent, "when": _written_condition(line)})

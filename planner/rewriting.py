@@ -144,7 +144,7 @@ SCHEMA: Final[Mapping[str, Json]] = {
                             "op": {"enum": ["link", "unlink"]},
                             "parent": _TEXT,
                             "child": _TEXT,
-                            "on": {"enum": ["success", "completion"]},
+                            "on": {"enum": ["success", "completion", "stream"]},
                             "when": _TEXT,
                         },
                         "required": ["op", "parent", "child"],

@@ -30,7 +30,8 @@ class PlanKind(StrEnum):
 
 
 class AfterFields(Fields):
-    """A parent, and what its end must be: `success` (the default), `completion`, or a condition on its outcome."""
+    """A parent, and what its end must be: `success` (the default), `completion`, or a condition on its outcome. With
+    `stream` the star begins while the parent runs, and hears what it writes."""
 
     star: Name
     on: Annotated[LineKind | None, Field(strict=False)] = None

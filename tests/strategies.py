@@ -197,7 +197,7 @@ def star_lines(
     parents: SearchStrategy[StarId] = star_ids, children: SearchStrategy[StarId] = star_ids
 ) -> SearchStrategy[TaskStarLine]:
     """Lines from any of `parents` to any of `children`; a condition exactly where the kind asks for one."""
-    unconditional = st.sampled_from([LineKind.SUCCESS, LineKind.COMPLETION, LineKind.QUORUM])
+    unconditional = st.sampled_from([LineKind.SUCCESS, LineKind.COMPLETION, LineKind.QUORUM, LineKind.STREAM])
     return st.builds(TaskStarLine, parents, children, unconditional) | st.builds(
         TaskStarLine, parents, children, st.just(LineKind.CONDITION), conditions
     )

@@ -19,6 +19,7 @@ from asterism.agents.asks import (
     Fork,
     Generate,
     Grammar,
+    Hear,
     Join,
     Listen,
     ListTools,
@@ -76,6 +77,9 @@ def check_ask(ask: object) -> Ask:
             _check_group("cancel.group", group)
             _check_text("cancel.reason", reason, MAX_SAY_CHARACTERS)
             _check_texts("cancel.threads", threads, MAX_BRANCHES)
+            return ask
+        case Hear(name):
+            _check_text("hear.input", name, MAX_THREAD_NAME)
             return ask
         case Clock():
             return ask

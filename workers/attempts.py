@@ -6,10 +6,11 @@ from typing import Protocol
 
 import structlog
 
-from asterism.orchestrator.core.effects import Assign
+from asterism.orchestrator.core.effects import Assign, InputText, InputValue
 from asterism.orchestrator.core.ids import FencingToken
 from asterism.orchestrator.core.star import StarKind
 from asterism.workers.artifacts import fits_inline
+from asterism.workers.hearing import Hearing
 from asterism.workers.reports import Failed, Report, Stopped, Succeeded, describe_error
 from asterism.workers.runner import Runner, Tools, report_tool
 
@@ -29,6 +30,7 @@ class _Attempt:
     """One attempt under way."""
 
     assignment: Assign
+    hearing: Hearing
     is_started: bool = False
     """Whether its task has had its first turn: a task that is cancelled before that never runs at all."""
     is_stopping: bool = False
@@ -47,7 +49,7 @@ class Attempts:
 
     def start(self, assignment: Assign) -> None:
         """Run it. A quick tool star has ended when this returns: a task of its own would cost more than the tool."""
-        if assignment.kind is StarKind.TOOL and not assignment.places:
+        if assignment.kind is StarKind.TOOL and not assignment.places and not assignment.streams:
             outcome = self._tools.call_quick(assignment.program, assignment.inputs)
             if outcome is not None:
                 report = report_tool(assignment, outcome)
@@ -55,9 +57,15 @@ class Attempts:
                     self._ledger.finish(report)
                     return
                 # A large result is to be put aside first, which takes its time: the tool has to run once more.
-        attempt = _Attempt(assignment)
+        attempt = _Attempt(assignment, Hearing(assignment.streams))
         self._live[assignment.fencing_token] = attempt
         attempt.task = self._group.create_task(self._supervise(attempt), name=f"attempt {assignment.fencing_token}")
+
+    def hear(self, part: InputText | InputValue) -> None:
+        """More of an input has come; for an attempt that does not run any more it means nothing."""
+        attempt = self._live.get(part.fencing_token)
+        if attempt is not None:
+            attempt.hearing.take(part)
 
     def stop(self, fencing_token: FencingToken) -> None:
         """Make a running attempt end; its report follows when it has."""
@@ -82,7 +90,7 @@ class Attempts:
         try:
             if not attempt.is_stopping:
                 async with deadline:
-                    report = await self._runner.run(assignment)
+                    report = await self._runner.run(assignment, attempt.hearing)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if not attempt.is_stopping or (task is not None and task.uncancel() > 0):

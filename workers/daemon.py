@@ -61,7 +61,14 @@ async def run_worker(settings: WorkSettings) -> None:
             serve_metrics(settings.metrics, engines),
             serve_models(settings.serve_models, settings.serve_credential, engines),
         ):
-            runner = Runner(programs=programs, tools=tools, engines=engines, port=link, steps=StepThreads())
+            runner = Runner(
+                programs=programs,
+                tools=tools,
+                engines=engines,
+                port=link,
+                steps=StepThreads(),
+                heard={name: spec.hears for name, spec in specs.items()},
+            )
             try:
                 await work(link, runner, tools, name=settings.name, drain_s=settings.drain_s, told=ending.wait)
             except ExceptionGroup as failures:

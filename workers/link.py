@@ -11,7 +11,7 @@ import structlog
 
 from asterism.agents.asks import EditReply
 from asterism.orchestrator.core.edits import EditBatch
-from asterism.orchestrator.core.effects import AnswerEdits, Assign
+from asterism.orchestrator.core.effects import AnswerEdits, Assign, InputText, InputValue
 from asterism.orchestrator.core.errors import (
     AlreadyExists,
     AsterismError,
@@ -56,6 +56,10 @@ class Work(Protocol):
 
     def start(self, assignment: Assign) -> None:
         """Run it; its report comes to the link's `finish`."""
+        ...
+
+    def hear(self, part: InputText | InputValue) -> None:
+        """More of an input of an attempt that is being written."""
         ...
 
     def stop(self, fencing_token: FencingToken) -> None:
@@ -350,6 +354,8 @@ class Link:
                 self._session.finish(assignment)
             else:
                 work.start(assignment)
+        for part in incoming.inputs:
+            work.hear(part)
         for fencing_token in incoming.stops:
             if self._session.stop(fencing_token):
                 work.stop(fencing_token)

@@ -4,8 +4,9 @@ A program's own code runs in an OS thread of `steps`, so that no program can kee
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor, Future
+from types import MappingProxyType
 from typing import Final, Protocol, TypeAlias, assert_never
 
 from asterism.agents.asks import (
@@ -21,10 +22,12 @@ from asterism.agents.asks import (
     Emit,
     Fork,
     Generate,
+    Hear,
     Join,
     Listen,
     ListTools,
     Open,
+    Piece,
     Program,
     ProgramContext,
     ProgramFailed,
@@ -39,6 +42,7 @@ from asterism.agents.asks import (
     ToolOutcome,
     ToolOutcomes,
     ToolResult,
+    Whole,
 )
 from asterism.orchestrator.core.edits import EditBatch
 from asterism.orchestrator.core.effects import Assign
@@ -52,6 +56,7 @@ from asterism.protocol.convert import edit_batch_to_proto, json_to_text
 from asterism.workers.artifacts import ArtifactPort, Artifacts
 from asterism.workers.ask_check import check_ask, check_edits
 from asterism.workers.engine.seam import Engine
+from asterism.workers.hearing import Hearing, complete, value_of
 from asterism.workers.reports import AttemptFailed, Failed, Report, Succeeded, describe_error
 from asterism.workers.text_streams import EngineLoad
 from asterism.workers.thread_desk import ThreadDesk
@@ -106,26 +111,36 @@ class Runner:
         engines: Mapping[str, Engine],
         port: Port,
         steps: Executor,
+        heard: Mapping[str, Collection[str]] = MappingProxyType({}),
     ) -> None:
+        """`heard`: which inputs a program hears while they are written. For all others it waits, as tools do."""
         self._programs = programs
+        self._heard = heard
         self._tools = tools
         self._loads = {name: EngineLoad(engine) for name, engine in engines.items()}
         self._port = port
         self._steps = steps
         self._artifacts = Artifacts(port, steps)
 
-    async def run(self, assignment: Assign) -> Report:
-        """The attempt's end as it is to be reported. Raises what is no fault of the assignment, for a supervisor."""
+    async def run(self, assignment: Assign, hearing: Hearing | None = None) -> Report:
+        """The attempt's end as it is to be reported. Raises what is no fault of the assignment, for a supervisor.
+
+        `hearing` is told what comes of inputs that stream; an assignment without such needs none.
+        """
+        hearing = hearing or Hearing(assignment.streams)
         attempt = str(assignment.fencing_token)
         try:
             assignment = await self._artifacts.fill(assignment)
+            if assignment.streams:
+                heard = () if assignment.kind is StarKind.TOOL else self._heard.get(assignment.program, ())
+                assignment = await complete(assignment, hearing, self._artifacts, heard)
             if assignment.kind is StarKind.TOOL:
                 outcome = await self._tools.call(assignment.program, assignment.inputs, attempt)
                 loop = asyncio.get_running_loop()
                 return await self._artifacts.keep(
                     await loop.run_in_executor(self._steps, report_tool, assignment, outcome)
                 )
-            return await self._artifacts.keep(await self._run_program(assignment))
+            return await self._artifacts.keep(await self._run_program(assignment, hearing))
         except AttemptFailed as failed:
             error = failed.error
         except ProgramFailed as failed:
@@ -140,7 +155,7 @@ class Runner:
             await self._tools.forget(attempt)
         return Failed(assignment.fencing_token, error)
 
-    async def _run_program(self, assignment: Assign) -> Report:
+    async def _run_program(self, assignment: Assign, hearing: Hearing) -> Report:
         function = self._programs.get(assignment.program)
         if function is None:
             raise AttemptFailed("unknown_program", f"no program {assignment.program!r} here", retryable=True)
@@ -148,13 +163,18 @@ class Runner:
         if assignment.model is not None and load is None:
             raise AttemptFailed("unknown_model", f"no model {assignment.model!r} here", retryable=True)
         context = ProgramContext(
-            assignment.constellation, assignment.star, assignment.attempt, assignment.revision, assignment.model
+            assignment.constellation,
+            assignment.star,
+            assignment.attempt,
+            assignment.revision,
+            assignment.model,
+            frozenset(assignment.streams),
         )
         steps = _Steps(self._steps, function, assignment.inputs, context)
         try:
             # The group is the parent of the tasks that collect forked branches: none outlives the program.
             async with asyncio.TaskGroup() as group:
-                desk = _Desk(assignment, load, self._tools, self._port, group, self._steps)
+                desk = _Desk(assignment, load, self._tools, self._port, group, self._steps, hearing, self._artifacts)
                 step = await steps.begin()
                 while not isinstance(step, ProgramResult):
                     step = await steps.advance(await desk.serve(check_ask(step)))
@@ -225,8 +245,12 @@ class _Desk:
         port: Port,
         group: asyncio.TaskGroup,
         executor: Executor,
+        hearing: Hearing,
+        artifacts: Artifacts,
     ) -> None:
         self._assignment = assignment
+        self._hearing = hearing
+        self._artifacts = artifacts
         self._tools = tools
         self._port = port
         self._executor = executor
@@ -252,6 +276,8 @@ class _Desk:
                 return ToolList(tuple(self._tools.descriptions))
             case Emit(edits, base_revision):
                 return await self._emit(edits, base_revision)
+            case Hear(name):
+                return await self._hear(name)
             case Say(text, thread):
                 await self._stream(Chunk(thread, text, 0))
                 return None
@@ -271,6 +297,17 @@ class _Desk:
         if answer is None and isinstance(ask, Generate | Chat):
             raise AttemptFailed("engine_error", "the engine ended a request without saying how", retryable=True)
         return answer
+
+    async def _hear(self, name: str) -> Piece | Whole:
+        assignment = self._assignment
+        if name in assignment.streams:
+            heard = await self._hearing.next(name)
+            if isinstance(heard, str):
+                return Piece(heard)
+            return Whole(await value_of(assignment, heard, self._artifacts))
+        if name not in assignment.inputs:
+            raise InvalidField("hear.input", f"{name!r} is no input of the star")
+        return Whole(assignment.inputs[name])
 
     async def _emit(self, edits: tuple[Mapping[str, Json], ...], base_revision: int | None) -> EditReply:
         assignment = self._assignment

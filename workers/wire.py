@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from asterism.orchestrator.core.effects import AnswerEdits, Assign
+from asterism.orchestrator.core.effects import AnswerEdits, Assign, InputText, InputValue
 from asterism.orchestrator.core.errors import InvalidField
 from asterism.orchestrator.core.ids import FencingToken, WorkerId
 from asterism.orchestrator.core.profile import WorkerProfile
@@ -16,6 +16,7 @@ from asterism.protocol.convert import (
     chunk_to_proto,
     edit_batch_to_proto,
     hello_to_proto,
+    input_part_from_proto,
     star_error_to_proto,
 )
 from asterism.protocol.v1 import types_pb2, worker_pb2
@@ -42,6 +43,8 @@ class Incoming:
     stops: tuple[FencingToken, ...]
     acknowledged: tuple[FencingToken, ...]
     answers: tuple[AnswerEdits, ...]
+    inputs: tuple[InputText | InputValue, ...]
+    """Of attempts that run, or that begin with this frame."""
     is_going_away: bool
 
 
@@ -86,6 +89,7 @@ def frame_from_proto(proto: worker_pb2.OrchestratorFrame, worker: WorkerId) -> I
         tuple(FencingToken(stop.fencing_token) for stop in proto.stops),
         tuple(FencingToken(token) for token in proto.acknowledged),
         tuple(answer_edits_from_proto(answer, worker) for answer in proto.edits_answers),
+        tuple(input_part_from_proto(part, worker) for part in proto.inputs),
         proto.going_away,
     )
 

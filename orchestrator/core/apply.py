@@ -134,10 +134,15 @@ def _lease(state: State, constellation: TaskConstellation, record: AttemptLeased
     star.state = StarState.RUNNING
     star.retry_at = None
     star.attempts.append(Attempt(record.attempt, record.worker, record.fencing_token, record.at))
+    for child_id in constellation.listeners.get(record.star, ()):
+        child = constellation.stars[child_id]
+        child.unmet -= 1
+        if child.unmet == 0 and not child.state.is_terminal:
+            _settle(state, constellation, child, record.at)
     constellation.attempts += 1
     state.last_fencing_token = record.fencing_token
     state.dequeue(constellation.id, record.star)
-    lease = Lease(constellation.id, record.star, record.attempt, last_progress_at=record.at)
+    lease = Lease(constellation.id, record.star, record.attempt, last_progress_at=record.at, written=[])
     state.workers[record.worker].running[record.fencing_token] = lease
     state.watch_attempt(constellation.id, star, record.fencing_token, record.at, record.at)
 
@@ -151,9 +156,15 @@ def _end_attempt(state: State, constellation: TaskConstellation, record: Attempt
     attempt.ended_at = record.at
     _let_go(state, attempt, record.releases_slot)
     star.retry_at = record.retry_at
-    star.state = StarState.READY if record.retry_at is None else StarState.WAITING
+    star.state = StarState.WAITING
     star.ready_at = record.at
-    state.enqueue(constellation.id, star)
+    _settle(state, constellation, star, record.at)
+    for child_id in constellation.listeners.get(record.star, ()):
+        child = constellation.stars[child_id]
+        child.unmet += 1
+        # One that runs is ended in the same step.
+        if child.state is not StarState.RUNNING and not child.state.is_terminal:
+            _settle(state, constellation, child, record.at)
 
 
 def _finish(state: State, constellation: TaskConstellation, record: StarFinished) -> None:
@@ -165,6 +176,7 @@ def _finish(state: State, constellation: TaskConstellation, record: StarFinished
         attempt.error = record.error
         attempt.ended_at = record.at
         _let_go(state, attempt, record.releases_slot)
+    has_run = star.state is StarState.RUNNING
     star.state = record.state
     star.result = record.result
     star.version = record.version
@@ -183,6 +195,8 @@ def _finish(state: State, constellation: TaskConstellation, record: StarFinished
             child.meet_quorum(1)
             if child.quorum_met > child.spec.quorum:
                 continue
+        elif has_run and line.kind is LineKind.STREAM:
+            continue
         else:
             child.unmet -= 1
         if child.unmet == 0 and not child.state.is_terminal:

@@ -16,6 +16,7 @@ from asterism.orchestrator.core.retry import may_run_again, retry_at, to_latest
 from asterism.orchestrator.core.reuse import keep_result
 from asterism.orchestrator.core.star import Attempt, AttemptOutcome, StarError, StarState, TaskStar, program_capability
 from asterism.orchestrator.core.state import Lease
+from asterism.orchestrator.core.streams import break_streams, on_written
 from asterism.orchestrator.core.turn import Turn
 
 MAY_HAVE_RUN: Final = "may_have_run"
@@ -37,9 +38,10 @@ def on_progressed(turn: Turn, event: AttemptProgressed) -> None:
     if found is None:
         turn.effect(Stop(event.worker, event.fencing_token, "this attempt has ended"))
         return
-    lease, constellation, _ = found
+    lease, constellation, star = found
     lease.last_progress_at = event.at
     if event.chunks:
+        on_written(turn, constellation, star, lease, event.chunks)
         turn.effect(Broadcast(constellation.id, lease.star, lease.attempt, event.worker, event.chunks))
         lease.tokens += sum(chunk.tokens for chunk in event.chunks)
         check_tokens(turn, constellation, lease.tokens)
@@ -152,6 +154,8 @@ def end_attempt(
         return
     if not releases_slot:
         turn.effect(Stop(live.worker, live.fencing_token, error.message))
+    for heard_it in break_streams(turn, constellation, star):
+        _fail_as_heard(turn, constellation, heard_it, star)
     turn.record(
         AttemptEnded(
             turn.seq,
@@ -166,6 +170,14 @@ def end_attempt(
             max(tokens, lease.tokens),
         )
     )
+
+
+def _fail_as_heard(turn: Turn, constellation: TaskConstellation, star: TaskStar, parent: TaskStar) -> None:
+    """End a star that has begun with what its parent wrote, and that cannot begin anew with it."""
+    capability = program_capability(star.spec.kind, star.spec.program)
+    why = f"{parent.spec.id}, which it listens to, begins anew; it may have run, and {capability} is not idempotent"
+    outcome, error = AttemptOutcome.CANCELLED, StarError(MAY_HAVE_RUN, why)
+    finish_star(turn, constellation, star, StarState.FAILED, error=error, outcome=outcome, releases_slot=False)
 
 
 def _unless_it_may_have_run(

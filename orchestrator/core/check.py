@@ -22,8 +22,8 @@ from asterism.orchestrator.core.ids import StarId, is_name, is_replan_name
 from asterism.orchestrator.core.line import LineKind, TaskStarLine
 from asterism.orchestrator.core.retry import is_successor
 from asterism.orchestrator.core.star import (
-    AttemptOutcome,
     OutputOf,
+    ParentOutcomes,
     RetryPolicy,
     StarInput,
     StarSpec,
@@ -171,7 +171,8 @@ class _Draft:
     def _check_attempts_left(self, star: StarId, max_attempts: int) -> None:
         """A star that waits for its next attempt must keep one: nothing would say why it never came."""
         known = None if star in self._added else self._graph.stars[star]
-        used = 0 if known is None else sum(attempt.outcome is not AttemptOutcome.LOST for attempt in known.attempts)
+        outcomes = [] if known is None else [attempt.outcome for attempt in known.attempts]
+        used = sum(outcome.is_failure for outcome in outcomes if outcome is not None)
         if used >= max_attempts:
             raise InvalidEdit(star, f"has used {used} attempts already; max_attempts must be more, or cancel it")
 
@@ -186,6 +187,10 @@ class _Draft:
             raise InvalidEdit(line.child, "a line of kind quorum needs a star with a quorum")
         if line.kind is LineKind.GUARD:
             raise InvalidEdit(line.child, "lines of kind guard are kept for rewrites")
+        if line.kind is LineKind.STREAM and self._spec(line.child).is_decided_by_people:
+            raise InvalidEdit(
+                line.child, f"a person decides about what is whole: its line from {line.parent} cannot stream"
+            )
         parents = self._parents_of(line.child)
         if line.parent in parents:
             raise InvalidEdit(line.child, f"has a line from {line.parent} already")
@@ -205,6 +210,8 @@ class _Draft:
                 continue
             parents = self._parents_of(star)
             for name, source in self._inputs_of(star).items():
+                if isinstance(source, ParentOutcomes) and LineKind.STREAM in parents.values():
+                    raise InvalidEdit(star, f"input {name} takes all parents, and one of them by a line that streams")
                 if not isinstance(source, OutputOf):
                     continue
                 if source.star not in parents:

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from asterism.orchestrator.core.ids import ConstellationId, StarId
 from asterism.orchestrator.core.line import LineKind, TaskStarLine
 from asterism.orchestrator.core.request import Budget, ConstellationState, Request
 from asterism.orchestrator.core.star import StarKind, StarSpec, StarState, TaskStar
 from asterism.orchestrator.core.values import Artifact, Json, Result
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class TaskConstellation:
     """Child -> parent -> line; a star without parents has no entry."""
     children: dict[StarId, dict[StarId, TaskStarLine]] = field(default_factory=dict)
     """Parent -> child -> line; a star without children has no entry."""
+    listeners: dict[StarId, dict[StarId, None]] = field(default_factory=dict)
+    """Parent -> children by lines of kind STREAM; a star without such children has no entry."""
     unfinished: int = 0
     """Stars that are not terminal."""
     attempts: int = 0
@@ -68,20 +72,23 @@ class TaskConstellation:
         """Join two stars that are there; the child counts the parent as it stands now."""
         self.parents.setdefault(line.child, {})[line.parent] = line
         self.children.setdefault(line.parent, {})[line.child] = line
+        if line.kind is LineKind.STREAM:
+            self.listeners.setdefault(line.parent, {})[line.child] = None
         self._count(line, 1)
 
     def remove_line(self, parent: StarId, child: StarId) -> None:
         """Part them again."""
-        self._count(self.parents[child][parent], -1)
-        for index, one, other in ((self.parents, child, parent), (self.children, parent, child)):
-            del index[one][other]
-            if not index[one]:
-                del index[one]
+        line = self.parents[child][parent]
+        self._count(line, -1)
+        _part(self.parents, child, parent)
+        _part(self.children, parent, child)
+        if line.kind is LineKind.STREAM:
+            _part(self.listeners, parent, child)
 
     def _count(self, line: TaskStarLine, by: int) -> None:
         parent, child = self.stars[line.parent], self.stars[line.child]
         if line.kind is not LineKind.QUORUM:
-            child.unmet += 0 if parent.state.is_terminal else by
+            child.unmet += 0 if line.is_met(parent.state) else by
         elif parent.state is StarState.SUCCEEDED:
             child.quorum_spare += by
             child.meet_quorum(by)
@@ -109,6 +116,12 @@ class TaskConstellation:
             and star.spec.kind is not StarKind.PLAN
             and star_id not in self.children
         }
+
+
+def _part(index: dict[StarId, dict[StarId, _T]], one: StarId, other: StarId) -> None:
+    del index[one][other]
+    if not index[one]:
+        del index[one]
 
 
 BY_POLICY: Final = "policy"

@@ -11,6 +11,7 @@ from asterism.orchestrator.core.request import ConstellationState
 from asterism.orchestrator.core.reuse import find_reused
 from asterism.orchestrator.core.star import StarError, StarState, TaskStar, program_capability
 from asterism.orchestrator.core.state import ReadyStar, Worker
+from asterism.orchestrator.core.streams import tell_written
 from asterism.orchestrator.core.turn import Turn
 
 
@@ -96,8 +97,11 @@ def _lease(turn: Turn, constellation: TaskConstellation, star: TaskStar, worker:
             spec.timeouts.start_to_close_s,
             spec.timeouts.heartbeat_s,
             tuple(inputs.places),
+            tuple(inputs.streams),
         )
     )
+    if inputs.streams:
+        tell_written(turn, constellation, star)
 
 
 def _model(requires: frozenset[str]) -> str | None:

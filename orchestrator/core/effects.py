@@ -43,6 +43,32 @@ class Assign:
     heartbeat_s: float | None
     places: tuple[Place, ...] = ()
     """What is to be put into `inputs` before the star runs."""
+    streams: tuple[str, ...] = ()
+    """Inputs that are not in `inputs`, since their parents are still writing them."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputText:
+    """Tell a running attempt more of an input that its parent is still writing."""
+
+    worker: WorkerId
+    fencing_token: FencingToken
+    input: str
+    at: int
+    """How many characters came before it: what a worker has already it leaves out, and after a gap it waits."""
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class InputValue:
+    """Tell a running attempt the whole of an input that was being written."""
+
+    worker: WorkerId
+    fencing_token: FencingToken
+    input: str
+    value: Json
+    place: Place | None = None
+    """Where it lies in an artifact; the value is None then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +120,7 @@ class Disconnect:
     reason: str
 
 
-Effect: TypeAlias = Assign | Stop | Acknowledge | AnswerEdits | Broadcast | Disconnect
+Effect: TypeAlias = Assign | InputText | InputValue | Stop | Acknowledge | AnswerEdits | Broadcast | Disconnect
 
 
 @dataclass(frozen=True, slots=True)

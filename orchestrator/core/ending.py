@@ -12,6 +12,7 @@ from asterism.orchestrator.core.replan import ask_replan, is_held
 from asterism.orchestrator.core.request import ConstellationState
 from asterism.orchestrator.core.retry import NOT_NEEDED, successor
 from asterism.orchestrator.core.star import Attempt, AttemptOutcome, StarError, StarKind, StarState, TaskStar
+from asterism.orchestrator.core.streams import break_streams, tell_whole
 from asterism.orchestrator.core.turn import Turn
 from asterism.orchestrator.core.values import Artifact, Result
 
@@ -83,7 +84,12 @@ def finish_star(
                 continue
             skip = find_skip(constellation, line)
             if spreads and skip is not None and not is_held(constellation, child_id):
-                pending.append((constellation.stars[child_id], skip_state(skip), None, skip, None, True))
+                child = constellation.stars[child_id]
+                outcome, is_idle = AttemptOutcome.CANCELLED, child.live_attempt is None
+                pending.append((child, skip_state(skip), None, skip, outcome, is_idle))
+        if state is StarState.SUCCEEDED:
+            for child, error in tell_whole(turn, constellation, star):
+                pending.append((child, StarState.FAILED, None, error, AttemptOutcome.FAILED, False))
 
 
 def _streamed(turn: Turn, live: Attempt) -> int:
@@ -104,6 +110,7 @@ def _ask_to_save(turn: Turn, constellation: TaskConstellation, star: TaskStar) -
     # A no of a person is a decision. Plans and rewrites that fail are not mended by more of them.
     if star.error is None or star.error.code == REJECTED or star.spec.kind is StarKind.PLAN:
         return
+    break_streams(turn, constellation, star)
     lines = constellation.children.get(star.spec.id, {})
     held = [
         child
@@ -134,7 +141,7 @@ def find_skip(constellation: TaskConstellation, line: TaskStarLine) -> StarError
         left = child.spec.quorum + child.quorum_spare
         reason = f"its quorum of {child.spec.quorum} is out of reach: of {len(voters)} parents {left} are left"
         return StarError(SKIPPED if is_failure else UNCHOSEN, reason)
-    if line.kind is LineKind.SUCCESS:
+    if line.kind in (LineKind.SUCCESS, LineKind.STREAM):
         if parent.state is StarState.SUCCEEDED:
             return None
         code = SKIPPED if parent.state is StarState.FAILED or _is_skipped(parent) else UNCHOSEN

@@ -18,6 +18,7 @@ from asterism.orchestrator.core.records import WorkerDraining, WorkerJoined, Wor
 from asterism.orchestrator.core.replan import DEPARTED_S
 from asterism.orchestrator.core.star import AttemptOutcome, StarError
 from asterism.orchestrator.core.state import Deadline, Lease, Timer, Worker
+from asterism.orchestrator.core.streams import tell_written
 from asterism.orchestrator.core.turn import Turn
 
 MAX_SLOTS: Final = 4096
@@ -54,6 +55,9 @@ def on_attached(turn: Turn, event: WorkerAttached, lease_s: float) -> None:
             turn.effect(Stop(event.worker, attempt.fencing_token, "this attempt has ended"))
         else:
             lease_held.last_progress_at = turn.at
+            lease_held.written = None  # What was on its way when the stream broke is lost.
+            constellation = turn.state.constellations[lease_held.constellation]
+            tell_written(turn, constellation, constellation.stars[lease_held.star])
 
 
 def on_detached(turn: Turn, event: WorkerDetached) -> None:

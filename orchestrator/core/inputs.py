@@ -30,6 +30,8 @@ class Inputs:
 
     values: dict[str, Json] = field(default_factory=dict)
     places: list[Place] = field(default_factory=list)
+    streams: list[str] = field(default_factory=list)
+    """Those that a parent is still writing: they have no value yet."""
 
 
 def resolve_inputs(state: State, constellation: TaskConstellation, star: TaskStar) -> Inputs | StarError:
@@ -44,6 +46,9 @@ def resolve_inputs(state: State, constellation: TaskConstellation, star: TaskSta
                 continue
             case OutputOf(parent_id, path):
                 parent = constellation.stars[parent_id]
+                if parent.state is StarState.RUNNING:
+                    inputs.streams.append(name)
+                    continue
                 found = parent.result if parent.state is StarState.SUCCEEDED else MISSING
                 if isinstance(found, Artifact):
                     inputs.places.append(Place(name, (), found, path))
@@ -52,8 +57,7 @@ def resolve_inputs(state: State, constellation: TaskConstellation, star: TaskSta
                 elif not isinstance(found, Missing):
                     found = find_at(found, path)
                 if isinstance(found, Missing):
-                    where = "".join(f"[{step!r}]" for step in path)
-                    return StarError("input_missing", f"input {name}: {parent_id}{where} has no value")
+                    return missing_input(name, source)
                 inputs.values[name] = found
             case ParentOutcomes():
                 parents = constellation.parents.get(star.spec.id, {})
@@ -68,6 +72,12 @@ def resolve_inputs(state: State, constellation: TaskConstellation, star: TaskSta
         if size + PLACE_BYTES * len(inputs.places) > MAX_INPUTS_BYTES:
             return StarError("inputs_too_large", f"inputs of more than {MAX_INPUTS_BYTES} bytes; {name} went over")
     return inputs
+
+
+def missing_input(name: str, source: OutputOf) -> StarError:
+    """Why a star fails that is to be given what its parent's result does not have."""
+    where = "".join(f"[{step!r}]" for step in source.path)
+    return StarError("input_missing", f"input {name}: {source.star}{where} has no value")
 
 
 def _tell(state: State, constellation: TaskConstellation, what: Telling) -> Json:

@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from asterism.orchestrator.core.condition import Condition
 from asterism.orchestrator.core.ids import StarId
+from asterism.orchestrator.core.star import StarState
 
 
 class LineKind(StrEnum):
@@ -19,6 +20,9 @@ class LineKind(StrEnum):
     QUORUM = "quorum"
     """The parent is one of those of which the child's `quorum` must succeed; then the others are cancelled, unless
     somebody else waits for them. The child is skipped once too few are left."""
+    STREAM = "stream"
+    """The parent runs, or succeeded; else as by SUCCESS. What the child takes from it comes as it is written, and the
+    child begins anew where the parent does."""
     GUARD = "guard"
     """The parent may rewrite the graph so that the child can run: the child is held until it is terminal, and then its
     other parents say whether it runs."""
@@ -33,3 +37,7 @@ class TaskStarLine:
     kind: LineKind = LineKind.SUCCESS
     condition: Condition | None = None
     """Given exactly when the kind is CONDITION."""
+
+    def is_met(self, parent: StarState) -> bool:
+        """Whether the child need not wait for a parent in that state; whether it runs at all is another question."""
+        return parent.is_terminal or (self.kind is LineKind.STREAM and parent is StarState.RUNNING)

@@ -41,7 +41,7 @@ def retry_at(star: TaskStar, outcome: AttemptOutcome, retryable: bool, *, at: fl
     ended = [attempt.outcome for attempt in star.attempts[:-1]] + [outcome]
     if outcome is AttemptOutcome.LOST:
         return at if ended.count(AttemptOutcome.LOST) <= MAX_LOST else None
-    failures = len(ended) - ended.count(AttemptOutcome.LOST)
+    failures = sum(outcome.is_failure for outcome in ended if outcome is not None)
     if not retryable or failures >= star.spec.retry.max_attempts:
         return None
     return at + backoff_s(star.spec.retry, failures, chance)
@@ -70,18 +70,23 @@ def retry_batch(
                 pending.append(child)
     successors = {star_id: successor(star_id) for star_id in constellation.stars if star_id in chosen}
     edits: list[Edit] = []
+    reusing: set[StarId] = set()
     for old, new in successors.items():
         star = constellation.stars[old]
         inputs = {name: _redirect(source, successors) for name, source in star.spec.inputs.items()}
         inputs.update(rebinds.get(old, {}))
         reuses = old if star.state is StarState.SUCCEEDED and old not in named else None
         edits.append(AddStar(replace(star.spec, id=new, inputs=inputs, reuses=reuses)))
-    edits.extend(
-        AddLine(replace(line, parent=successors.get(line.parent, line.parent), child=new))
-        for old, new in successors.items()
-        for line in constellation.parents.get(old, {}).values()
-        if line.kind is not LineKind.GUARD
-    )
+        if reuses is not None:
+            reusing.add(new)
+    for old, new in successors.items():
+        for line in constellation.parents.get(old, {}).values():
+            if line.kind is LineKind.GUARD:
+                continue
+            # Whether its inputs are as they were is known once they are whole.
+            is_late = line.kind is LineKind.STREAM and new in reusing
+            kind = LineKind.SUCCESS if is_late else line.kind
+            edits.append(AddLine(replace(line, parent=successors.get(line.parent, line.parent), child=new, kind=kind)))
     return EditBatch(tuple(edits))
 
 

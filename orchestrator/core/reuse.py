@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.ids import StarId
 from asterism.orchestrator.core.inputs import Inputs, resolve_inputs
+from asterism.orchestrator.core.line import LineKind
 from asterism.orchestrator.core.profile import Description, Effect
 from asterism.orchestrator.core.results import Reused
 from asterism.orchestrator.core.retry import first_of
@@ -45,7 +46,7 @@ def find_reused(
 ) -> Reused | None:
     """The result that the star would have, where it is known: from the star that it retries, or of its like."""
     spec = star.spec
-    if not _is_closed(spec):
+    if not _is_closed(spec) or inputs.streams:
         return None
     if spec.reuses is not None:
         before = constellation.stars[spec.reuses]
@@ -67,6 +68,9 @@ def keep_result(state: State, constellation: TaskConstellation, star: TaskStar, 
         return
     if isinstance(star.result, Artifact):
         return
+    lines = constellation.parents.get(star.spec.id, {}).values()
+    if any(line.kind is LineKind.STREAM for line in lines):
+        return  # It may have ended before it had heard everything.
     inputs = resolve_inputs(state, constellation, star)
     if isinstance(inputs, StarError) or description.cache_s is None or star.finished_at is None:
         return

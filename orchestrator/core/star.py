@@ -100,7 +100,8 @@ class RetryPolicy:
     """Exponential backoff with full-range jitter: wait `backoff_s * multiplier**n`, at most `max_backoff_s`."""
 
     max_attempts: int = 3
-    """Attempts that end by failure or time-out, the first included. Lost workers are counted apart."""
+    """Attempts that end by failure or time-out, the first included. Lost workers are counted apart, and attempts that
+    end with what a parent was writing for them are not counted."""
     backoff_s: float = 0.5
     multiplier: float = 2.0
     max_backoff_s: float = 30.0
@@ -172,6 +173,11 @@ class AttemptOutcome(StrEnum):
     LOST = "LOST"
     """Its worker left or let the lease run out."""
     CANCELLED = "CANCELLED"
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether it counts against the attempts that a star has."""
+        return self in (AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT)
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,9 @@ class Lease:
     last_progress_at: float = 0.0
     tokens: int = 0
     """That came as streamed text so far."""
+    written: list[str] | None = None
+    """The text of the attempt's main thread so far, for children that listen; None where a part of it is not known."""
+    written_chars: int = 0
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ def waiting_for(state: State, constellation: TaskConstellation) -> Mapping[StarI
 def _reason(state: State, constellation: TaskConstellation, star: TaskStar) -> str:
     if star.unmet > 0:
         parents = constellation.parents.get(star.spec.id, {})
-        open_ones = [parent for parent in parents if not constellation.stars[parent].state.is_terminal]
+        open_ones = [parent for parent, line in parents.items() if not line.is_met(constellation.stars[parent].state)]
         more = f" and {len(open_ones) - 3} more" if len(open_ones) > 3 else ""
         quorum = star.spec.quorum - star.quorum_met
         of = f"{quorum} of " if quorum > 0 else ""

@@ -11,7 +11,7 @@ import grpc.aio
 import structlog
 
 from asterism.orchestrator.clock import Clock
-from asterism.orchestrator.core.effects import Acknowledge, AnswerEdits, Assign, Stop
+from asterism.orchestrator.core.effects import Acknowledge, AnswerEdits, Assign, InputText, InputValue, Stop
 from asterism.orchestrator.core.errors import InvalidField, Overloaded, WrongState
 from asterism.orchestrator.core.events import (
     AttemptFailed,
@@ -36,6 +36,7 @@ from asterism.protocol.convert import (
     edits_proposed_from_proto,
     finished_from_proto,
     hello_from_proto,
+    input_part_to_proto,
     progress_from_proto,
     stop_to_proto,
 )
@@ -265,7 +266,7 @@ def _check_frame(frame: worker_pb2.WorkerFrame) -> None:
         raise InvalidField("frame", f"{items} messages in one frame; at most {MAX_FRAME_ITEMS}")
 
 
-Part: TypeAlias = int | worker_pb2.Assignment | worker_pb2.StopAttempt | worker_pb2.EditsAnswer
+Part: TypeAlias = int | worker_pb2.Assignment | worker_pb2.InputPart | worker_pb2.StopAttempt | worker_pb2.EditsAnswer
 """What a frame carries of one effect; an acknowledgement is just the fencing token."""
 
 ENTRY_BYTES: Final = 16
@@ -279,6 +280,8 @@ def _part_of(effect: ForWorker) -> tuple[Part, int]:
             return effect.fencing_token, ENTRY_BYTES
         case Assign():
             part: Part = assign_to_proto(effect)
+        case InputText() | InputValue():
+            part = input_part_to_proto(effect)
         case Stop():
             part = stop_to_proto(effect)
         case AnswerEdits():
@@ -295,6 +298,8 @@ def _add(frame: worker_pb2.OrchestratorFrame, part: Part) -> None:
             frame.acknowledged.append(part)
         case worker_pb2.Assignment():
             frame.assignments.append(part)
+        case worker_pb2.InputPart():
+            frame.inputs.append(part)
         case worker_pb2.StopAttempt():
             frame.stops.append(part)
         case worker_pb2.EditsAnswer():

@@ -57,6 +57,7 @@ LINE_KINDS = {
     LineKind.CONDITION: pb.LINE_KIND_CONDITION,
     LineKind.QUORUM: pb.LINE_KIND_QUORUM,
     LineKind.GUARD: pb.LINE_KIND_GUARD,
+    LineKind.STREAM: pb.LINE_KIND_STREAM,
 }
 LINE_KINDS_BACK = {value: key for key, value in LINE_KINDS.items()}
 

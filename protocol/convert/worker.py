@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from asterism.orchestrator.core.effects import AnswerEdits, Assign, Place, Stop
+from asterism.orchestrator.core.effects import AnswerEdits, Assign, InputText, InputValue, Place, Stop
 from asterism.orchestrator.core.errors import InvalidField
 from asterism.orchestrator.core.events import (
     AttemptFailed,
@@ -16,6 +16,7 @@ from asterism.orchestrator.core.events import (
 )
 from asterism.orchestrator.core.ids import FencingToken, WorkerId
 from asterism.orchestrator.core.profile import Description, Effect, Gpu, WorkerProfile
+from asterism.orchestrator.core.streams import MAX_WRITTEN_CHARS
 from asterism.orchestrator.core.values import Artifact, Result
 from asterism.protocol.convert import checks, enums
 from asterism.protocol.convert.constellation import MAX_TOKENS, constellation_id
@@ -41,6 +42,8 @@ MAX_DESCRIBED: Final = 512 * 1024
 """Characters of all summaries and schemas of one worker."""
 MAX_CHUNK: Final = 64 * 1024
 """Longest text of one chunk, in characters."""
+MAX_INPUTS: Final = 64
+"""Of one star."""
 MAX_CHUNKS: Final = 4096
 """Most chunks of one progress message."""
 
@@ -249,6 +252,7 @@ def assign_to_proto(assign: Assign) -> worker_pb2.Assignment:
         start_to_close_s=assign.start_to_close_s,
         heartbeat_s=assign.heartbeat_s,
         places=[_place_to_proto(place, f"places[{index}]") for index, place in enumerate(assign.places)],
+        streams=assign.streams,
     )
 
 
@@ -285,6 +289,7 @@ def assign_from_proto(proto: worker_pb2.Assignment, worker: WorkerId, at: str = 
         else None,
         checks.positive(proto.heartbeat_s, f"{at}.heartbeat_s") if proto.HasField("heartbeat_s") else None,
         tuple(_place_from_proto(place, f"{at}.places[{index}]") for index, place in enumerate(proto.places)),
+        checks.names(proto.streams, f"{at}.streams", MAX_INPUTS),
     )
 
 
@@ -295,6 +300,36 @@ def _place_from_proto(proto: worker_pb2.Place, at: str) -> Place:
         artifact_from_proto(proto.artifact, f"{at}.artifact"),
         path_from_proto(proto.path, f"{at}.path"),
     )
+
+
+def input_part_to_proto(part: InputText | InputValue) -> worker_pb2.InputPart:
+    """The worker is whoever reads it."""
+    proto = worker_pb2.InputPart(fencing_token=part.fencing_token, input=part.input)
+    at = f"inputs[{part.input}]"
+    if isinstance(part, InputText):
+        proto.text.CopyFrom(worker_pb2.InputText(at=part.at, text=part.text))
+    elif part.place is not None:
+        proto.place.CopyFrom(_place_to_proto(part.place, at))
+    else:
+        proto.value_json = checks.json_to_text(part.value, at, None)
+    return proto
+
+
+def input_part_from_proto(proto: worker_pb2.InputPart, worker: WorkerId, at: str = "input") -> InputText | InputValue:
+    """More of an input of an attempt on `worker`."""
+    token = _token(proto.fencing_token, f"{at}.fencing_token")
+    name = checks.name(proto.input, f"{at}.input")
+    match proto.WhichOneof("part"):
+        case "text":
+            text = checks.text(proto.text.text, f"{at}.text", MAX_WRITTEN_CHARS)
+            return InputText(worker, token, name, proto.text.at, text)
+        case "value_json":
+            value = checks.json_from_text(proto.value_json, f"{at}.value_json", MAX_MESSAGE_BYTES)
+            return InputValue(worker, token, name, value)
+        case "place":
+            return InputValue(worker, token, name, None, _place_from_proto(proto.place, f"{at}.place"))
+        case _:
+            raise InvalidField(at, "must have a text, a value_json or a place")
 
 
 def stop_to_proto(stop: Stop) -> worker_pb2.StopAttempt:

@@ -20,6 +20,7 @@ class ArrowKind(StrEnum):
     CONDITION = "condition"
     QUORUM = "quorum"
     GUARD = "guard"
+    STREAM = "stream"
     ADDED = "added"
 
 

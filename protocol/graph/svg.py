@@ -31,6 +31,7 @@ _STYLE: Final = """
   .completion { stroke-dasharray: 5 4; opacity: .3 }
   .condition { stroke-width: 2.2 }
   .quorum { stroke-dasharray: 9 3 }
+  .stream { stroke-width: 3 }
   .guard { stroke-dasharray: 2 5 }
   .added { stroke-dasharray: 1 4; stroke-linecap: round; opacity: .55 }
   @media (prefers-color-scheme: dark) { svg { background: #0d1117; color: #e6edf3 } .box { fill: #161b22 } }

@@ -61,6 +61,8 @@ def _mermaid_arrow(kind: ArrowKind) -> str:
             return "-->|votes|"
         case ArrowKind.GUARD:
             return "-.->|may save|"
+        case ArrowKind.STREAM:
+            return "==>"
         case ArrowKind.ADDED:
             return "-. adds .->"
         case _:
@@ -84,6 +86,8 @@ def _dot_style(kind: ArrowKind) -> str:
             return "tapered"
         case ArrowKind.GUARD:
             return "dotted"
+        case ArrowKind.STREAM:
+            return '"bold,dashed"'
         case ArrowKind.ADDED:
             return "dotted"
         case _:

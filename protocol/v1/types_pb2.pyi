@@ -52,6 +52,7 @@ class LineKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     LINE_KIND_CONDITION: _ClassVar[LineKind]
     LINE_KIND_QUORUM: _ClassVar[LineKind]
     LINE_KIND_GUARD: _ClassVar[LineKind]
+    LINE_KIND_STREAM: _ClassVar[LineKind]
 
 class Comparison(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -104,6 +105,7 @@ LINE_KIND_COMPLETION: LineKind
 LINE_KIND_CONDITION: LineKind
 LINE_KIND_QUORUM: LineKind
 LINE_KIND_GUARD: LineKind
+LINE_KIND_STREAM: LineKind
 COMPARISON_UNSPECIFIED: Comparison
 COMPARISON_EQ: Comparison
 COMPARISON_NE: Comparison

@@ -96,7 +96,7 @@ class Place(_message.Message):
     def __init__(self, input: _Optional[str] = ..., at: _Optional[_Iterable[_Union[_types_pb2.PathStep, _Mapping]]] = ..., artifact: _Optional[_Union[_types_pb2.Artifact, _Mapping]] = ..., path: _Optional[_Iterable[_Union[_types_pb2.PathStep, _Mapping]]] = ...) -> None: ...
 
 class Assignment(_message.Message):
-    __slots__ = ("constellation", "star", "attempt", "fencing_token", "kind", "program", "inputs_json", "model", "revision", "may_edit", "start_to_close_s", "heartbeat_s", "places")
+    __slots__ = ("constellation", "star", "attempt", "fencing_token", "kind", "program", "inputs_json", "model", "revision", "may_edit", "start_to_close_s", "heartbeat_s", "places", "streams")
     class InputsJsonEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -117,6 +117,7 @@ class Assignment(_message.Message):
     START_TO_CLOSE_S_FIELD_NUMBER: _ClassVar[int]
     HEARTBEAT_S_FIELD_NUMBER: _ClassVar[int]
     PLACES_FIELD_NUMBER: _ClassVar[int]
+    STREAMS_FIELD_NUMBER: _ClassVar[int]
     constellation: str
     star: str
     attempt: int
@@ -130,7 +131,30 @@ class Assignment(_message.Message):
     start_to_close_s: float
     heartbeat_s: float
     places: _containers.RepeatedCompositeFieldContainer[Place]
-    def __init__(self, constellation: _Optional[str] = ..., star: _Optional[str] = ..., attempt: _Optional[int] = ..., fencing_token: _Optional[int] = ..., kind: _Optional[_Union[_types_pb2.StarKind, str]] = ..., program: _Optional[str] = ..., inputs_json: _Optional[_Mapping[str, str]] = ..., model: _Optional[str] = ..., revision: _Optional[int] = ..., may_edit: _Optional[bool] = ..., start_to_close_s: _Optional[float] = ..., heartbeat_s: _Optional[float] = ..., places: _Optional[_Iterable[_Union[Place, _Mapping]]] = ...) -> None: ...
+    streams: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, constellation: _Optional[str] = ..., star: _Optional[str] = ..., attempt: _Optional[int] = ..., fencing_token: _Optional[int] = ..., kind: _Optional[_Union[_types_pb2.StarKind, str]] = ..., program: _Optional[str] = ..., inputs_json: _Optional[_Mapping[str, str]] = ..., model: _Optional[str] = ..., revision: _Optional[int] = ..., may_edit: _Optional[bool] = ..., start_to_close_s: _Optional[float] = ..., heartbeat_s: _Optional[float] = ..., places: _Optional[_Iterable[_Union[Place, _Mapping]]] = ..., streams: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class InputPart(_message.Message):
+    __slots__ = ("fencing_token", "input", "text", "value_json", "place")
+    FENCING_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    VALUE_JSON_FIELD_NUMBER: _ClassVar[int]
+    PLACE_FIELD_NUMBER: _ClassVar[int]
+    fencing_token: int
+    input: str
+    text: InputText
+    value_json: str
+    place: Place
+    def __init__(self, fencing_token: _Optional[int] = ..., input: _Optional[str] = ..., text: _Optional[_Union[InputText, _Mapping]] = ..., value_json: _Optional[str] = ..., place: _Optional[_Union[Place, _Mapping]] = ...) -> None: ...
+
+class InputText(_message.Message):
+    __slots__ = ("at", "text")
+    AT_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    at: int
+    text: str
+    def __init__(self, at: _Optional[int] = ..., text: _Optional[str] = ...) -> None: ...
 
 class StopAttempt(_message.Message):
     __slots__ = ("fencing_token", "reason")
@@ -155,17 +179,19 @@ class EditsAnswer(_message.Message):
     def __init__(self, fencing_token: _Optional[int] = ..., proposal: _Optional[int] = ..., is_accepted: _Optional[bool] = ..., reasons: _Optional[_Iterable[str]] = ..., revision: _Optional[int] = ...) -> None: ...
 
 class OrchestratorFrame(_message.Message):
-    __slots__ = ("welcome", "assignments", "stops", "acknowledged", "edits_answers", "going_away")
+    __slots__ = ("welcome", "assignments", "stops", "acknowledged", "edits_answers", "going_away", "inputs")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     ASSIGNMENTS_FIELD_NUMBER: _ClassVar[int]
     STOPS_FIELD_NUMBER: _ClassVar[int]
     ACKNOWLEDGED_FIELD_NUMBER: _ClassVar[int]
     EDITS_ANSWERS_FIELD_NUMBER: _ClassVar[int]
     GOING_AWAY_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     assignments: _containers.RepeatedCompositeFieldContainer[Assignment]
     stops: _containers.RepeatedCompositeFieldContainer[StopAttempt]
     acknowledged: _containers.RepeatedScalarFieldContainer[int]
     edits_answers: _containers.RepeatedCompositeFieldContainer[EditsAnswer]
     going_away: bool
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., assignments: _Optional[_Iterable[_Union[Assignment, _Mapping]]] = ..., stops: _Optional[_Iterable[_Union[StopAttempt, _Mapping]]] = ..., acknowledged: _Optional[_Iterable[int]] = ..., edits_answers: _Optional[_Iterable[_Union[EditsAnswer, _Mapping]]] = ..., going_away: _Optional[bool] = ...) -> None: ...
+    inputs: _containers.RepeatedCompositeFieldContainer[InputPart]
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., assignments: _Optional[_Iterable[_Union[Assignment, _Mapping]]] = ..., stops: _Optional[_Iterable[_Union[StopAttempt, _Mapping]]] = ..., acknowledged: _Optional[_Iterable[int]] = ..., edits_answers: _Optional[_Iterable[_Union[EditsAnswer, _Mapping]]] = ..., going_away: _Optional[bool] = ..., inputs: _Optional[_Iterable[_Union[InputPart, _Mapping]]] = ...) -> None: ...

@@ -155,7 +155,11 @@ def _change(change: Change) -> str:
 def _parent(line: TaskStarLine) -> str:
     if line.condition is not None:
         return f"{line.parent} if {one_line(str(line.condition), _SHOWN)}"
-    words = {LineKind.COMPLETION: " (however it ends)", LineKind.QUORUM: " (quorum)"}
+    words = {
+        LineKind.COMPLETION: " (however it ends)",
+        LineKind.STREAM: " (while it runs)",
+        LineKind.QUORUM: " (quorum)",
+    }
     return f"{line.parent}{words.get(line.kind, '')}"
 
 

@@ -10,6 +10,7 @@ from asterism.agents.asks import (
     CallTools,
     Chat,
     Generated,
+    Hear,
     Json,
     Listen,
     ListTools,
@@ -27,6 +28,7 @@ from asterism.agents.asks import (
     ToolOutcome,
     ToolOutcomes,
     ToolResult,
+    Whole,
 )
 from tests.agents.driver import drive
 
@@ -48,6 +50,8 @@ class Talker:
     tools: Mapping[str, tuple[ToolDescription, Tool]] = field(default_factory=dict)
     chats: list[Chat] = field(default_factory=list)
     calls: list[tuple[CallTool, ...]] = field(default_factory=list)
+    heard: list[Piece | Whole] = field(default_factory=list)
+    """What comes of the one input that is heard, in turn."""
     said: list[str] = field(default_factory=list)
     most_open: int = 0
     _streams: dict[int, tuple[Chat, bool]] = field(default_factory=dict)
@@ -75,6 +79,8 @@ class Talker:
             case CallTools(calls):
                 self.calls.append(calls)
                 return ToolOutcomes(tuple(self._call(call) for call in calls))
+            case Hear():
+                return self.heard.pop(0)
             case Say(text):
                 self.said.append(text)
                 return None

@@ -71,7 +71,7 @@ specs = st.builds(
     timeouts=st.builds(Timeouts, start_to_close_s=st.sampled_from([None, 5.0])),
     retry=st.builds(RetryPolicy, max_attempts=st.integers(1, 2), backoff_s=st.sampled_from([0.0, 3.0])),
 )
-kinds = st.sampled_from([LineKind.SUCCESS, LineKind.COMPLETION])
+kinds = st.sampled_from([LineKind.SUCCESS, LineKind.COMPLETION, LineKind.STREAM])
 edits: st.SearchStrategy[Edit] = st.one_of(
     st.builds(AddStar, specs),
     st.builds(AddStar, specs),

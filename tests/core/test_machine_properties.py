@@ -105,7 +105,10 @@ conditions = st.builds(
 )
 lines = st.one_of(
     st.builds(
-        TaskStarLine, star_names, star_names, st.sampled_from([LineKind.SUCCESS, LineKind.COMPLETION, LineKind.QUORUM])
+        TaskStarLine,
+        star_names,
+        star_names,
+        st.sampled_from([LineKind.SUCCESS, LineKind.COMPLETION, LineKind.QUORUM, LineKind.STREAM]),
     ),
     st.builds(TaskStarLine, star_names, star_names, st.just(LineKind.CONDITION), conditions),
 )
@@ -367,7 +370,7 @@ class MachineStory(RuleBasedStateMachine):
                 others = [p for p, line in parents.items() if line.kind is not LineKind.QUORUM]
                 voters = [constellation.stars[p].state for p, line in parents.items() if line.kind is LineKind.QUORUM]
                 lacking = max(0, star.spec.quorum - voters.count(StarState.SUCCEEDED))
-                open_parents = [p for p in others if not constellation.stars[p].state.is_terminal]
+                open_parents = [p for p in others if not parents[p].is_met(constellation.stars[p].state)]
                 assert star.unmet == len(open_parents) + lacking
                 lost = voters.count(StarState.FAILED) + voters.count(StarState.CANCELLED)
                 assert star.quorum_spare == len(voters) - lost - star.spec.quorum
@@ -376,6 +379,11 @@ class MachineStory(RuleBasedStateMachine):
                 assert [attempt.number for attempt in star.attempts] == list(range(1, len(star.attempts) + 1))
                 assert all(attempt.outcome is not None for attempt in star.attempts[:-1])
                 assert (star.state is StarState.RUNNING) == (star.live_attempt is not None)
+                if star.state is StarState.RUNNING:
+                    assert star.unmet == 0
+                    heard = [p for p, line in parents.items() if line.kind is LineKind.STREAM]
+                    states = {constellation.stars[p].state for p in heard}
+                    assert states <= {StarState.RUNNING, StarState.SUCCEEDED}, "it hears what is void"
                 if star.state is StarState.READY:
                     assert star.unmet == 0
                     assert not any(find_skip(constellation, line) for line in parents.values())
@@ -388,6 +396,8 @@ class MachineStory(RuleBasedStateMachine):
             assert networkx.is_directed_acyclic_graph(graph)
             mirrored = {line for children in constellation.children.values() for line in children.values()}
             assert mirrored == set(constellation.lines())
+            streamed = {(line.parent, line.child) for line in constellation.lines() if line.kind is LineKind.STREAM}
+            assert streamed == {(one, other) for one, of in constellation.listeners.items() for other in of}
 
     @invariant()
     def what_is_terminal_never_changes(self) -> None:

@@ -24,6 +24,8 @@ from asterism.orchestrator.core.effects import (
     Broadcast,
     Disconnect,
     Effect,
+    InputText,
+    InputValue,
     Stop,
 )
 from asterism.orchestrator.core.errors import AsterismError
@@ -285,6 +287,12 @@ def show_effect(effect: Effect) -> str:
             inputs = f" {json.dumps(effect.inputs)}" if effect.inputs else ""
             return (
                 f"to {effect.worker}: run {effect.star} attempt {effect.attempt}, token {effect.fencing_token}{inputs}"
+            )
+        case InputText():
+            return f"to {effect.worker}: more for token {effect.fencing_token}, {effect.input} {effect.text!r}"
+        case InputValue():
+            return (
+                f"to {effect.worker}: all for token {effect.fencing_token}, {effect.input} {json.dumps(effect.value)}"
             )
         case Stop():
             return f"to {effect.worker}: stop token {effect.fencing_token} ({effect.reason})"

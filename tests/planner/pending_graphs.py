@@ -101,8 +101,9 @@ def pairs(draw: st.DrawFn) -> Pair:
 def _add(to: TaskConstellation, star: TaskStar, lines: Mapping[StarId, TaskStarLine]) -> None:
     to.stars[star.spec.id] = star
     to.unfinished += not star.state.is_terminal
+    hears = not star.spec.is_decided_by_people and ParentOutcomes() not in star.spec.inputs.values()
     for line in lines.values():
-        to.add_line(line)
+        to.add_line(line if hears or line.kind is not LineKind.STREAM else replace(line, kind=LineKind.SUCCESS))
 
 
 @st.composite
@@ -122,7 +123,8 @@ def _parents(
     lines = {parent: TaskStarLine(parent, star_id, LineKind.QUORUM) for parent in voting}
     for parent in stars:
         if parent not in lines and draw(st.booleans()):
-            kind = draw(st.sampled_from([LineKind.SUCCESS, LineKind.SUCCESS, LineKind.COMPLETION, LineKind.CONDITION]))
+            kinds = [LineKind.SUCCESS, LineKind.SUCCESS, LineKind.COMPLETION, LineKind.CONDITION, LineKind.STREAM]
+            kind = draw(st.sampled_from(kinds))
             condition = draw(conditions) if kind is LineKind.CONDITION else None
             lines[parent] = TaskStarLine(parent, star_id, kind, condition)
     return wanted, lines

@@ -4,7 +4,7 @@ import pytest
 
 from asterism.orchestrator.core.edits import Edit
 from asterism.orchestrator.core.errors import InvalidField
-from asterism.planner.builder import Plan, ended, index, item, parents, when
+from asterism.planner.builder import Plan, ended, index, item, parents, stream, when
 from asterism.planner.plan_file import plan_batches
 
 FILE = """\
@@ -22,6 +22,7 @@ stars:
     program: answer
     inputs: {all: {$parents: true}}
     after: [{star: check, when: result.approved}, page, {star: rated, on: completion}]
+  said: {kind: agent, program: follow, inputs: {text: {$from: page}}, after: [{star: page, on: stream}]}
   any: {kind: gather, program: gather, inputs: {}, quorum: {at_least: 1, of: [page, check]}}
 """
 
@@ -46,6 +47,7 @@ def test_a_plan_in_python_reads_like_its_graph() -> None:
     )
     check = plan.approval("check", shows=rated)
     plan.agent("report", "answer", all=parents, after=[when(check, "result.approved"), page, ended(rated)])
+    plan.agent("said", "follow", text=page, after=[stream(page)])
     plan.gather("any", quorum=(1, [page, check]))
 
     assert _edits(plan.to_json()) == _edits(FILE)

@@ -39,10 +39,12 @@ def _joined(*groups: str) -> "st.SearchStrategy[str]":
     return st.lists(st.sampled_from(words), max_size=60).map("".join) | st.text(max_size=80)
 
 
-WHOLE_LINES: Final = "a_=_tool.x()\\n b_=_agent.y(z=a)\\n c_=_map.tool.z(i=item).over(a.b)\\n d_=_agent.z(data={'k':a})\\n"
+WHOLE_LINES: Final = (
+    "a_=_tool.x()\\n b_=_agent.y(z=a)\\n c_=_map.tool.z(i=item).over(a.b)\\n d_=_agent.z(data={'k':a})\\n"
+)
 LINES: Final = _joined(WHOLE_LINES) | _joined(
     "a b c s1 _=_ tool agent map approval .http.get .x ( ) , \\n \r\\n \" ' \\ \\u12 x= y= 1 -2.5 [ ] { } :",
-    "null True item index parents # ``` .after( .when( .over( .quorum(1,_ .model( result.ok state == _and_ 😀 \x00",
+    "null True item index parents # ``` .after( .stream( .when( .over( .quorum(1,_ .model( result.ok state == _and_ 😀 \x00",
     f"a_=_tool.x( b_=_agent.y(z=a)\\n {WHOLE_LINES}",
 )
 CONDITIONS: Final = _joined(
@@ -113,7 +115,7 @@ _inputs = st.dictionaries(
     max_size=3,
 )
 _parents = _names | st.fixed_dictionaries(
-    {"star": _names}, optional={"on": st.sampled_from(["completion", "quorum", "x"]), "when": CONDITIONS | json_values}
+    {"star": _names}, optional={"on": st.sampled_from(["completion", "quorum", "stream", "x"]), "when": CONDITIONS | json_values}
 )
 _work: "dict[str, st.SearchStrategy[Any]]" = {"program": _names | json_values, "inputs": _inputs}
 _more: "dict[str, st.SearchStrategy[Any]]" = {

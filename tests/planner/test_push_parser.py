@@ -29,7 +29,7 @@ post = tool.http.post(
 some = gather.list(outcomes=parents).quorum(2, fetch, rates, check).priority(-3).attempts(1).needs("gpu", "label:a=b")
 ```
 That is all.
-last = reason.text(prompt=some, empty=null, yes=True, list=[1, -2.5e3, {"a": []}]).may_edit()"""
+last = reason.text(prompt=some, empty=null, yes=True, list=[1, -2.5e3, {"a": []}]).may_edit().stream(some)"""
 
 
 def _whole(text: str) -> list[Found]:
@@ -89,7 +89,7 @@ def test_lines_of_every_kind_lead_where_they_should() -> None:
         "fetch -> some": LineKind.QUORUM,
         "rates -> some": LineKind.QUORUM,
         "check -> some": LineKind.QUORUM,
-        "some -> last": LineKind.SUCCESS,
+        "some -> last": LineKind.STREAM,
     }
 
 

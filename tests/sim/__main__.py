@@ -4,6 +4,7 @@ import argparse
 import sys
 import time
 
+from asterism.orchestrator.core.records import EditsApplied, EditsRefused
 from tests.sim.invariants import Violation
 from tests.sim.schedule import draw_schedule, parse_schedule
 from tests.sim.world import open_store, play
@@ -24,7 +25,7 @@ def main() -> int:
     store = open_store()
     failed = 0
     began = time.process_time()
-    commits = 0
+    commits = applied = refused = 0
     for schedule in schedules:
         if chosen.name:
             print(schedule)
@@ -35,11 +36,14 @@ def main() -> int:
             print(f"{schedule.name}: {violation}", flush=True)
         else:
             commits += auditor.commits
+            applied += sum(isinstance(record, EditsApplied) for record in auditor.ledger.records)
+            refused += sum(isinstance(record, EditsRefused) for record in auditor.ledger.records)
             if chosen.name:
                 print(auditor.digest)
     took = time.process_time() - began
     each_ms = took / len(schedules) * 1000
     print(f"{len(schedules)} schedules, {failed} failed, {commits} commits, {each_ms:.1f} ms of CPU each")
+    print(f"batches of edits: {applied} applied, {refused} of stars refused")
     return 1 if failed else 0
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -135,6 +136,11 @@ class Auditor:
                 # What was heard while this was on its way to disk came too late.
                 if heard_at <= record.at < heard_at + LEASE_S:
                     self.fail(Invariant.TIMEOUT, f"{record.worker} was heard at {heard_at}: {record}")
+        try:
+            self.ledger.settled(records)
+        except Violation as violation:
+            self.note(violation)
+            raise
         for token, run in self.ledger.must_stop.items():
             stream = self._streams.get(run.worker)
             is_here = stream is not None and stream.host is not None and stream.host.process is process
@@ -288,6 +294,10 @@ class Auditor:
                 self.fail(Invariant.DURABLE, f"{assignment.star} is dispatched before its lease is on disk")
             elif (run.worker, run.constellation, run.star) != (worker, assignment.constellation, assignment.star):
                 self.fail(Invariant.FENCES, f"fence {run.token} is of {run.star} on {run.worker}")
+        for part in frame.inputs:
+            token = FencingToken(part.fencing_token)
+            if part.HasField("value_json") and not self.ledger.heard(token, part.input, json.loads(part.value_json)):
+                self.fail(Invariant.DURABLE, f"fence {token} is told of {part.input} what is not on disk")
         for token in map(FencingToken, frame.acknowledged):
             if token in self.ledger.runs and self.ledger.runs[token].outcome is None:
                 self.fail(Invariant.DURABLE, f"the report of fence {token} is acknowledged and not on disk")

@@ -4,6 +4,7 @@ It shares no code with `core/apply.py` but the records themselves, and keeps wha
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn, assert_never
 
@@ -301,13 +302,14 @@ class Ledger:
             if child == record.star and not _lets(graph, line):
                 self._fail(Invariant.PARENTS, record, f"{line.parent} does not let it run")
         held = sum(run.holds_slot for run in self.runs.values() if run.worker == record.worker)
-        failures = sum(run.outcome is not AttemptOutcome.LOST for run in star.runs)
+        failures = sum(run.outcome in (AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT) for run in star.runs)
+        lost = sum(run.outcome is AttemptOutcome.LOST for run in star.runs)
         graph.leases += 1
         if held >= member.slots or member.has_left or member.is_draining:
             self._fail(Invariant.LIMITS, record, f"{held} of {member.slots} slots are taken, or it left or drains")
         if graph.is_paused:
             self._fail(Invariant.LIMITS, record, "its request is paused")
-        if failures >= star.spec.retry.max_attempts or len(star.runs) - failures > MAX_LOST:
+        if failures >= star.spec.retry.max_attempts or lost > MAX_LOST:
             self._fail(Invariant.LIMITS, record, "no attempt is left")
         if graph.leases > graph.budget.attempts:
             self._fail(Invariant.LIMITS, record, "the budget of attempts is used up")
@@ -325,6 +327,26 @@ class Ledger:
         )
         star.runs.append(run)
         self.runs[record.fencing_token] = run
+
+    def settled(self, records: Sequence[Record]) -> None:
+        """Check what must hold once an append is whole: nobody listens to an attempt that counts for nothing."""
+        for record in records:
+            if not isinstance(record, AttemptEnded | StarFinished):
+                continue
+            graph = self.graphs[record.constellation]
+            for (parent, child), line in graph.lines.items():
+                is_heard = parent == record.star and line.kind is LineKind.STREAM
+                if is_heard and graph.stars[child].live is not None and not _lets(graph, line):
+                    self._fail(Invariant.PARENTS, record, f"{child} goes on with what it was given")
+
+    def heard(self, token: FencingToken, name: str, value: object) -> bool:
+        """Whether the input of an attempt has that value: its parent has succeeded with it."""
+        run = self.runs[token]
+        source = run.spec.inputs.get(name)
+        if not isinstance(source, OutputOf):
+            return False
+        end = self.graphs[run.constellation].stars[source.star].end
+        return end is not None and end.state is StarState.SUCCEEDED and end.result == value and not source.path
 
     def _end_attempt(self, graph: Graph, record: AttemptEnded) -> None:
         star = graph.stars[record.star]
@@ -432,8 +454,8 @@ def _lets(graph: Graph, line: TaskStarLine) -> bool:
     """Whether the line's parent lets its child run."""
     end = graph.stars[line.parent].end
     if end is None:
-        return False
-    if line.kind is LineKind.SUCCESS:
+        return line.kind is LineKind.STREAM and graph.stars[line.parent].live is not None
+    if line.kind in (LineKind.SUCCESS, LineKind.STREAM):
         return end.state is StarState.SUCCEEDED
     if line.kind is LineKind.QUORUM:
         return _has_quorum(graph, line.child)

@@ -99,6 +99,24 @@ MUTANTS: Final[Sequence[Mutant]] = (
         "if False:",
     ),
     Mutant(
+        "children go on with what a failed attempt wrote",
+        f"{CORE}/attempts.py",
+        "    for heard_it in break_streams(turn, constellation, star):\n",
+        "    for heard_it in list[TaskStar]():\n",
+    ),
+    Mutant(
+        "a child hears the result of another star",
+        f"{CORE}/streams.py",
+        "        if isinstance(source, OutputOf) and source.star == parent:\n",
+        "        if isinstance(source, OutputOf) and source.star != parent:\n",
+    ),
+    Mutant(
+        "a star does not wait for a parent to begin anew",
+        f"{CORE}/apply.py",
+        "        child.unmet += 1\n        # One",
+        "        # One",
+    ),
+    Mutant(
         "memory keeps what the store has forgotten",
         LOOP,
         "        self.machine.forget(gone)\n",
@@ -273,8 +291,8 @@ MUTANTS: Final[Sequence[Mutant]] = (
     Mutant(
         "a backoff is not waited for",
         f"{CORE}/apply.py",
-        "    star.retry_at = record.retry_at\n    star.state = StarState.READY",
-        "    star.retry_at = None\n    star.state = StarState.READY",
+        "    star.retry_at = record.retry_at\n    star.state = StarState.WAITING",
+        "    star.retry_at = None\n    star.state = StarState.WAITING",
     ),
     Mutant(
         "start_to_close is forgotten at a restart",

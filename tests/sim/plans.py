@@ -1,6 +1,7 @@
 """A planner without sense: random edits over a handful of names, so that many clash, close a cycle or come too late."""
 
 import random
+from dataclasses import replace
 from typing import Final
 
 from asterism.orchestrator.core.condition import Comparison, Condition
@@ -52,7 +53,8 @@ def draw_spec(rng: random.Random, name: str) -> StarSpec:
 
 
 def draw_line(rng: random.Random, parent: StarId, child: StarId) -> TaskStarLine:
-    kind = rng.choices([LineKind.SUCCESS, LineKind.COMPLETION, LineKind.CONDITION], [6, 3, 2])[0]
+    kinds = [LineKind.SUCCESS, LineKind.STREAM, LineKind.COMPLETION, LineKind.CONDITION]
+    kind = rng.choices(kinds, [4, 2, 3, 2])[0]
     condition = Condition.of(("state",), Comparison.EQ, "SUCCEEDED") if kind is LineKind.CONDITION else None
     return TaskStarLine(parent, child, kind, condition)
 
@@ -64,11 +66,16 @@ def draw_plan(rng: random.Random, size: int) -> EditBatch:
     for place, name in enumerate(names):
         parents = [parent for parent in names[:place] if rng.random() < 0.5]
         spec = draw_spec(rng, name)
+        source: StarInput = ParentOutcomes()
+        if parents and rng.random() < 0.3:
+            source = OutputOf(parents[0])
+        lines = [draw_line(rng, parent, name) for parent in parents]
+        if any(line.kind is LineKind.STREAM for line in lines):
+            source = OutputOf(parents[0])
         if parents:
-            source: StarInput = OutputOf(parents[0]) if rng.random() < 0.3 else ParentOutcomes()
-            spec = StarSpec(**{**{f: getattr(spec, f) for f in spec.__slots__}, "inputs": {"x": source}})
+            spec = replace(spec, inputs={"x": source})
         edits.append(AddStar(spec))
-        edits.extend(AddLine(draw_line(rng, parent, name)) for parent in parents)
+        edits.extend(AddLine(line) for line in lines)
     return EditBatch(tuple(edits))
 
 

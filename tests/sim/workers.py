@@ -11,6 +11,8 @@ import grpc.aio
 from asterism.agents.asks import (
     CallTool,
     Emit,
+    Hear,
+    Piece,
     Program,
     ProgramContext,
     ProgramFailed,
@@ -96,6 +98,8 @@ class Programs:
         """Talks, waits and ends, now and then with edits."""
         rng = self._dice(context)
         yield Say("thinking")
+        while "x" in context.streams and isinstance((yield Hear("x")), Piece):
+            pass
         yield CallTool("slow", {})
         return (yield from self._end(rng))
 
@@ -173,6 +177,7 @@ class SimWorker:
             engines={},
             port=link,
             steps=AtOnce(),
+            heard={"gather": {"x"}},
         )
         await work(link, runner, tools, name=self.name, drain_s=DRAIN_S, told=self._wait_told)
 

@@ -10,11 +10,12 @@ import pytest
 
 from asterism.agents.asks import EditReply
 from asterism.orchestrator.core.edits import CancelStar, EditBatch
-from asterism.orchestrator.core.effects import Assign
+from asterism.orchestrator.core.effects import Assign, InputText, InputValue
 from asterism.orchestrator.core.errors import AlreadyExists, AsterismError, Forbidden, InvalidField, Unauthenticated
 from asterism.orchestrator.core.events import Chunk
 from asterism.orchestrator.core.ids import FencingToken, StarId, WorkerId
 from asterism.orchestrator.core.profile import WorkerProfile
+from asterism.protocol.convert import assign_to_proto, input_part_to_proto
 from asterism.protocol.routes import Routes
 from asterism.protocol.v1 import worker_pb2
 from asterism.workers.link import Link
@@ -32,6 +33,7 @@ class ByHand:
     """A `Work` that does only what the test makes it do."""
 
     started: list[Assign] = field(default_factory=list)
+    heard: list[InputText | InputValue] = field(default_factory=list)
     stopped: list[FencingToken] = field(default_factory=list)
     stopped_all: asyncio.Event = field(default_factory=asyncio.Event)
     on_start: Callable[[Assign], None] = lambda _: None
@@ -40,6 +42,10 @@ class ByHand:
     def start(self, assignment: Assign) -> None:
         self.started.append(assignment)
         self.on_start(assignment)
+        self.changed.set()
+
+    def hear(self, part: InputText | InputValue) -> None:
+        self.heard.append(part)
         self.changed.set()
 
     def stop(self, fencing_token: FencingToken) -> None:
@@ -338,3 +344,15 @@ async def test_unreadable_assignment_is_answered_with_a_failure(peer: Peer) -> N
         (finished,) = await stream.hear_finished(1)
         assert (finished.fencing_token, finished.error.code) == (5, "invalid_assignment")
         assert work.started == []
+
+
+async def test_parts_of_inputs_come_after_the_assignment_that_awaits_them(peer: Peer) -> None:
+    work = ByHand()
+    text, whole = InputText(WorkerId("w1"), ONE, "data", 0, "a"), InputValue(WorkerId("w1"), ONE, "data", {"b": 1})
+    async with running(a_link(peer, work)):
+        stream = await peer.next_stream()
+        await stream.welcome()
+        assigned = assign_to_proto(an_assignment(fencing_token=ONE, inputs={}, streams=("data",)))
+        await stream.say(assignments=[assigned], inputs=[input_part_to_proto(part) for part in (text, whole)])
+        await until(work, lambda: len(work.heard) == 2)
+        assert (work.started[0].streams, work.heard) == (("data",), [text, whole])

@@ -152,7 +152,8 @@ class HttpEngine:
     def _choose(self, offered: "Mapping[str, Model]") -> None:
         model = self._model or (next(iter(offered)) if len(offered) == 1 else "")
         if model not in offered:
-            raise Misconfigured("model", f"is {self._model!r}; the server at {self._base_url} has {sorted(offered)}")
+            said = "is not given" if self._model is None else f"is {self._model!r}"
+            raise Misconfigured("model", f"{said}; the server at {self._base_url} has {sorted(offered)}")
         self._model = model
         if self._dialect is None:
             self._dialect = DIALECT_OF.get(offered[model].owned_by, "plain")

@@ -18,6 +18,7 @@ from asterism.agents.asks import (
     Emit,
     Fork,
     Generate,
+    Hear,
     Join,
     Json,
     Listen,
@@ -29,6 +30,7 @@ from asterism.agents.asks import (
     ToolError,
     ToolList,
     ToolOutcomes,
+    Whole,
 )
 from asterism.agents.countdown import Board, verify
 from asterism.agents.markup import OUTLINE_TOKENS
@@ -97,6 +99,8 @@ class BoardRun:
                 return EditReply(False, ("an evaluation has no graph",), 0)
             case Say():
                 return None
+            case Hear():
+                return Whole(None)
             case _:
                 assert_never(ask)
 
