@@ -241,14 +241,13 @@ def apply_batch(turn: Turn, constellation: TaskConstellation, batch: EditBatch, 
             case AddStar():
                 pass
             case AddLine(line):
-                parent = constellation.stars.get(line.parent)
-                if parent is None or not parent.state.is_terminal:
+                parent, child = constellation.stars.get(line.parent), constellation.stars.get(line.child)
+                if parent is None or child is None or not parent.state.is_terminal or child.state.is_terminal:
                     continue
                 # What the batch takes away again, or gives anew, is another line or none.
                 is_there = constellation.parents.get(line.child, {}).get(line.parent) is line
                 skip = find_skip(constellation, line) if is_there else None
                 if skip is not None and not hold_for(turn, constellation, line):
-                    child = constellation.stars[line.child]
                     finish_star(turn, constellation, child, skip_state(skip), error=skip)
             case CancelStar(star_id) if star_id in constellation.stars:
                 cancel_star(turn, constellation, constellation.stars[star_id], f"cancelled by {by}")
