@@ -8,7 +8,6 @@ from typing import Any, Final
 
 import psutil
 
-from asterism.orchestrator.core.check import MAX_EDITS
 from asterism.orchestrator.core.edits import AddLine, AddStar, EditBatch
 from asterism.orchestrator.core.ids import ConstellationId, StarId
 from asterism.orchestrator.core.line import LineKind, TaskStarLine
@@ -37,7 +36,7 @@ async def live(client: AsyncClient) -> ConstellationId:
 
 def behind(prefix: str, stars: int) -> EditBatch:
     """The layered graph, all of it behind the star that runs: it is checked and stored, and nothing more happens."""
-    (batch,) = batches(layered(stars), prefix, most=MAX_EDITS)
+    (batch,) = batches(layered(stars), prefix)
     first = stars // 20
     waits = [AddLine(TaskStarLine(RUNNING, StarId(f"{prefix}{n}"), LineKind.SUCCESS)) for n in range(first)]
     return EditBatch((*batch.edits, *waits))

@@ -21,8 +21,8 @@ from tests.processes import Fleet, attached, fleet
 WORKERS: Final = ("ada", "bob")
 SLOTS: Final = 128
 """Of each worker: what the sketch keeps in flight."""
-PART: Final = 2_000
-"""Edits of one batch, some 500 stars: as with a plan that streams, the first ones run while the rest is on its way."""
+MAX_EDITS: Final = 20_000
+"""Of one batch: what an orchestrator takes."""
 FIRST: Final = '{"stars": [{"id": "first", "kind": "tool", "program": "noop"}]}'
 BUDGET: Final = Budget(stars=1_000_000, attempts=10_000_000, seconds=None)
 
@@ -50,14 +50,14 @@ async def serving(
                 yield running, client
 
 
-def batches(graph: Graph, prefix: str = "s", *, most: int = PART) -> Iterator[EditBatch]:
-    """Each star with its lines, in batches of at most so many edits."""
+def batches(graph: Graph, prefix: str = "s") -> Iterator[EditBatch]:
+    """Each star with its lines, in as few batches as may be."""
     edits: list[Edit] = []
     for number, parents in graph.items():
         star = StarId(f"{prefix}{number}")
         own: list[Edit] = [AddStar(StarSpec(star, StarKind.TOOL, "noop"))]
         own += [AddLine(TaskStarLine(StarId(f"{prefix}{parent}"), star, LineKind.SUCCESS)) for parent in parents]
-        if edits and len(edits) + len(own) > most:
+        if len(edits) + len(own) > MAX_EDITS:
             yield EditBatch(tuple(edits))
             edits = []
         edits += own
