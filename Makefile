@@ -137,9 +137,10 @@ soak: soak-sim soak-stories soak-faults soak-stars ## the long runs: the four th
 soak-sim: dev ## SCHEDULES schedules of the fault simulation, from seed FIRST
 	ASTERISM_SIM_SCHEDULES=$(SCHEDULES) ASTERISM_SIM_FIRST=$(FIRST) $(BIN)/python -m pytest -q -n $(JOBS) tests/sim
 
-soak-stories: dev ## STORIES stories of 50 steps of each state machine: all of the core, edits, leases and fences
+soak-stories: dev ## STORIES stories of 50 steps of each state machine: all of the core, edits, leases and fences, requests
 	ASTERISM_STORIES=$(STORIES) $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile \
-		tests/core/test_machine_properties.py tests/core/test_edit_stories.py tests/orchestrator/test_lease_stories.py
+		tests/core/test_machine_properties.py tests/core/test_edit_stories.py \
+		tests/orchestrator/test_lease_stories.py tests/orchestrator/test_request_stories.py
 
 soak-faults: dev ## real processes: KILLS kills, PostgreSQL restarted RESTARTS times, LOSSES leaders stopped
 	ASTERISM_KILLS=$(KILLS) ASTERISM_RESTARTS=$(RESTARTS) ASTERISM_LOSSES=$(LOSSES) $(BIN)/python -m pytest -q -n 1 \

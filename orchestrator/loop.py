@@ -1,7 +1,7 @@
 """The only writer: it drains the mailbox, steps every event, appends once, and only then lets anything be seen."""
 
 import asyncio
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -11,10 +11,17 @@ from asterism.orchestrator.clock import Clock
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.effects import Broadcast, Disconnect, Effect, Reply
 from asterism.orchestrator.core.errors import AlreadyExists, AsterismError, Overloaded, WrongState
-from asterism.orchestrator.core.events import Event, TimePassed, WorkerAttached, WorkerDetached
+from asterism.orchestrator.core.events import Event, TimePassed, WorkerAttached, WorkerDetached, WorkerSaid
 from asterism.orchestrator.core.ids import ConstellationId, WorkerId
 from asterism.orchestrator.core.machine import Machine
-from asterism.orchestrator.core.records import Record, WorkerDraining, WorkerJoined, WorkerLabelled, WorkerLeft
+from asterism.orchestrator.core.records import (
+    ConstellationEnded,
+    Record,
+    WorkerDraining,
+    WorkerJoined,
+    WorkerLabelled,
+    WorkerLeft,
+)
 from asterism.orchestrator.counts import Counts
 from asterism.orchestrator.outbox import ForWorker, WatcherOutbox, WorkerOutbox
 from asterism.orchestrator.store import Store
@@ -42,12 +49,19 @@ class _Letter:
     stream: WorkerOutbox | None = None
     answer: "asyncio.Future[Reply | None] | None" = None
 
+    @property
+    def size(self) -> int:
+        """How many events it holds."""
+        return len(self.event.events) if isinstance(self.event, WorkerSaid) else 1
+
 
 @dataclass(slots=True)
 class _Batch:
     """All that one drain leads to, in order; nothing of it is visible before the append."""
 
     records: list[Record] = field(default_factory=list)
+    deliveries: defaultdict[WorkerOutbox, list[ForWorker]] = field(default_factory=lambda: defaultdict(list))
+    """To each stream. One that is cut as well delivers nothing, before or after."""
     releases: list[Callable[[], None]] = field(default_factory=list)
     answers: list[Callable[[], None]] = field(default_factory=list)
 
@@ -83,6 +97,8 @@ class Loop:
         self._max_mailbox = max_mailbox
         self._check_lead = check_lead
         self._mailbox: deque[_Letter] = deque()
+        self._waiting = 0
+        """Events in it."""
         self._wake = asyncio.Event()
         self._has_room = asyncio.Event()
         self._has_room.set()
@@ -92,6 +108,9 @@ class Loop:
         self._hearings = 0
         self._streams: dict[WorkerId, WorkerOutbox] = {}
         self._watchers: dict[ConstellationId, set[WatcherOutbox]] = {}
+        """Of all that is appended."""
+        self._waiters: dict[ConstellationId, set[WatcherOutbox]] = {}
+        """Of the end alone: what else is appended costs nothing for them."""
         self._forgetting: _Forgetting | None = None
         self._forgets_nothing = asyncio.Event()
         self._forgets_nothing.set()
@@ -105,11 +124,13 @@ class Loop:
     @property
     def watchers(self) -> Sequence[WatcherOutbox]:
         """Everyone who watches."""
-        return tuple(watcher for of_one in self._watchers.values() for watcher in of_one)
+        return tuple(
+            watcher for kind in (self._watchers, self._waiters) for of_one in kind.values() for watcher in of_one
+        )
 
     async def ask(self, event: Event) -> Reply | None:
         """Answer once the event's consequences are on disk; raises what the machine refuses, Overloaded when full."""
-        if len(self._mailbox) >= self._max_mailbox:
+        if self._waiting >= self._max_mailbox:
             raise Overloaded("the orchestrator has too many events waiting", RETRY_AFTER_S)
         return await self._ask(_Letter(event))
 
@@ -117,14 +138,13 @@ class Loop:
         """Let a worker in: from then on `stream` gets its effects; an older stream of the same process is cut."""
         await self._ask(_Letter(event, stream))
 
-    def tell(self, events: Sequence[Event], stream: WorkerOutbox) -> None:
+    def tell(self, event: Event, stream: WorkerOutbox) -> None:
         """Hand in what came by `stream`; it is dropped where that is the worker's stream no longer. See `room`."""
-        for event in events:
-            self._put(_Letter(event, stream))
+        self._put(_Letter(event, stream))
 
     async def room(self) -> None:
         """Wait while the mailbox is full: what holds a worker back. Stamp and tell right after, without an await."""
-        while len(self._mailbox) >= self._max_mailbox and not self._is_stopping:
+        while self._waiting >= self._max_mailbox and not self._is_stopping:
             self._has_room.clear()
             await self._has_room.wait()
 
@@ -133,15 +153,16 @@ class Loop:
         self, constellation: ConstellationId, *, with_text: bool, only_endings: bool = False
     ) -> Iterator[WatcherOutbox]:
         """Every record of the constellation that is appended from now on, or only those with which it ends."""
-        watcher = WatcherOutbox(constellation, with_text=with_text, only_endings=only_endings)
-        of_one = self._watchers.setdefault(constellation, set())
+        watcher = WatcherOutbox(constellation, with_text=with_text)
+        kind = self._waiters if only_endings else self._watchers
+        of_one = kind.setdefault(constellation, set())
         of_one.add(watcher)
         try:
             yield watcher
         finally:
             of_one.discard(watcher)
             if not of_one:
-                self._watchers.pop(constellation, None)
+                kind.pop(constellation, None)
 
     @asynccontextmanager
     async def kept(self, constellation: ConstellationId) -> AsyncIterator[None]:
@@ -223,6 +244,7 @@ class Loop:
         if self._is_stopping:
             raise _leaving()
         self._mailbox.append(letter)
+        self._waiting += letter.size
         self._wake.set()
 
     async def _ask(self, letter: _Letter) -> Reply | None:
@@ -232,14 +254,16 @@ class Loop:
 
     def _take(self) -> list[_Letter]:
         """The next events, in the order of their times."""
-        letters = list[_Letter]()
-        while self._mailbox and len(letters) < MAX_BATCH:
+        letters, size = list[_Letter](), 0
+        while self._mailbox and size < MAX_BATCH:
             letters.append(self._mailbox.popleft())
+            size += letters[-1].size
+        self._waiting -= size
         # Last, so that a renewal which waits here still counts before the lease is found to have ended.
         at = letters[-1].event.at if self._mailbox else self._clock.now()
         if self._is_due(at):
             letters.append(_Letter(TimePassed(at, self._clock.chance())))
-        if len(self._mailbox) < self._max_mailbox:
+        if self._waiting < self._max_mailbox:
             self._has_room.set()
         return letters
 
@@ -269,6 +293,8 @@ class Loop:
         # What was stopped between the append and here may wake after another has taken over.
         self.check_lead()
         self._publish(batch.records)
+        for stream, effects in batch.deliveries.items():
+            stream.put_all(effects)
         for release in batch.releases:
             release()
         for answer in batch.answers:
@@ -288,7 +314,7 @@ class Loop:
 
     async def _forget(self, order: _Forgetting) -> None:
         """No step is taken meanwhile, so that memory and disk go on to say the same."""
-        spared = {*self.machine.pinned, *self._watchers}
+        spared = {*self.machine.pinned, *self._watchers, *self._waiters}
         self._forgets_nothing.clear()
         gone = await self._written(self._store.forget(order.ended_before, spared, order.most_stars, self._epoch))
         self.machine.forget(gone)
@@ -301,7 +327,7 @@ class Loop:
         event, stream = letter.event, letter.stream
         attaching = isinstance(event, WorkerAttached)
         if stream is not None and not attaching and self._streams.get(stream.worker) is not stream:
-            self.counts.dropped += 1
+            self.counts.dropped += letter.size
             return
         try:
             outcome = self.machine.step(event)
@@ -336,16 +362,20 @@ class Loop:
                 del self._streams[effect.worker]
                 batch.releases.append(_cut(current, error))
         elif current is not None:
-            batch.releases.append(_deliver(current, effect))
+            batch.deliveries[current].append(effect)
 
     def _publish(self, records: Sequence[Record]) -> None:
-        if not self._watchers:
-            return
-        for record in records:
-            if isinstance(record, WorkerJoined | WorkerLeft | WorkerDraining | WorkerLabelled):
-                continue
-            for watcher in self._watchers.get(record.constellation, ()):
-                watcher.put(record)
+        if self._watchers:
+            for record in records:
+                if isinstance(record, WorkerJoined | WorkerLeft | WorkerDraining | WorkerLabelled):
+                    continue
+                for watcher in self._watchers.get(record.constellation, ()):
+                    watcher.put(record)
+        if self._waiters:
+            for record in records:
+                if isinstance(record, ConstellationEnded):
+                    for watcher in self._waiters.get(record.constellation, ()):
+                        watcher.put(record)
 
     def _show(self, text: Broadcast) -> None:
         for watcher in self._watchers.get(text.constellation, ()):
@@ -354,10 +384,6 @@ class Loop:
 
 def _leaving() -> Overloaded:
     return Overloaded("the orchestrator is leaving", 1.0)
-
-
-def _deliver(stream: WorkerOutbox, effect: ForWorker) -> Callable[[], None]:
-    return lambda: stream.put(effect)
 
 
 def _cut(stream: WorkerOutbox, error: AsterismError) -> Callable[[], None]:

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from asterism.orchestrator.core.effects import Acknowledge, AnswerEdits, Assign, Broadcast, InputText, InputValue, Stop
 from asterism.orchestrator.core.errors import AsterismError, Overloaded
 from asterism.orchestrator.core.ids import ConstellationId, WorkerId
-from asterism.orchestrator.core.records import ConstellationEnded, ConstellationRecord
+from asterism.orchestrator.core.records import ConstellationRecord
 
 T = TypeVar("T")
 
@@ -16,6 +16,8 @@ MAX_ITEMS: Final = 8192
 """Waiting items of one reader: two full drains of the mailbox."""
 MAX_TEXT_CHARS: Final = 1024 * 1024
 """Waiting streamed text of one watcher."""
+PARTING_S: Final = 1.0
+"""For the last write to a reader that is cut."""
 
 ForWorker: TypeAlias = Assign | InputText | InputValue | Stop | Acknowledge | AnswerEdits
 ForWatcher: TypeAlias = ConstellationRecord | Broadcast
@@ -23,7 +25,7 @@ ForWatcher: TypeAlias = ConstellationRecord | Broadcast
 
 class Outbox(Generic[T]):
     """A queue with one reader, who takes all that waits at once. It ends by `finish` (what waits is still read) or by
-    `cut` (nothing more is read, and the reader learns why even while it hangs in a write)."""
+    `cut` (nothing more is read, and the reader learns why, even one that hangs in a write)."""
 
     def __init__(self, reader: str, advice: str, max_items: int = MAX_ITEMS) -> None:
         self._items: deque[T] = deque()
@@ -42,12 +44,16 @@ class Outbox(Generic[T]):
 
     def put(self, item: T) -> None:
         """Queue an item; one too many cuts the reader. After the end it does nothing."""
+        self.put_all((item,))
+
+    def put_all(self, items: Sequence[T]) -> None:
+        """Queue items; too many cut the reader. After the end it does nothing."""
         if not self.is_open:
             return
-        if len(self._items) >= self._max_items:
+        if len(self._items) + len(items) > self._max_items:
             self.cut_as_slow()
             return
-        self._items.append(item)
+        self._items.extend(items)
         self._ready.set()
 
     def finish(self) -> None:
@@ -79,7 +85,10 @@ class Outbox(Generic[T]):
         return taken
 
     async def serve(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run what reads it, and end that with the reason as soon as it is cut: it may hang in a write."""
+        """Run what reads it. Once it is cut, that ends by itself with the reason, or after PARTING_S where it hangs.
+
+        A write that is under way is not torn off at once: gRPC could not tell the reader the reason then.
+        """
         try:
             async with asyncio.TaskGroup() as group:
                 cutting = group.create_task(self._raise_when_cut())
@@ -90,6 +99,7 @@ class Outbox(Generic[T]):
 
     async def _raise_when_cut(self) -> None:
         await self._was_cut.wait()
+        await asyncio.sleep(PARTING_S)
         if self._error is not None:
             raise self._error
 
@@ -114,14 +124,11 @@ class WatcherOutbox(Outbox[ForWatcher]):
         constellation: ConstellationId,
         *,
         with_text: bool,
-        only_endings: bool = False,
         max_items: int = MAX_ITEMS,
     ) -> None:
-        """`only_endings`: of all records just those with which it ends."""
         super().__init__("the watcher", "resume with after_seq", max_items)
         self.constellation = constellation
         self.with_text = with_text
-        self.only_endings = only_endings
         self._text_chars = 0
 
     def put(self, item: ForWatcher) -> None:
@@ -133,8 +140,6 @@ class WatcherOutbox(Outbox[ForWatcher]):
             if self._text_chars > MAX_TEXT_CHARS:
                 self.cut_as_slow()
                 return
-        elif self.only_endings and not isinstance(item, ConstellationEnded):
-            return
         super().put(item)
 
     def _taken(self, items: list[ForWatcher]) -> None:

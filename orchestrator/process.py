@@ -23,9 +23,10 @@ SWITCH_S: Final = 0.0003
 """How long an OS thread may keep Python to itself while another waits for it. The thread that writes gives it away at
 each row and waits for it again: at the default of 5 ms, an append of some rows took as many times that as the loop had
 work of its own to do."""
-GC_THRESHOLDS: Final = (200_000, 20, 100)
+GC_THRESHOLDS: Final = (50_000, 20, 100)
 """Graphs and records hold no cycles, and are what is allocated most: the default looked for some every 700 objects. At
-200,000 an edit of 1,000 stars, 100,000 objects that stay, is mostly over before the search, of some 15 ms, begins."""
+50,000 a search takes some 4 ms. Calls of gRPC do leave cycles, about 6 KB a request of 50 stars: at 200,000 they were
+25 MB when the first search came (tests/bench/soak.py), and an edit of 1,000 stars took 74 ms where it takes 59."""
 
 
 def run_until_signal(settings: Settings, *, ready_file: Path | None) -> None:

@@ -27,7 +27,6 @@ from asterism.protocol.convert import (
     constellation_id,
     constellation_state_to_proto,
     counters_from_proto,
-    edit_batch_to_proto,
     ending_from_proto,
     json_from_text,
     optional_json_to_text,
@@ -37,6 +36,7 @@ from asterism.protocol.convert import (
     streamed_text_from_proto,
     summary_from_proto,
     worker_status_from_proto,
+    write_edit_batch,
 )
 from asterism.protocol.convert.checks import MAX_GROWTH
 from asterism.protocol.credentials import Credential
@@ -234,7 +234,8 @@ class AsyncClient:
 
     async def edit(self, constellation: ConstellationId, batch: EditBatch, reason: str = "") -> int:
         """Apply a batch of edits whole and give the new revision; StaleRevision or InvalidEdit say why it was not."""
-        message = client_pb2.EditRequest(constellation=constellation, batch=edit_batch_to_proto(batch), reason=reason)
+        message = client_pb2.EditRequest(constellation=constellation, reason=reason)
+        write_edit_batch(batch, message.batch)
         return (
             await self._ask(lambda channel: _clients(channel).Edit(message, timeout=self._try_s), is_repeatable=False)
         ).revision

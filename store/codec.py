@@ -10,10 +10,6 @@ from asterism.orchestrator.core.ids import ConstellationId
 from asterism.orchestrator.core.records import (
     Record,
     StarFinished,
-    WorkerDraining,
-    WorkerJoined,
-    WorkerLabelled,
-    WorkerLeft,
 )
 from asterism.orchestrator.core.values import Artifact
 from asterism.store.plain import Coder, Convert, coder, fields_reader
@@ -53,7 +49,7 @@ def encode(records: Sequence[Record]) -> list[Page]:
     of: ConstellationId | None = None
     last: Record | None = None
     for record in records:
-        constellation = _constellation(record)
+        constellation = getattr(record, "constellation", None)
         if last is not None and constellation != of:
             pages.append(_page(last, of, texts))
             texts = []
@@ -71,14 +67,6 @@ def decode(page: Page) -> Iterator[Record]:
         raise _too_new(page, f"version {plain['v']}")
     for one in plain["records"]:
         yield _read(page, one)
-
-
-def _constellation(record: Record) -> ConstellationId | None:
-    match record:
-        case WorkerJoined() | WorkerLeft() | WorkerDraining() | WorkerLabelled():
-            return None
-        case _:
-            return record.constellation
 
 
 def _page(last: Record, constellation: ConstellationId | None, texts: Sequence[str]) -> Page:

@@ -5,8 +5,12 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+import pytest
+
 FUZZ_S: Final = float(os.environ.get("ASTERISM_FUZZ_S", "10"))
 """Seconds for each test that fuzzes."""
+patient: Final = pytest.mark.timeout(int(60 + 3 * FUZZ_S))
+"""For modules that fuzz: the last round begins when the time is nearly up, and a failure is made small afterwards."""
 
 
 def fuzz(check: Callable[[], None]) -> None:

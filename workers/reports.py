@@ -6,6 +6,7 @@ from typing import Final, TypeAlias
 from asterism.orchestrator.core.edits import EditBatch
 from asterism.orchestrator.core.events import Chunk
 from asterism.orchestrator.core.ids import FencingToken
+from asterism.orchestrator.core.lean import lean
 from asterism.orchestrator.core.star import StarError
 from asterism.orchestrator.core.values import Artifact
 
@@ -13,6 +14,7 @@ MAX_MESSAGE: Final = 1000
 """Characters of an error's message that travel: it is for people."""
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class Succeeded:
     """A result, and the edits to be applied together with it."""
@@ -28,6 +30,7 @@ class Succeeded:
     """That models wrote for the attempt."""
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class Failed:
     """The attempt ended badly."""

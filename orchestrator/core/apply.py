@@ -229,8 +229,7 @@ def _edit(state: State, constellation: TaskConstellation, record: EditsApplied) 
         constellation.is_pressed = True
     touched: dict[StarId, None] = {}
     for edit in record.edits:
-        for star_id in _edit_one(state, constellation, edit):
-            touched[star_id] = None
+        touched.update(dict.fromkeys(_edit_one(state, constellation, edit)))
     for star_id in touched:
         star = constellation.stars.get(star_id)
         # A star that runs or is terminal may lose a parent that is removed: no edit of it, and no reason to be READY.
@@ -255,6 +254,9 @@ def _settle(state: State, constellation: TaskConstellation, star: TaskStar, at: 
 def _edit_one(state: State, constellation: TaskConstellation, edit: Edit) -> Sequence[StarId]:
     """Do one edit; gives the stars whose specification or parents it changed."""
     match edit:
+        case AddLine(line):
+            constellation.add_line(line)
+            return (line.child,)
         case AddStar(spec):
             constellation.stars[spec.id] = TaskStar(spec, StarState.WAITING, constellation.revision)
             constellation.unfinished += 1
@@ -269,9 +271,6 @@ def _edit_one(state: State, constellation: TaskConstellation, edit: Edit) -> Seq
             del constellation.stars[star_id]
             constellation.unfinished -= 1
             return children
-        case AddLine(line):
-            constellation.add_line(line)
-            return (line.child,)
         case RemoveLine(parent, child):
             constellation.remove_line(parent, child)
             return (child,)

@@ -5,7 +5,7 @@ from typing import Final
 from asterism.orchestrator.core.check import check_batch
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.edits import AddLine, AddStar, CancelStar, Edit, EditBatch
-from asterism.orchestrator.core.effects import Acknowledge, AnswerEdits, Broadcast, Stop
+from asterism.orchestrator.core.effects import AnswerEdits, Broadcast, Stop
 from asterism.orchestrator.core.ending import cancel_star, check_tokens, find_skip, finish_star, skip_state
 from asterism.orchestrator.core.errors import AsterismError, InvalidEdit
 from asterism.orchestrator.core.events import AttemptFailed, AttemptProgressed, AttemptSucceeded, EditsProposed
@@ -63,7 +63,7 @@ def on_proposed(turn: Turn, event: EditsProposed) -> None:
 
 def on_succeeded(turn: Turn, event: AttemptSucceeded) -> None:
     """Take a result, together with the edits that come with it: both, or the star has failed."""
-    turn.effect(Acknowledge(event.worker, event.fencing_token))
+    turn.reported.append(event.fencing_token)
     found = find_live(turn, event.worker, event.fencing_token)
     if found is None:
         _confirm_stopped(turn, event.worker, event.fencing_token)
@@ -97,7 +97,7 @@ def on_succeeded(turn: Turn, event: AttemptSucceeded) -> None:
 
 def on_failed(turn: Turn, event: AttemptFailed) -> None:
     """Retry an attempt that failed, where its policy allows, else fail the star."""
-    turn.effect(Acknowledge(event.worker, event.fencing_token))
+    turn.reported.append(event.fencing_token)
     found = find_live(turn, event.worker, event.fencing_token)
     if found is None:
         _confirm_stopped(turn, event.worker, event.fencing_token)
@@ -238,18 +238,19 @@ def apply_batch(turn: Turn, constellation: TaskConstellation, batch: EditBatch, 
         on_pressure(turn, constellation, f"{most} stars")
     for edit in batch.edits:
         match edit:
-            case CancelStar(star_id) if star_id in constellation.stars:
-                cancel_star(turn, constellation, constellation.stars[star_id], f"cancelled by {by}")
+            case AddStar():
+                pass
             case AddLine(line):
-                parent = constellation.stars.get(line.parent)
-                if parent is None or not parent.state.is_terminal:
+                parent, child = constellation.stars.get(line.parent), constellation.stars.get(line.child)
+                if parent is None or child is None or not parent.state.is_terminal or child.state.is_terminal:
                     continue
                 # What the batch takes away again, or gives anew, is another line or none.
                 is_there = constellation.parents.get(line.child, {}).get(line.parent) is line
                 skip = find_skip(constellation, line) if is_there else None
                 if skip is not None and not hold_for(turn, constellation, line):
-                    child = constellation.stars[line.child]
                     finish_star(turn, constellation, child, skip_state(skip), error=skip)
+            case CancelStar(star_id) if star_id in constellation.stars:
+                cancel_star(turn, constellation, constellation.stars[star_id], f"cancelled by {by}")
             case _:
                 pass
     return revision

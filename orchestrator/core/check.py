@@ -64,13 +64,7 @@ def check_batch(
         raise InvalidField("edits", "a batch needs at least one edit")
     if len(batch.edits) > MAX_EDITS:
         raise InvalidField("edits", f"{len(batch.edits)} edits in one batch; at most {MAX_EDITS}")
-    draft = _Draft(constellation, known, by)
-    if not is_retry:
-        for edit in batch.edits:
-            if isinstance(edit, AddStar):
-                check_new_name(edit.spec.id)
-                if edit.spec.reuses is not None:
-                    raise InvalidEdit(edit.spec.id, "only a retry says whose result may stand for a star's")
+    draft = _Draft(constellation, known, by, is_retry=is_retry)
     for edit in batch.edits:
         draft.take(edit)
     if base is not None:
@@ -86,10 +80,13 @@ def check_batch(
 class _Draft:
     """The graph as the batch would leave it: only what differs from the graph as it is."""
 
-    def __init__(self, constellation: TaskConstellation, known: frozenset[str], by: StarId | None) -> None:
+    def __init__(
+        self, constellation: TaskConstellation, known: frozenset[str], by: StarId | None, *, is_retry: bool
+    ) -> None:
         self._graph = constellation
         self._known = known
         self._by = by
+        self._is_retry = is_retry
         self._added: dict[StarId, StarSpec] = {}
         self._removed: dict[StarId, None] = {}
         self._inputs: dict[StarId, Mapping[str, StarInput]] = {}
@@ -107,6 +104,8 @@ class _Draft:
     def take(self, edit: Edit) -> None:
         """Check one edit against the draft so far, and add it."""
         match edit:
+            case AddLine(line):
+                self._add_line(line)
             case AddStar(spec):
                 self._add_star(spec)
             case RemoveStar(star):
@@ -117,8 +116,6 @@ class _Draft:
                 check_spec(spec, self._known)
                 if edit.retry is not None:
                     self._check_attempts_left(star, spec.retry.max_attempts)
-            case AddLine(line):
-                self._add_line(line)
             case RemoveLine(parent, child):
                 self._need_editable(child, "given other parents")
                 self.named[parent] = None
@@ -142,6 +139,10 @@ class _Draft:
                 assert_never(edit)
 
     def _add_star(self, spec: StarSpec) -> None:
+        if not self._is_retry:
+            check_new_name(spec.id)
+            if spec.reuses is not None:
+                raise InvalidEdit(spec.id, "only a retry says whose result may stand for a star's")
         # A name is not free again in the batch that removes it: what the draft knows of the old star would stick to it.
         if spec.id in self._graph.stars or spec.id in self._added or spec.id in self._removed:
             raise InvalidEdit(spec.id, "there is a star of this name already")
@@ -177,31 +178,34 @@ class _Draft:
             raise InvalidEdit(star, f"has used {used} attempts already; max_attempts must be more, or cancel it")
 
     def _add_line(self, line: TaskStarLine) -> None:
-        self._need(line.parent)
-        self._need_editable(line.child, "given other parents")
+        parent, child = line.parent, line.child
+        self._need(parent)
+        self._need_editable(child, "given other parents")
         if (line.kind is LineKind.CONDITION) != (line.condition is not None):
-            raise InvalidEdit(line.child, "a line has a condition exactly when its kind is condition")
+            raise InvalidEdit(child, "a line has a condition exactly when its kind is condition")
         if line.condition is not None and (fault := line.condition.find_fault()) is not None:
-            raise InvalidEdit(line.child, f"its line from {line.parent}: {fault}")
-        if line.kind is LineKind.QUORUM and not self._spec(line.child).quorum:
-            raise InvalidEdit(line.child, "a line of kind quorum needs a star with a quorum")
+            raise InvalidEdit(child, f"its line from {parent}: {fault}")
+        if line.kind is LineKind.QUORUM and not self._spec(child).quorum:
+            raise InvalidEdit(child, "a line of kind quorum needs a star with a quorum")
         if line.kind is LineKind.GUARD:
-            raise InvalidEdit(line.child, "lines of kind guard are kept for rewrites")
-        if line.kind is LineKind.STREAM and self._spec(line.child).is_decided_by_people:
-            raise InvalidEdit(
-                line.child, f"a person decides about what is whole: its line from {line.parent} cannot stream"
-            )
-        parents = self._parents_of(line.child)
-        if line.parent in parents:
-            raise InvalidEdit(line.child, f"has a line from {line.parent} already")
-        parents[line.parent] = line.kind
-        self._cut.discard((line.parent, line.child))
+            raise InvalidEdit(child, "lines of kind guard are kept for rewrites")
+        if line.kind is LineKind.STREAM and self._spec(child).is_decided_by_people:
+            raise InvalidEdit(child, f"a person decides about what is whole: its line from {parent} cannot stream")
+        parents = self._parents_of(child)
+        if parent in parents:
+            raise InvalidEdit(child, f"has a line from {parent} already")
+        parents[parent] = line.kind
+        self._cut.discard((parent, child))
         # The line of a cycle that comes last is one whose child has children already, or is its own.
-        if line.child == line.parent or line.child in self._graph.children or line.child in self._new_children:
-            self._heads[line.child] = True
-        elif line.child not in self._heads:
-            self._heads[line.child] = False
-        self._new_children.setdefault(line.parent, []).append(line.child)
+        if child == parent or child in self._graph.children or child in self._new_children:
+            self._heads[child] = True
+        elif child not in self._heads:
+            self._heads[child] = False
+        children = self._new_children.get(parent)
+        if children is None:
+            self._new_children[parent] = [child]
+        else:
+            children.append(child)
 
     def check_references(self) -> None:
         """Each input that takes a star's output must take it from a parent."""

@@ -1,5 +1,8 @@
 """Placement: which ready star goes to which worker now, and what it is given."""
 
+from operator import attrgetter
+from typing import Final
+
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.effects import Assign
 from asterism.orchestrator.core.ending import end_constellation, finish_star
@@ -10,14 +13,16 @@ from asterism.orchestrator.core.replan import is_pressing, on_pressure
 from asterism.orchestrator.core.request import ConstellationState
 from asterism.orchestrator.core.reuse import find_reused
 from asterism.orchestrator.core.star import StarError, StarState, TaskStar, program_capability
-from asterism.orchestrator.core.state import ReadyStar, Worker
+from asterism.orchestrator.core.state import ReadyStar, State, Worker
 from asterism.orchestrator.core.streams import tell_written
 from asterism.orchestrator.core.turn import Turn
+
+_FREE_SLOTS: Final = attrgetter("free_slots")
 
 
 def dispatch(turn: Turn) -> None:
     """Lease ready stars while there is a free slot that fits: highest priority first, then the longest ready."""
-    while (chosen := _next_placement(turn)) is not None:
+    while (chosen := _next_placement(turn.state)) is not None:
         entry, workers = chosen
         constellation = turn.state.constellations[entry.constellation]
         star = constellation.stars[entry.star]
@@ -47,15 +52,13 @@ def dispatch(turn: Turn) -> None:
         _lease(turn, constellation, star, worker, inputs)
 
 
-def _next_placement(turn: Turn) -> tuple[ReadyStar, list[Worker]] | None:
+def _next_placement(state: State) -> tuple[ReadyStar, list[Worker]] | None:
     """The first star in order for which some worker has a free slot, and those workers."""
     best: tuple[ReadyStar, list[Worker]] | None = None
-    for capabilities in turn.state.placeable():
-        entry = turn.state.first_ready(capabilities)
-        if entry is None or (best is not None and best[0] < entry):
-            continue
-        workers = [worker for worker in turn.state.candidates(capabilities) if _free_slots(worker) > 0]
-        if workers:
+    for capabilities in state.placeable():
+        workers = [worker for worker in state.candidates(capabilities) if worker.free_slots > 0]
+        entry = state.first_ready(capabilities) if workers else None
+        if entry is not None and (best is None or entry < best[0]):
             best = entry, workers
     return best
 
@@ -65,11 +68,7 @@ def _pick(star: TaskStar, workers: list[Worker]) -> Worker:
     if star.attempts:
         tried = {attempt.worker for attempt in star.attempts}
         workers = [worker for worker in workers if worker.id not in tried] or workers
-    return workers[0] if len(workers) == 1 else max(workers, key=_free_slots)
-
-
-def _free_slots(worker: Worker) -> int:
-    return worker.profile.slots - len(worker.running)
+    return workers[0] if len(workers) == 1 else max(workers, key=_FREE_SLOTS)
 
 
 def _lease(turn: Turn, constellation: TaskConstellation, star: TaskStar, worker: Worker, inputs: Inputs) -> None:

@@ -5,10 +5,12 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from asterism.orchestrator.core.ids import StarId
+from asterism.orchestrator.core.lean import lean
 from asterism.orchestrator.core.line import TaskStarLine
 from asterism.orchestrator.core.star import RetryPolicy, StarInput, StarSpec, Timeouts
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class AddStar:
     """A new star; its lines are edits of their own."""
@@ -16,6 +18,7 @@ class AddStar:
     spec: StarSpec
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class RemoveStar:
     """Takes away a star that neither runs nor is terminal, and its lines."""
@@ -23,6 +26,7 @@ class RemoveStar:
     star: StarId
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class UpdateStar:
     """Changes what is given and leaves what is None."""
@@ -35,6 +39,7 @@ class UpdateStar:
     title: str | None = None
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class AddLine:
     """A new line; its child must neither run nor be terminal."""
@@ -42,6 +47,7 @@ class AddLine:
     line: TaskStarLine
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class RemoveLine:
     """Takes away a line; its child must neither run nor be terminal."""
@@ -50,6 +56,7 @@ class RemoveLine:
     child: StarId
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class RebindInputs:
     """Replaces the named inputs and keeps the others."""
@@ -58,6 +65,7 @@ class RebindInputs:
     inputs: Mapping[str, StarInput]
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class CancelStar:
     """Ends a star that is not terminal; harmless to one that is."""
@@ -68,6 +76,7 @@ class CancelStar:
 Edit: TypeAlias = AddStar | RemoveStar | UpdateStar | AddLine | RemoveLine | RebindInputs | CancelStar
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class EditBatch:
     """Edits that belong together, made by someone who saw the graph at `base_revision`."""

@@ -6,11 +6,13 @@ from typing import TypeAlias
 
 from asterism.orchestrator.core.events import Chunk
 from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId, WorkerId
+from asterism.orchestrator.core.lean import lean
 from asterism.orchestrator.core.records import Record
 from asterism.orchestrator.core.star import StarKind
 from asterism.orchestrator.core.values import Artifact, Json, Path
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where in an assignment's inputs the worker is to put a value that lies in an artifact."""
@@ -23,6 +25,7 @@ class Place:
     """Where in the artifact's value."""
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class Assign:
     """Send a star to a worker, its inputs resolved."""
@@ -71,6 +74,7 @@ class InputValue:
     """Where it lies in an artifact; the value is None then."""
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class Stop:
     """Tell a worker to stop an attempt and to confirm."""
@@ -80,14 +84,17 @@ class Stop:
     reason: str
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class Acknowledge:
     """Tell a worker that what it reported is on disk, or of no use: it may forget it."""
 
     worker: WorkerId
-    fencing_token: FencingToken
+    fencing_tokens: tuple[FencingToken, ...]
+    """Of all reports of one step."""
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class AnswerEdits:
     """Tell a worker what became of the edits that its attempt proposed."""
@@ -100,6 +107,7 @@ class AnswerEdits:
     revision: int
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class Broadcast:
     """Show streamed text to whoever watches the constellation; it is not stored."""
@@ -111,6 +119,7 @@ class Broadcast:
     chunks: tuple[Chunk, ...]
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class Disconnect:
     """End a worker's stream: its lease ran out, or another instance holds the identity."""
@@ -123,6 +132,7 @@ class Disconnect:
 Effect: TypeAlias = Assign | InputText | InputValue | Stop | Acknowledge | AnswerEdits | Broadcast | Disconnect
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class Reply:
     """The answer to a client's event: which constellation, at which revision."""

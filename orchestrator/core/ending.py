@@ -27,6 +27,9 @@ UNREADABLE: Final = "condition_unreadable"
 """Error code of a star that failed because a condition asks for the inside of an artifact, which is not read here."""
 
 
+_NO_LINES: Final[dict[StarId, TaskStarLine]] = {}
+
+
 def finish_star(
     turn: Turn,
     constellation: TaskConstellation,
@@ -75,8 +78,10 @@ def finish_star(
             turn.effect(Stop(live.worker, live.fencing_token, "" if error is None else error.message))
         if state is StarState.FAILED and constellation.replan is not None and spreads:
             _ask_to_save(turn, constellation, star)
-        for child_id, line in reversed(constellation.children.get(star.spec.id, {}).items()):
-            if line.kind is LineKind.QUORUM and state is StarState.SUCCEEDED:
+        for child_id, line in reversed(constellation.children.get(star.spec.id, _NO_LINES).items()):
+            if state is StarState.SUCCEEDED and line.kind is LineKind.SUCCESS:
+                continue
+            if state is StarState.SUCCEEDED and line.kind is LineKind.QUORUM:
                 for other in _spare_parents(constellation, constellation.stars[child_id]):
                     reason = StarError(NOT_NEEDED, f"{child_id} has its quorum without it")
                     outcome, is_idle = AttemptOutcome.CANCELLED, other.live_attempt is None

@@ -6,12 +6,14 @@ from typing import TypeAlias
 
 from asterism.orchestrator.core.edits import EditBatch
 from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId, WorkerId
+from asterism.orchestrator.core.lean import lean
 from asterism.orchestrator.core.profile import WorkerProfile
 from asterism.orchestrator.core.request import Budget, Request
 from asterism.orchestrator.core.star import StarError, StarInput, StarSpec
 from asterism.orchestrator.core.values import Json, Result
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class RequestSubmitted:
     """A client submits; `constellation` is the id to use if the request is new, `plan` its first star."""
@@ -38,6 +40,7 @@ class ReplanRequested:
     rule: StarSpec | None = None
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class EditRequested:
     """A person or a program outside edits a graph."""
@@ -49,6 +52,7 @@ class EditRequested:
     reason: str = ""
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class Decided:
     """A person decides an approval; `value` goes with a yes, for the children to use."""
@@ -62,6 +66,7 @@ class Decided:
     value: Json = None
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class PauseRequested:
     """A client wants no star of a request to be dispatched any more, or (`is_paused` False) again."""
@@ -73,6 +78,7 @@ class PauseRequested:
     is_paused: bool
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class CancelRequested:
     """A client cancels a request."""
@@ -82,6 +88,7 @@ class CancelRequested:
     reason: str
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class RetryRequested:
     """A client asks that what failed or was cancelled runs again, as new stars; or `stars`, whatever became of them.
@@ -97,6 +104,7 @@ class RetryRequested:
     """Other inputs for some of `stars`."""
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class HeldAttempt:
     """An attempt that an attaching worker still runs, or whose result it still keeps."""
@@ -104,6 +112,7 @@ class HeldAttempt:
     fencing_token: FencingToken
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class WorkerAttached:
     """A worker opened its stream. `instance` names its process: it changes at every start."""
@@ -115,6 +124,7 @@ class WorkerAttached:
     held: tuple[HeldAttempt, ...] = ()
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class WorkerDetached:
     """The stream of that instance ended. `is_goodbye`: it said so itself, having nothing left to run."""
@@ -126,6 +136,7 @@ class WorkerDetached:
     chance: float = 0.0
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class WorkerRenewed:
     """A sign of life: renews all the worker's leases."""
@@ -134,6 +145,7 @@ class WorkerRenewed:
     worker: WorkerId
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class WorkerLeaving:
     """A worker finishes what it runs and takes nothing new; forgotten when it attaches again."""
@@ -142,6 +154,7 @@ class WorkerLeaving:
     worker: WorkerId
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class DrainRequested:
     """An operator: a worker is to get no new stars, or again."""
@@ -151,6 +164,7 @@ class DrainRequested:
     is_draining: bool
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class LabelRequested:
     """An operator sets labels (a value of None takes one away)."""
@@ -160,6 +174,7 @@ class LabelRequested:
     labels: Mapping[str, str | None]
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class Chunk:
     """A piece of text that a running star streams, under the id of its reasoning thread."""
@@ -169,6 +184,7 @@ class Chunk:
     tokens: int
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class AttemptProgressed:
     """A running attempt streams text; also its heartbeat."""
@@ -179,6 +195,7 @@ class AttemptProgressed:
     chunks: tuple[Chunk, ...]
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class EditsProposed:
     """A running attempt wants to edit its own constellation; `proposal` numbers the answer."""
@@ -190,6 +207,7 @@ class EditsProposed:
     batch: EditBatch
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class AttemptSucceeded:
     """A worker reports a result, and the edits that go with it."""
@@ -203,6 +221,7 @@ class AttemptSucceeded:
     """That models wrote for the attempt."""
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class AttemptFailed:
     """A worker reports that an attempt failed, or (`is_stopped`) that it stopped it as told."""
@@ -218,6 +237,23 @@ class AttemptFailed:
     """That models wrote for the attempt."""
 
 
+WorkerEvent: TypeAlias = (
+    WorkerRenewed | WorkerLeaving | AttemptProgressed | EditsProposed | AttemptSucceeded | AttemptFailed
+)
+
+
+@lean
+@dataclass(frozen=True, slots=True)
+class WorkerSaid:
+    """What a frame of a worker says, in its order: one step, after which ready stars are placed once for all of it."""
+
+    at: float
+    """Of the last event."""
+    worker: WorkerId
+    events: tuple[WorkerEvent, ...]
+
+
+@lean
 @dataclass(frozen=True, slots=True)
 class TimePassed:
     """A deadline may have come."""
@@ -244,5 +280,6 @@ Event: TypeAlias = (
     | EditsProposed
     | AttemptSucceeded
     | AttemptFailed
+    | WorkerSaid
     | TimePassed
 )

@@ -1,6 +1,7 @@
 """The identifiers of the core, and the one rule that every name must keep."""
 
 import re
+from functools import lru_cache
 from typing import NewType
 
 ConstellationId = NewType("ConstellationId", str)
@@ -23,6 +24,7 @@ def is_replan_name(star: str) -> bool:
     return head == "replan" and bool(dot) and number.isdecimal()
 
 
+@lru_cache(16_384)
 def is_name(text: str) -> bool:
     """Whether `text` may name a star, a worker, a program or a tool."""
     return _NAME.fullmatch(text) is not None

@@ -34,9 +34,14 @@ class Inputs:
     """Those that a parent is still writing: they have no value yet."""
 
 
+_NO_INPUTS: Final = Inputs()
+
+
 def resolve_inputs(state: State, constellation: TaskConstellation, star: TaskStar) -> Inputs | StarError:
     """Every input as a value, or as a place for one. What a result contains is data: it is never looked into for
     references, and what lies in an artifact is not looked at here at all."""
+    if not star.spec.inputs:
+        return _NO_INPUTS
     inputs = Inputs()
     size = 0
     for name, source in star.spec.inputs.items():

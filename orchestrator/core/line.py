@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from asterism.orchestrator.core.condition import Condition
 from asterism.orchestrator.core.ids import StarId
+from asterism.orchestrator.core.lean import lean
 from asterism.orchestrator.core.star import StarState
 
 
@@ -28,6 +29,7 @@ class LineKind(StrEnum):
     other parents say whether it runs."""
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class TaskStarLine:
     """An edge; at most one joins a parent to a child."""

@@ -10,7 +10,7 @@ from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.deadlines import on_time
 from asterism.orchestrator.core.dispatch import dispatch
 from asterism.orchestrator.core.edits import AddStar, EditBatch
-from asterism.orchestrator.core.effects import Outcome, Reply
+from asterism.orchestrator.core.effects import Acknowledge, Outcome, Reply
 from asterism.orchestrator.core.ending import end_constellation, end_if_finished
 from asterism.orchestrator.core.errors import AlreadyExists, InvalidField, NotFound, WrongState
 from asterism.orchestrator.core.events import (
@@ -33,6 +33,7 @@ from asterism.orchestrator.core.events import (
     WorkerDetached,
     WorkerLeaving,
     WorkerRenewed,
+    WorkerSaid,
 )
 from asterism.orchestrator.core.fleet import on_attached, on_detached, on_drain, on_label, on_leaving, renew
 from asterism.orchestrator.core.ids import ConstellationId, StarId, WorkerId
@@ -116,6 +117,8 @@ class Machine:
         """
         turn = Turn(self._state, event.at, _chance(event))
         self._take(turn, event)
+        if turn.reported and isinstance(event, WorkerSaid | AttemptSucceeded | AttemptFailed):
+            turn.outcome.effects.insert(0, Acknowledge(event.worker, tuple(turn.reported)))
         dispatch(turn)
         for constellation_id in turn.touched:
             end_if_finished(turn, self._state.constellations[constellation_id])
@@ -124,6 +127,10 @@ class Machine:
 
     def _take(self, turn: Turn, event: Event) -> None:
         match event:
+            case WorkerSaid():
+                for one in event.events:
+                    turn.at, turn.chance = one.at, _chance(one)
+                    self._take(turn, one)
             case AttemptSucceeded():
                 self._renew(event.worker, event.at)
                 on_succeeded(turn, event)

@@ -6,12 +6,14 @@ from typing import TypeAlias
 
 from asterism.orchestrator.core.edits import Edit
 from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId, WorkerId
+from asterism.orchestrator.core.lean import lean
 from asterism.orchestrator.core.profile import WorkerProfile
 from asterism.orchestrator.core.request import Budget, ConstellationState, Request
 from asterism.orchestrator.core.star import AttemptOutcome, StarError, StarSpec, StarState
 from asterism.orchestrator.core.values import Result
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class RequestAccepted:
     """A constellation begins, empty; the edit that adds its plan star follows."""
@@ -29,6 +31,7 @@ class RequestAccepted:
     """What the stars are made from that ask for a rewrite."""
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class EditsApplied:
     """The graph has a new revision."""
@@ -44,6 +47,7 @@ class EditsApplied:
     """Of a person, or why a rewrite is asked for."""
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class EditsRefused:
     """A star proposed edits that do not hold; nothing was changed."""
@@ -55,6 +59,7 @@ class EditsRefused:
     reasons: tuple[str, ...]
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class AttemptLeased:
     """A star runs on a worker."""
@@ -68,6 +73,7 @@ class AttemptLeased:
     fencing_token: FencingToken
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class AttemptEnded:
     """An attempt ended and its star did not: it waits for `retry_at`, or is READY again where that is None."""
@@ -85,6 +91,7 @@ class AttemptEnded:
     """That models wrote for the attempt."""
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class StarFinished:
     """A star is terminal; so is its live attempt, if it had one."""
@@ -108,6 +115,7 @@ class StarFinished:
     """That models wrote for its last attempt."""
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class SlotReleased:
     """A worker has confirmed that it stopped an attempt which had ended before."""
@@ -119,6 +127,7 @@ class SlotReleased:
     attempt: int
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class ConstellationPaused:
     """No star is dispatched any more (or again)."""
@@ -131,6 +140,7 @@ class ConstellationPaused:
     is_paused: bool
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class ConstellationEnded:
     """Every star is terminal, or the request was cancelled or ran out of its budget."""
@@ -143,6 +153,7 @@ class ConstellationEnded:
     """Empty when it succeeded; else the first cause."""
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class WorkerJoined:
     """A worker has attached with a profile that is new or has changed, or after it had left."""
@@ -154,6 +165,7 @@ class WorkerJoined:
     profile: WorkerProfile
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class WorkerLeft:
     """A worker's lease ran out or it said goodbye; it holds nothing any more."""
@@ -164,6 +176,7 @@ class WorkerLeft:
     reason: str
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class WorkerDraining:
     """A worker gets no new stars (or gets them again)."""
@@ -174,6 +187,7 @@ class WorkerDraining:
     is_draining: bool
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class WorkerLabelled:
     """An operator's labels of a worker, all of them."""

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from asterism.orchestrator.core.condition import Condition
 from asterism.orchestrator.core.ids import FencingToken, StarId, WorkerId, is_replan_name
+from asterism.orchestrator.core.lean import lean
 from asterism.orchestrator.core.values import Json, Path, Result
 
 
@@ -21,13 +22,11 @@ class StarState(StrEnum):
     FAILED = "FAILED"
     CANCELLED = "CANCELLED"
 
-    @property
-    def is_terminal(self) -> bool:
-        """Whether the star has ended: its result and its place in the graph never change again."""
-        return self in _TERMINAL
+    is_terminal: bool
+    """Whether the star has ended: its result and its place in the graph never change again."""
 
-
-_TERMINAL = frozenset({StarState.SUCCEEDED, StarState.FAILED, StarState.CANCELLED})
+    def __init__(self, name: str) -> None:
+        self.is_terminal = name in ("SUCCEEDED", "FAILED", "CANCELLED")
 
 
 class StarKind(StrEnum):
@@ -42,6 +41,7 @@ class StarKind(StrEnum):
     """A decision of a person: no worker runs it, and its inputs are what they are shown."""
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class Constant:
     """An input that is a value already. Text that looks like a reference or a template is plain text."""
@@ -49,6 +49,7 @@ class Constant:
     value: Json
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class OutputOf:
     """An input taken from a parent's result, at `path`, once, when the star is dispatched."""
@@ -109,6 +110,7 @@ class RetryPolicy:
     """Share of the wait that is left to chance, 0 to 1."""
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class StarSpec:
     """What a planner asks for; it changes only by an edit, and only while the star neither runs nor is terminal."""
@@ -180,6 +182,7 @@ class AttemptOutcome(StrEnum):
         return self in (AttemptOutcome.FAILED, AttemptOutcome.TIMED_OUT)
 
 
+@lean
 @dataclass(frozen=True, slots=True)
 class StarError:
     """Why a star or an attempt ended badly: a code for programs, a message for people."""

@@ -238,10 +238,9 @@ class State:
 
     def enqueue(self, constellation: ConstellationId, star: TaskStar) -> None:
         """Queue a star that has no unmet parent, now or at the end of its backoff."""
-        key = (constellation, star.spec.id)
         if star.retry_at is not None:
             self.push(Deadline(star.retry_at, Timer.BACKOFF, constellation, star.spec.id))
-            self._queued.pop(key, None)
+            self.dequeue(constellation, star.spec.id)
         else:
             self.enqueue_now(constellation, star)
 
@@ -253,19 +252,20 @@ class State:
         if self._pushed > len(self._queued) + len(self._deadlines) // 2 + SWEEP_AFTER:
             self._sweep()
         self._order += 1
-        self._queued[constellation, star.spec.id] = self._order
+        spec = star.spec
+        self._queued[constellation, spec.id] = self._order
         start_by = self.start_by(constellation, star)
         if start_by is not None:
-            self.push(Deadline(start_by, Timer.SCHEDULE_TO_START, constellation, star.spec.id))
-        if star.spec.is_decided_by_people:
+            self.push(Deadline(start_by, Timer.SCHEDULE_TO_START, constellation, spec.id))
+        if spec.is_decided_by_people:
             return
-        entry = ReadyStar(-star.spec.priority, self._order, constellation, star.spec.id)
-        capabilities = star.spec.capabilities
-        if capabilities not in self.ready:
-            self.ready[capabilities] = []
+        capabilities = spec.capabilities
+        heap = self.ready.get(capabilities)
+        if heap is None:
+            heap = self.ready[capabilities] = []
             if self._placeable is not None and self.candidates(capabilities):
                 self._placeable[capabilities] = None
-        heapq.heappush(self.ready[capabilities], entry)
+        heapq.heappush(heap, ReadyStar(-spec.priority, self._order, constellation, spec.id))
 
     def _sweep(self) -> None:
         """Throw away what is void: edits of a star that nobody takes would else pile up entries for ever."""

@@ -3,13 +3,15 @@
 from asterism.orchestrator.core.apply import apply
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.effects import Effect, Outcome
-from asterism.orchestrator.core.ids import ConstellationId
+from asterism.orchestrator.core.ids import ConstellationId, FencingToken
 from asterism.orchestrator.core.records import Record
 from asterism.orchestrator.core.state import State
 
 
 class Turn:
     """What a step has led to so far."""
+
+    __slots__ = ("at", "chance", "outcome", "reported", "state", "touched")
 
     def __init__(self, state: State, at: float, chance: float) -> None:
         self.state = state
@@ -18,6 +20,8 @@ class Turn:
         self.outcome = Outcome([], [])
         self.touched: dict[ConstellationId, None] = {}
         """Constellations that may have come to their end."""
+        self.reported: list[FencingToken] = []
+        """Attempts whose worker is to hear that it was heard."""
 
     @property
     def seq(self) -> int:

@@ -1,5 +1,6 @@
 """Who calls, and may they: one interceptor in front of every RPC, which also turns our errors into status codes."""
 
+import asyncio
 import hashlib
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
@@ -229,5 +230,9 @@ def _guarded(method: str, inner: Any) -> Any:
 
 async def _abort(context: Any, error: AsterismError) -> NoReturn:
     status = to_rpc_status(error)
-    await context.abort(status.code, status.details, status.trailing_metadata)
+    try:
+        await context.abort(status.code, status.details, status.trailing_metadata)
+    except grpc.aio.InternalError:
+        # The caller hangs in the middle of a message, and can be told nothing: the call is dropped.
+        raise asyncio.CancelledError from None
     raise AssertionError("abort raises")

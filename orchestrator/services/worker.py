@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import nullcontext
 from itertools import islice
-from typing import Any, Final, TypeAlias, assert_never
+from typing import Any, Final, assert_never
 
 import grpc
 import grpc.aio
@@ -17,10 +17,11 @@ from asterism.orchestrator.core.events import (
     AttemptFailed,
     AttemptSucceeded,
     EditsProposed,
-    Event,
     WorkerDetached,
+    WorkerEvent,
     WorkerLeaving,
     WorkerRenewed,
+    WorkerSaid,
 )
 from asterism.orchestrator.core.ids import FencingToken, WorkerId
 from asterism.orchestrator.core.star import StarError
@@ -32,13 +33,13 @@ from asterism.orchestrator.services.rates import Places
 from asterism.protocol.convert import (
     answer_edits_to_proto,
     artifact_from_proto,
-    assign_to_proto,
     edits_proposed_from_proto,
     finished_from_proto,
     hello_from_proto,
     input_part_to_proto,
     progress_from_proto,
     stop_to_proto,
+    write_assign,
 )
 from asterism.protocol.limits import MAX_MESSAGE_BYTES
 from asterism.protocol.v1 import worker_pb2, worker_pb2_grpc
@@ -156,8 +157,9 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             while True:
                 # Before it is converted: a full mailbox holds the worker back, by HTTP/2's own flow control.
                 await self._loop.room()
-                part = list(islice(events, MAX_PART))
-                self._loop.tell(part, outbox)
+                part = tuple(islice(events, MAX_PART))
+                if part:
+                    self._loop.tell(WorkerSaid(part[-1].at, outbox.worker, part), outbox)
                 if len(part) < MAX_PART:
                     break
                 await asyncio.sleep(0)  # A frame of thousands of messages must not hold up everybody else.
@@ -173,7 +175,9 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
                 missing.add(index)
         return missing
 
-    def _events(self, frame: worker_pb2.WorkerFrame, outbox: WorkerOutbox, missing: Collection[int]) -> Iterator[Event]:
+    def _events(
+        self, frame: worker_pb2.WorkerFrame, outbox: WorkerOutbox, missing: Collection[int]
+    ) -> Iterator[WorkerEvent]:
         """What the frame says, each stamped when it is asked for."""
         now, worker = self._clock.now, outbox.worker
         for index, progress in enumerate(frame.progress):
@@ -222,15 +226,17 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         while effects := await outbox.take(MAX_TAKE):
             frame, size = worker_pb2.OrchestratorFrame(), 0
             for effect in effects:
-                part, part_size = _part_of(effect)
-                if isinstance(effect, Assign) and part_size > MAX_FRAME_BYTES:
-                    await self._fail_oversized(effect, part_size, outbox)
-                    continue
+                part_size = _write_effect(effect, frame)
                 if size + part_size > MAX_FRAME_BYTES:
+                    whole, frame = frame, worker_pb2.OrchestratorFrame()
+                    _move_last(effect, whole, frame)
+                    if isinstance(effect, Assign) and part_size > MAX_FRAME_BYTES:
+                        await self._fail_oversized(effect, part_size, outbox)
+                        frame = whole
+                        continue
                     self._loop.check_lead()
-                    await self._send(context, frame)
-                    frame, size = worker_pb2.OrchestratorFrame(), 0
-                _add(frame, part)
+                    await self._send(context, whole)
+                    size = 0
                 size += part_size
             if size:
                 # What waited while this process was stopped is another leader's business by now.
@@ -247,13 +253,13 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         error = StarError("inputs_too_large", f"its inputs are {size} bytes; a frame carries {MAX_FRAME_BYTES}")
         await self._loop.room()
         at, chance = self._clock.now(), self._clock.chance()
-        self._loop.tell([AttemptFailed(at, assign.worker, assign.fencing_token, error, chance=chance)], outbox)
+        self._loop.tell(AttemptFailed(at, assign.worker, assign.fencing_token, error, chance=chance), outbox)
 
     def _detach(self, outbox: WorkerOutbox, *, is_goodbye: bool) -> None:
         log.info("worker detached", worker=outbox.worker, goodbye=is_goodbye)
         at, chance = self._clock.now(), self._clock.chance()
         try:
-            self._loop.tell([WorkerDetached(at, outbox.worker, outbox.instance, is_goodbye, chance)], outbox)
+            self._loop.tell(WorkerDetached(at, outbox.worker, outbox.instance, is_goodbye, chance), outbox)
         except Overloaded:
             log.debug("the loop has stopped; after the next start the lease runs on", worker=outbox.worker)
 
@@ -266,43 +272,50 @@ def _check_frame(frame: worker_pb2.WorkerFrame) -> None:
         raise InvalidField("frame", f"{items} messages in one frame; at most {MAX_FRAME_ITEMS}")
 
 
-Part: TypeAlias = int | worker_pb2.Assignment | worker_pb2.InputPart | worker_pb2.StopAttempt | worker_pb2.EditsAnswer
-"""What a frame carries of one effect; an acknowledgement is just the fencing token."""
-
 ENTRY_BYTES: Final = 16
 """At most, of a frame for what surrounds a part, and for a fencing token."""
 
 
-def _part_of(effect: ForWorker) -> tuple[Part, int]:
-    """The part, and at most how many bytes of a frame it takes."""
+def _write_effect(effect: ForWorker, frame: worker_pb2.OrchestratorFrame) -> int:
+    """Add it to the frame, where it is not copied again; gives at most how many bytes of the frame it takes."""
     match effect:
         case Acknowledge():
-            return effect.fencing_token, ENTRY_BYTES
+            frame.acknowledged.extend(effect.fencing_tokens)
+            return len(effect.fencing_tokens) * ENTRY_BYTES
         case Assign():
-            part: Part = assign_to_proto(effect)
+            assignment = frame.assignments.add()
+            write_assign(effect, assignment)
+            return assignment.ByteSize() + ENTRY_BYTES
         case InputText() | InputValue():
             part = input_part_to_proto(effect)
+            frame.inputs.append(part)
+            return part.ByteSize() + ENTRY_BYTES
         case Stop():
-            part = stop_to_proto(effect)
+            stop = stop_to_proto(effect)
+            frame.stops.append(stop)
+            return stop.ByteSize() + ENTRY_BYTES
         case AnswerEdits():
-            part = answer_edits_to_proto(effect)
+            answer = answer_edits_to_proto(effect)
+            frame.edits_answers.append(answer)
+            return answer.ByteSize() + ENTRY_BYTES
         case _:
             assert_never(effect)
-    assert not isinstance(part, int)
-    return part, part.ByteSize() + ENTRY_BYTES
 
 
-def _add(frame: worker_pb2.OrchestratorFrame, part: Part) -> None:
-    match part:
-        case int():
-            frame.acknowledged.append(part)
-        case worker_pb2.Assignment():
-            frame.assignments.append(part)
-        case worker_pb2.InputPart():
-            frame.inputs.append(part)
-        case worker_pb2.StopAttempt():
-            frame.stops.append(part)
-        case worker_pb2.EditsAnswer():
-            frame.edits_answers.append(part)
+def _move_last(effect: ForWorker, full: worker_pb2.OrchestratorFrame, empty: worker_pb2.OrchestratorFrame) -> None:
+    """Take the effect that was written last out of a frame that it made too large, into the next one."""
+    match effect:
+        case Acknowledge():
+            count = len(effect.fencing_tokens)
+            empty.acknowledged.extend(full.acknowledged[-count:])
+            del full.acknowledged[-count:]
+        case Assign():
+            empty.assignments.append(full.assignments.pop())
+        case InputText() | InputValue():
+            empty.inputs.append(full.inputs.pop())
+        case Stop():
+            empty.stops.append(full.stops.pop())
+        case AnswerEdits():
+            empty.edits_answers.append(full.edits_answers.pop())
         case _:
-            assert_never(part)
+            assert_never(effect)

@@ -36,6 +36,7 @@ from asterism.protocol.convert.edits import (
     edit_to_proto,
     edits_from_proto,
     edits_to_proto,
+    write_edit_batch,
 )
 from asterism.protocol.convert.records import record_from_proto, record_to_proto
 from asterism.protocol.convert.star import (
@@ -82,6 +83,7 @@ from asterism.protocol.convert.worker import (
     stop_to_proto,
     worker_profile_from_proto,
     worker_profile_to_proto,
+    write_assign,
 )
 
 __all__ = [
@@ -161,4 +163,6 @@ __all__ = [
     "worker_profile_to_proto",
     "worker_status_from_proto",
     "worker_status_to_proto",
+    "write_assign",
+    "write_edit_batch",
 ]

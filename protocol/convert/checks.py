@@ -118,7 +118,7 @@ def known(table: Mapping[W, T], value: W, at: str) -> T:
 def json_to_text(value: Json, at: str, limit: int | None = MAX_VALUE_BYTES) -> str:
     """Compact JSON text of at most `limit` bytes; refuses NaN, infinities, lone surrogates and what is no JSON."""
     try:
-        written = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
+        written = _ENCODER.encode(value)
         size = len(written.encode())
     except RecursionError:
         raise InvalidField(at, f"must not be nested more than {MAX_JSON_DEPTH} deep") from None
@@ -126,7 +126,7 @@ def json_to_text(value: Json, at: str, limit: int | None = MAX_VALUE_BYTES) -> s
         raise InvalidField(at, f"is no JSON value: {error}") from None
     if limit is not None and size > limit:
         raise InvalidField(at, f"must be at most {limit} bytes of JSON, is {size}")
-    if written.count("[") + written.count("{") > MAX_JSON_DEPTH:
+    if _may_be_deep(written):
         _check_depth(json.loads(written), at)
     return written
 
@@ -140,6 +140,25 @@ def _plain(value: object) -> Json:
     raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
+
+
+def _may_be_deep(written: str) -> bool:
+    return len(written) > MAX_JSON_DEPTH and written.count("[") + written.count("{") > MAX_JSON_DEPTH
+
+
+def _decode(decoder: json.JSONDecoder, written: str) -> Json:
+    """As the decoder does, which looks for spaces around a value even where there are none."""
+    value: Json
+    try:
+        value, end = decoder.raw_decode(written)
+    except json.JSONDecodeError:
+        end = -1
+    if end != len(written):
+        value = decoder.decode(written)
+    return value
+
+
 MAX_GROWTH: Final = 5
 """How many times longer a text can be once it has been read and written again: numbers with exponents are."""
 
@@ -149,16 +168,16 @@ def json_from_text(written: str, at: str, limit: int = MAX_VALUE_BYTES) -> Json:
     if len(written) * 4 > limit and len(written.encode()) > limit:
         raise InvalidField(at, f"must be at most {limit} bytes of JSON")
     # A callback for each integer is slow, and digits may also be text: only a suspicious text pays for it.
-    decoder = _WARY if _LONG_INTEGER.search(written) else _QUICK
+    decoder = _WARY if len(written) > MAX_DIGITS and _LONG_INTEGER.search(written) else _QUICK
     try:
-        value: Json = decoder.decode(written)
-        if _SURROGATE_ESCAPE.search(written):
+        value = _decode(decoder, written)
+        if "\\" in written and _SURROGATE_ESCAPE.search(written):
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
         raise InvalidField(at, f"must not be nested more than {MAX_JSON_DEPTH} deep") from None
     except ValueError as error:
         raise InvalidField(at, f"is not JSON: {error}") from None
-    if written.count("[") + written.count("{") > MAX_JSON_DEPTH:
+    if _may_be_deep(written):
         _check_depth(value, at)
     if len(written) * MAX_GROWTH > limit:
         json_to_text(value, at, limit)  # 1e15 comes in as 4 characters and would have to leave as 18

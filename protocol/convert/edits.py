@@ -79,14 +79,14 @@ def _write(edit: Edit, proto: pb.Edit, at: str) -> None:
 def edit_from_proto(proto: pb.Edit, at: str = "edit") -> Edit:
     """Refuses an edit of no kind, which is also what a newer peer's unknown kind looks like."""
     match proto.WhichOneof("edit"):
+        case "add_line":
+            return AddLine(line_from_proto(proto.add_line.line, f"{at}.add_line.line"))
         case "add_star":
             return AddStar(star_spec_from_proto(proto.add_star.spec, f"{at}.add_star.spec"))
         case "remove_star":
             return RemoveStar(star_id(proto.remove_star.star, f"{at}.remove_star.star"))
         case "update_star":
             return _update_from_proto(proto.update_star, f"{at}.update_star")
-        case "add_line":
-            return AddLine(line_from_proto(proto.add_line.line, f"{at}.add_line.line"))
         case "remove_line":
             return RemoveLine(
                 star_id(proto.remove_line.parent, f"{at}.remove_line.parent"),
@@ -133,13 +133,20 @@ def edits_from_proto(protos: Sequence[pb.Edit], at: str = "edits") -> tuple[Edit
 
 def edit_batch_to_proto(batch: EditBatch, at: str = "batch") -> pb.EditBatch:
     """With the revision it was made against, if any."""
-    proto = pb.EditBatch(base_revision=batch.base_revision)
+    proto = pb.EditBatch()
+    write_edit_batch(batch, proto, at)
+    return proto
+
+
+def write_edit_batch(batch: EditBatch, proto: pb.EditBatch, at: str = "batch") -> None:
+    """Into an empty message, where it is to be."""
+    if batch.base_revision is not None:
+        proto.base_revision = batch.base_revision
     for index, edit in enumerate(batch.edits):
         try:
             _write(edit, proto.edits.add(), "")
         except InvalidField as error:
             raise InvalidField(f"{at}.edits[{index}]{error.field}", error.reason) from None
-    return proto
 
 
 def edit_batch_from_proto(proto: pb.EditBatch, at: str = "batch") -> EditBatch:

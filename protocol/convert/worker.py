@@ -1,6 +1,6 @@
 """What workers and the orchestrator tell each other, both ways."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from asterism.orchestrator.core.effects import AnswerEdits, Assign, InputText, InputValue, Place, Stop
@@ -17,7 +17,7 @@ from asterism.orchestrator.core.events import (
 from asterism.orchestrator.core.ids import FencingToken, WorkerId
 from asterism.orchestrator.core.profile import Description, Effect, Gpu, WorkerProfile
 from asterism.orchestrator.core.streams import MAX_WRITTEN_CHARS
-from asterism.orchestrator.core.values import Artifact, Result
+from asterism.orchestrator.core.values import Artifact, Json, Result
 from asterism.protocol.convert import checks, enums
 from asterism.protocol.convert.constellation import MAX_TOKENS, constellation_id
 from asterism.protocol.convert.edits import edit_batch_from_proto, edit_batch_to_proto
@@ -215,45 +215,58 @@ def finished_from_proto(
     proto: worker_pb2.Finished, at_time: float, worker: WorkerId, chance: float, at: str = "finished"
 ) -> AttemptSucceeded | AttemptFailed:
     """How an attempt ended, said by `worker`; `chance` is the jitter of a backoff that may follow."""
-    token = _token(proto.fencing_token, f"{at}.fencing_token")
-    tokens = checks.integer(proto.tokens, f"{at}.tokens", 0, MAX_TOKENS)
-    match proto.WhichOneof("outcome"):
-        case "result_json" | "artifact" as kind:
-            batch = edit_batch_from_proto(proto.edits, f"{at}.edits") if proto.HasField("edits") else None
-            result: Result
-            if kind == "artifact":
-                result = artifact_from_proto(proto.artifact, f"{at}.artifact")
-            else:
-                result = checks.json_from_text(proto.result_json, f"{at}.result_json")
-            return AttemptSucceeded(at_time, worker, token, result, batch, tokens)
-        case "error":
-            error = star_error_from_proto(proto.error, f"{at}.error")
-            return AttemptFailed(at_time, worker, token, error, proto.is_stopped, chance, tokens)
-        case _:
-            raise InvalidField(at, "must have a result_json, an artifact or an error")
+    try:
+        token = _token(proto.fencing_token, "fencing_token")
+        tokens = checks.integer(proto.tokens, "tokens", 0, MAX_TOKENS)
+        match proto.WhichOneof("outcome"):
+            case "result_json" | "artifact" as kind:
+                batch = edit_batch_from_proto(proto.edits, "edits") if proto.HasField("edits") else None
+                result: Result
+                if kind == "artifact":
+                    result = artifact_from_proto(proto.artifact)
+                else:
+                    result = checks.json_from_text(proto.result_json, "result_json")
+                return AttemptSucceeded(at_time, worker, token, result, batch, tokens)
+            case "error":
+                error = star_error_from_proto(proto.error)
+                return AttemptFailed(at_time, worker, token, error, proto.is_stopped, chance, tokens)
+            case _:
+                pass
+    except InvalidField as error:
+        raise checks.placed(at, error) from None
+    raise InvalidField(at, "must have a result_json, an artifact or an error")
 
 
 def assign_to_proto(assign: Assign) -> worker_pb2.Assignment:
     """The worker is whoever reads it."""
-    return worker_pb2.Assignment(
-        constellation=assign.constellation,
-        star=assign.star,
-        attempt=assign.attempt,
-        fencing_token=assign.fencing_token,
-        kind=enums.STAR_KINDS[assign.kind],
-        program=assign.program,
+    proto = worker_pb2.Assignment()
+    write_assign(assign, proto)
+    return proto
+
+
+def write_assign(assign: Assign, proto: worker_pb2.Assignment) -> None:
+    """Into an empty message, where it is to be; what says nothing is left out."""
+    proto.constellation = assign.constellation
+    proto.star = assign.star
+    proto.attempt = assign.attempt
+    proto.fencing_token = assign.fencing_token
+    proto.kind = enums.STAR_KINDS[assign.kind]
+    proto.program = assign.program
+    proto.revision = assign.revision
+    for name, value in assign.inputs.items():
         # Without a limit here: the core has refused larger inputs already, by an estimate that errs both ways.
-        inputs_json={
-            name: checks.json_to_text(value, f"inputs_json[{name}]", None) for name, value in assign.inputs.items()
-        },
-        model=assign.model or "",
-        revision=assign.revision,
-        may_edit=assign.may_edit,
-        start_to_close_s=assign.start_to_close_s,
-        heartbeat_s=assign.heartbeat_s,
-        places=[_place_to_proto(place, f"places[{index}]") for index, place in enumerate(assign.places)],
-        streams=assign.streams,
-    )
+        proto.inputs_json[name] = checks.json_to_text(value, f"inputs_json[{name}]", None)
+    if assign.model is not None:
+        proto.model = assign.model
+    if assign.may_edit:
+        proto.may_edit = True
+    if assign.start_to_close_s is not None:
+        proto.start_to_close_s = assign.start_to_close_s
+    if assign.heartbeat_s is not None:
+        proto.heartbeat_s = assign.heartbeat_s
+    for index, place in enumerate(assign.places):
+        proto.places.append(_place_to_proto(place, f"places[{index}]"))
+    proto.streams.extend(assign.streams)
 
 
 def _place_to_proto(place: Place, at: str) -> worker_pb2.Place:
@@ -267,30 +280,36 @@ def _place_to_proto(place: Place, at: str) -> worker_pb2.Place:
 
 def assign_from_proto(proto: worker_pb2.Assignment, worker: WorkerId, at: str = "assignment") -> Assign:
     """What `worker` is to run."""
-    return Assign(
-        worker,
-        constellation_id(proto.constellation, f"{at}.constellation"),
-        star_id(proto.star, f"{at}.star"),
-        checks.integer(proto.attempt, f"{at}.attempt", 1),
-        _token(proto.fencing_token, f"{at}.fencing_token"),
-        checks.known(enums.STAR_KINDS_BACK, proto.kind, f"{at}.kind"),
-        checks.name(proto.program, f"{at}.program"),
-        {
-            checks.name(name, f"{at}.inputs_json"): checks.json_from_text(
-                proto.inputs_json[name], f"{at}.inputs_json[{name}]", MAX_MESSAGE_BYTES
-            )
-            for name in sorted(proto.inputs_json)
-        },
-        checks.word(proto.model, f"{at}.model") if proto.model else None,
-        checks.integer(proto.revision, f"{at}.revision"),
-        proto.may_edit,
-        checks.positive(proto.start_to_close_s, f"{at}.start_to_close_s")
-        if proto.HasField("start_to_close_s")
-        else None,
-        checks.positive(proto.heartbeat_s, f"{at}.heartbeat_s") if proto.HasField("heartbeat_s") else None,
-        tuple(_place_from_proto(place, f"{at}.places[{index}]") for index, place in enumerate(proto.places)),
-        checks.names(proto.streams, f"{at}.streams", MAX_INPUTS),
-    )
+    try:
+        return Assign(
+            worker,
+            constellation_id(proto.constellation),
+            star_id(proto.star, "star"),
+            checks.integer(proto.attempt, "attempt", 1),
+            _token(proto.fencing_token, "fencing_token"),
+            checks.known(enums.STAR_KINDS_BACK, proto.kind, "kind"),
+            checks.name(proto.program, "program"),
+            _inputs_from_proto(proto.inputs_json),
+            checks.word(proto.model, "model") if proto.model else None,
+            checks.integer(proto.revision, "revision"),
+            proto.may_edit,
+            checks.positive(proto.start_to_close_s, "start_to_close_s") if proto.HasField("start_to_close_s") else None,
+            checks.positive(proto.heartbeat_s, "heartbeat_s") if proto.HasField("heartbeat_s") else None,
+            tuple(_place_from_proto(place, f"places[{index}]") for index, place in enumerate(proto.places))
+            if proto.places
+            else (),
+            checks.names(proto.streams, "streams", MAX_INPUTS) if proto.streams else (),
+        )
+    except InvalidField as error:
+        raise checks.placed(at, error) from None
+
+
+def _inputs_from_proto(protos: Mapping[str, str]) -> dict[str, Json]:
+    """In the order of their names: a proto map has none."""
+    return {
+        checks.name(name, "inputs_json"): checks.json_from_text(protos[name], f"inputs_json[{name}]", MAX_MESSAGE_BYTES)
+        for name in sorted(protos)
+    }
 
 
 def _place_from_proto(proto: worker_pb2.Place, at: str) -> Place:

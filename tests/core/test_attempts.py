@@ -12,9 +12,10 @@ from asterism.orchestrator.core.events import (
     EditsProposed,
     Event,
     RetryRequested,
+    WorkerSaid,
 )
 from asterism.orchestrator.core.ids import FencingToken, WorkerId
-from asterism.orchestrator.core.records import EditsApplied, EditsRefused, SlotReleased, StarFinished
+from asterism.orchestrator.core.records import AttemptLeased, EditsApplied, EditsRefused, SlotReleased, StarFinished
 from asterism.orchestrator.core.star import AttemptOutcome, StarError, StarState
 from tests.core.making import ADA, BOB, BOOM, FATAL, C, Scene, X, Y, Z, add, graph, join, plan_star, tool
 
@@ -39,7 +40,7 @@ def test_who_does_not_hold_the_attempt_changes_nothing(worker: WorkerId, token: 
     scene.attach(BOB)
     outcome = scene.tell(said_by(worker, token)[kind])
     assert outcome.records == []
-    answer = Stop(worker, FencingToken(token), ENDED) if kind < 2 else Acknowledge(worker, FencingToken(token))
+    answer = Stop(worker, FencingToken(token), ENDED) if kind < 2 else Acknowledge(worker, (FencingToken(token),))
     assert outcome.effects == [answer]
     assert scene.held() == {1}
 
@@ -54,9 +55,21 @@ def test_attempt_that_was_told_to_stop_is_heard_only_to_give_its_slot_back(kind:
         assert scene.held() == {1, 2}
     else:
         assert outcome.records == [SlotReleased(len(scene.records), 1.0, C, X, 1)]
-        assert outcome.effects == [Acknowledge(ADA, FencingToken(2))]
+        assert outcome.effects == [Acknowledge(ADA, (FencingToken(2),))]
         assert scene.held() == {1}
     assert scene.star("x").result is None
+
+
+def test_frame_is_one_step_and_stars_are_placed_after_all_of_it() -> None:
+    scene = graph(add("x"), add("y"), add("z"), join("x", "z"), join("y", "z"))
+    reports = tuple(AttemptSucceeded(1.0 + token, ADA, FencingToken(token), token) for token in (2, 3, 9))
+    outcome = scene.tell(WorkerSaid(12.0, ADA, reports))
+    assert [type(record) for record in outcome.records] == [StarFinished, StarFinished, AttemptLeased]
+    assert [record.at for record in outcome.records] == [3.0, 4.0, 10.0]
+    acknowledged, assigned = outcome.effects
+    assert acknowledged == Acknowledge(ADA, (FencingToken(2), FencingToken(3), FencingToken(9)))
+    assert isinstance(assigned, Assign)
+    assert assigned.star == Z
 
 
 def test_streamed_text_is_broadcast_and_not_recorded() -> None:

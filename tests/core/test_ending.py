@@ -37,7 +37,7 @@ def test_result_is_kept_with_all_that_belongs_to_it() -> None:
             True,
         )
     ]
-    assert outcome.effects == [Acknowledge(ADA, FencingToken(2))]
+    assert outcome.effects == [Acknowledge(ADA, (FencingToken(2),))]
     star = scene.star("x")
     (attempt,) = star.attempts
     assert (star.state, star.result, star.error, star.finished_at) == (StarState.SUCCEEDED, {"a": 1}, None, 4.0)
@@ -173,10 +173,10 @@ def test_cancelled_star_that_runs_is_told_to_stop_and_holds_its_slot_until_it_ha
     assert attempt.error == scene.star("x").error == StarError("cancelled", "cancelled by client:me")
     assert scene.held() == {1, 2}
     outcome = scene.confirm(attempt)
-    assert (outcome.effects, len(outcome.records)) == ([Acknowledge(ADA, FencingToken(2))], 1)
+    assert (outcome.effects, len(outcome.records)) == ([Acknowledge(ADA, (FencingToken(2),))], 1)
     assert (scene.held(), attempt.holds_slot) == ({1}, False)
     outcome = scene.confirm(attempt)
-    assert (outcome.effects, outcome.records) == ([Acknowledge(ADA, FencingToken(2))], [])
+    assert (outcome.effects, outcome.records) == ([Acknowledge(ADA, (FencingToken(2),))], [])
 
 
 def test_cancelling_what_waits_or_has_ended_stops_nothing() -> None:

@@ -289,7 +289,7 @@ class MachineStory(RuleBasedStateMachine):
             return
         before = picture(self.state)
         effects = self.tell(AttemptSucceeded(self.at, worker, fencing_token, result))
-        assert Acknowledge(worker, fencing_token) in effects
+        assert Acknowledge(worker, (fencing_token,)) in effects
         effects = self.tell(AttemptProgressed(self.at, worker, fencing_token, ()))
         assert [type(effect) for effect in effects] == [Stop]
         after = picture(self.state)

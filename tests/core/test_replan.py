@@ -195,6 +195,15 @@ def test_a_star_that_the_plan_adds_behind_a_failure_is_held_too() -> None:
     assert scene.star("y").state is StarState.RUNNING
 
 
+def test_a_star_that_is_cancelled_where_it_is_added_behind_a_failure_is_left_alone() -> None:
+    scene = failing()
+    scene.fail("x", FATAL)
+    scene.edit(add("late"), CancelStar(StarId("late")), join("x", "late"))
+    assert scene.star("late").state is StarState.CANCELLED
+    assert scene.star("late").revision == 4
+    assert [line.parent for line in scene.machine.constellations[C].lines() if line.child == "late"] == [X]
+
+
 def test_a_surprise_holds_all_children_until_the_rewrite_has_seen_it() -> None:
     scene = failing(add("s", replan_when=SURPRISE), add("t"), join("s", "t"))
     scene.succeed("s", {"score": 0.25})

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from asterism.workers.engine.http_server import completion_app
 from asterism.workers.engine.scripted import ScriptedEngine
-from tests.fuzzing import FUZZ_S, fuzz
+from tests.fuzzing import fuzz, patient
 
-pytestmark = pytest.mark.timeout(int(60 + 3 * FUZZ_S))
+pytestmark = patient
 
 JSON = st.recursive(
     st.none()

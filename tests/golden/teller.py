@@ -297,7 +297,7 @@ def show_effect(effect: Effect) -> str:
         case Stop():
             return f"to {effect.worker}: stop token {effect.fencing_token} ({effect.reason})"
         case Acknowledge():
-            return f"to {effect.worker}: acknowledged token {effect.fencing_token}"
+            return f"to {effect.worker}: acknowledged token {', '.join(map(str, effect.fencing_tokens))}"
         case AnswerEdits():
             verdict = "accepted" if effect.is_accepted else f"refused ({'; '.join(effect.reasons)})"
             return f"to {effect.worker}: edits {verdict}, revision {effect.revision}"

@@ -17,6 +17,7 @@ from asterism.protocol.credentials import Credential, new_credential
 from asterism.protocol.limits import CHANNEL_OPTIONS
 from asterism.protocol.v1 import client_pb2, client_pb2_grpc, fleet_pb2_grpc, types_pb2, worker_pb2, worker_pb2_grpc
 from asterism.store.memory import MemoryStore
+from asterism.store.sql import SqlStore
 
 PLAN: Final = '{"stars": [{"id": "a", "kind": "tool", "program": "noop"}]}'
 FAR: Final = 4_000_000_000.0
@@ -30,7 +31,7 @@ async def served(folder: Path, store: MemoryStore | None = None, **settings: Any
         yield orchestrator
 
 
-async def granted(store: MemoryStore, role: Role, name: str = "", *, ends_at: float = FAR) -> Credential:
+async def granted(store: MemoryStore | SqlStore, role: Role, name: str = "", *, ends_at: float = FAR) -> Credential:
     """A credential that the store knows."""
     made = new_credential(role)
     await store.add_credential(StoredCredential(name or role.value, role, made.secret_sha256, 0.0, ends_at))

@@ -87,6 +87,8 @@ class LeaseStory(RuleBasedStateMachine):
         self.players = {name: Player(name) for name in WORKERS}
         self.leases: dict[FencingToken, AttemptLeased] = {}
         self.ends: dict[tuple[ConstellationId, StarId], StarFinished] = {}
+        self.stopped: set[FencingToken] = set()
+        """What a worker was told to stop, whether or not it has heard."""
         self.said: list[Event] = []
         """Every report that a worker ever made."""
         self.deposed: list[tuple[Machine, int]] = []
@@ -127,11 +129,14 @@ class LeaseStory(RuleBasedStateMachine):
             if record.state is StarState.SUCCEEDED:
                 newest = max(token for token, one in self.leases.items() if (one.constellation, one.star) == name)
                 assert record.result == f"by {newest}", "only the newest fence may say how it ended"
+                assert newest not in self.stopped, "what was stopped may not say how it ended"
 
     def send(self, effect: Effect) -> None:
         if not isinstance(effect, Assign | Stop | Acknowledge | Disconnect):
             return
         player = self.players[effect.worker]
+        if isinstance(effect, Stop):
+            self.stopped.add(effect.fencing_token)
         if isinstance(effect, Assign):
             lease = self.leases[effect.fencing_token]
             assert (lease.worker, lease.star, lease.attempt) == (effect.worker, effect.star, effect.attempt)
@@ -178,8 +183,9 @@ class LeaseStory(RuleBasedStateMachine):
                     if token not in player.kept:
                         error = StarError("stopped", "as told")
                         player.kept[token] = AttemptFailed(self.at, name, token, error, is_stopped=True)
-                case Acknowledge(fencing_token=token):
-                    player.kept.pop(token, None)
+                case Acknowledge(fencing_tokens=tokens):
+                    for token in tokens:
+                        player.kept.pop(token, None)
                 case _:
                     pass
         del player.inbox[:count]
@@ -241,6 +247,8 @@ class LeaseStory(RuleBasedStateMachine):
         """A worker opens a stream, and names what it still has."""
         player = self.players[name]
         if restarted:
+            # Its stream ends with its process; a namesake would be refused while that is open.
+            self.cut(name, False)
             player.instance += 1
             player.runs.clear()
             player.kept.clear()
@@ -248,7 +256,11 @@ class LeaseStory(RuleBasedStateMachine):
         player.inbox.clear()
         held = tuple(HeldAttempt(token) for token in sorted({*player.runs, *player.kept}))
         profile = WorkerProfile(SLOTS, tools=("t",))
+        before = max(self.leases, default=0)
         self.tell(WorkerAttached(self.at, name, str(player.instance), profile, held))
+        for token, lease in self.state.workers[name].running.items():
+            known = token > before or HeldAttempt(token) in held
+            assert known or (lease.is_stopping and not restarted), "what a worker does not hold is lost at once"
 
     @rule(name=st.sampled_from(WORKERS))
     def renew(self, name: WorkerId) -> None:

@@ -15,6 +15,7 @@ from asterism.orchestrator.core.events import (
     Chunk,
     WorkerDetached,
     WorkerRenewed,
+    WorkerSaid,
 )
 from asterism.orchestrator.core.ids import ConstellationId, WorkerId
 from asterism.orchestrator.core.machine import Machine
@@ -135,7 +136,21 @@ async def test_full_mailbox_refuses_clients_and_holds_workers_back() -> None:
         assert not waiting.done()
         at.store.may_append.set()
         await waiting
-        at.loop.tell([WorkerRenewed(START, outbox.worker)], outbox)
+        at.loop.tell(WorkerRenewed(START, outbox.worker), outbox)
+
+
+async def test_frame_counts_in_the_mailbox_by_what_it_says() -> None:
+    async with rig(max_mailbox=3) as at, asyncio.TaskGroup() as group:
+        outbox = await at.attach()
+        at.store.may_append.clear()
+        group.create_task(at.loop.ask(submitted(START, "c0")))
+        await at.store.is_appending.wait()
+        at.loop.tell(WorkerSaid(START, outbox.worker, (WorkerRenewed(START, outbox.worker),) * 3), outbox)
+        with pytest.raises(Overloaded):
+            await at.loop.ask(submitted(START, "c1"))
+        at.store.may_append.set()
+        await at.loop.room()
+        assert await at.loop.ask(submitted(START, "c1")) is not None
 
 
 async def test_failed_append_ends_the_loop_and_lets_nothing_out() -> None:
@@ -176,7 +191,7 @@ async def test_renewal_that_waits_counts_before_the_lease_ends() -> None:
         group.create_task(at.loop.ask(submitted(START)))
         await at.store.is_appending.wait()
         at.clock.advance(LEASE_S - 0.1)
-        at.loop.tell([WorkerRenewed(at.clock.now(), outbox.worker)], outbox)
+        at.loop.tell(WorkerRenewed(at.clock.now(), outbox.worker), outbox)
         at.clock.advance(0.2)
         at.store.may_append.set()
         await at.loop.ask(submitted(at.clock.now(), "c2"))
@@ -197,7 +212,7 @@ async def test_newer_stream_of_the_same_process_replaces_the_older_one() -> None
         second = await at.attach()
         with pytest.raises(AlreadyExists):
             await first.take(1)
-        at.loop.tell([WorkerDetached(START, first.worker, "i1")], first)
+        at.loop.tell(WorkerDetached(START, first.worker, "i1"), first)
         await at.loop.ask(submitted(START))
         assert [type(effect) for effect in await second.take(9)] == [Assign]
         assert at.loop.streams == (second,)
@@ -225,11 +240,11 @@ async def test_text_goes_to_those_who_watch_for_it_and_is_not_stored() -> None:
             at.loop.watching(C1, with_text=False) as watching,
         ):
             chunks = (Chunk("main", "hello", 1),)
-            at.loop.tell([AttemptProgressed(START, outbox.worker, assign.fencing_token, chunks)], outbox)
+            at.loop.tell(AttemptProgressed(START, outbox.worker, assign.fencing_token, chunks), outbox)
             (text,) = await listening.take(9)
             assert getattr(text, "chunks", None) == chunks
             assert len(at.store.batches) == appends
-            at.loop.tell([succeeded(START, assign.fencing_token)], outbox)
+            at.loop.tell(succeeded(START, assign.fencing_token), outbox)
             records = await watching.take(9)
             assert type(records[-1]) is ConstellationEnded
         assert [type(effect) for effect in await outbox.take(9)] == [Acknowledge]
@@ -254,7 +269,7 @@ async def test_ended_constellation_that_memory_forgot_can_be_brought_back() -> N
     async with rig() as at:
         outbox = await at.attach()
         await at.loop.ask(submitted(START))
-        at.loop.tell([succeeded(START, 1)], outbox)
+        at.loop.tell(succeeded(START, 1), outbox)
         await at.loop.ask(submitted(START, "c2"))
         found = await at.store.find_constellation(C1)
         assert found is not None
@@ -274,7 +289,7 @@ async def test_what_was_said_while_this_process_did_not_run_is_heard_before_a_le
         at.clock.advance(LEASE_S + 5.0)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        at.loop.tell([WorkerRenewed(at.clock.now(), WorkerId("w1"))], outbox)
+        at.loop.tell(WorkerRenewed(at.clock.now(), WorkerId("w1")), outbox)
         await asyncio.sleep(0)
         at.clock.advance(HEARING_S)
         await at.loop.ask(submitted(at.clock.now()))

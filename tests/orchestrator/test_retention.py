@@ -62,7 +62,7 @@ class Rig:
     async def end_one(self, name: str = "c1", token: int = 1) -> None:
         """A request that is planned and ends."""
         await self.loop.ask(submitted(self.clock.now(), name))
-        self.loop.tell([succeeded(self.clock.now(), token)], self.outbox)
+        self.loop.tell(succeeded(self.clock.now(), token), self.outbox)
         await self.loop.settle()
         assert self.loop.machine.constellations[ConstellationId(name)].state is ConstellationState.SUCCEEDED
 

@@ -24,10 +24,11 @@ from asterism.planner.programs import PROGRAMS
 from asterism.planner.push_parser import Found, GoodStar, PushParser
 from asterism.planner.rewriting import SCHEMA, compile_operations
 from asterism.planner.tokens import BadText
-from tests.fuzzing import fuzz
+from tests.fuzzing import fuzz, patient
 from tests.planner.fleet import Fleet
 from tests.strategies import json_values
 
+pytestmark = patient
 QUIET: Final = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
 )
@@ -44,7 +45,8 @@ WHOLE_LINES: Final = (
 )
 LINES: Final = _joined(WHOLE_LINES) | _joined(
     "a b c s1 _=_ tool agent map approval .http.get .x ( ) , \\n \r\\n \" ' \\ \\u12 x= y= 1 -2.5 [ ] { } :",
-    "null True item index parents # ``` .after( .stream( .when( .over( .quorum(1,_ .model( result.ok state == _and_ 😀 \x00",
+    "null True item index parents # ``` .after( .stream( .when( .over( .quorum(1,_ .model( result.ok",
+    "state == _and_ 😀 \x00",
     f"a_=_tool.x( b_=_agent.y(z=a)\\n {WHOLE_LINES}",
 )
 CONDITIONS: Final = _joined(
@@ -114,9 +116,8 @@ _inputs = st.dictionaries(
     | st.sampled_from([{"$item": True}, {"$index": True}, {"$parents": True}, {"$value": {"$from": 1}}, {"$item": 0}]),
     max_size=3,
 )
-_parents = _names | st.fixed_dictionaries(
-    {"star": _names}, optional={"on": st.sampled_from(["completion", "quorum", "stream", "x"]), "when": CONDITIONS | json_values}
-)
+_on = st.sampled_from(["completion", "quorum", "stream", "x"])
+_parents = _names | st.fixed_dictionaries({"star": _names}, optional={"on": _on, "when": CONDITIONS | json_values})
 _work: "dict[str, st.SearchStrategy[Any]]" = {"program": _names | json_values, "inputs": _inputs}
 _more: "dict[str, st.SearchStrategy[Any]]" = {
     "after": st.lists(_parents, max_size=3),

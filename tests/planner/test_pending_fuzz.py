@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from asterism.orchestrator.core.errors import InvalidField
 from asterism.planner.pending import read_pending, write_notes, write_pending
-from tests.fuzzing import fuzz
+from tests.fuzzing import fuzz, patient
 from tests.planner.pending_graphs import PENDING, edited, planned
 
+pytestmark = patient
 WORDS: Final = (
     *(
         "stars:",

@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
-import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -25,9 +24,9 @@ from asterism.workers.worker_file import load_worker_file
 from tests.agents.driver import CONTEXT
 from tests.agents.talker import Talker, echo, one_tool
 from tests.agents.test_json_check import VALUES
-from tests.fuzzing import fuzz
+from tests.fuzzing import fuzz, patient
 
-pytestmark = pytest.mark.timeout(3600)
+pytestmark = patient
 QUIET = settings(
     max_examples=150,
     deadline=None,

@@ -4,12 +4,13 @@ import asyncio
 import hashlib
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.edits import EditBatch
+from asterism.orchestrator.core.errors import WrongState
 from asterism.orchestrator.core.ids import ConstellationId, FencingToken, WorkerId
 from asterism.orchestrator.core.machine import Machine
 from asterism.orchestrator.core.records import (
@@ -35,11 +36,14 @@ from tests.sim.processes import Process
 
 LEASE_S: Final = 6.0
 """Of a worker: several times what a message and a commit take on a bad day."""
+LEADER_LEASE_S: Final = 4.0
 LATE_S: Final = HEARING_S + MISSED_S + 0.1
 """How late the loop may look at what is due, after a time in which it did not run."""
 PATIENCE_S: Final = 0.75
 """How long a worker on an open stream may go untold that it is to stop, by a leader that has nothing else to do: less
 than the slowest tool that does not hang, since who has ended by itself need not be told."""
+STOPPING_S: Final = 0.5
+"""How long a worker may take to stop what it runs."""
 
 
 @dataclass
@@ -51,11 +55,26 @@ class Leader:
     clock: SimClock
     epoch: int
     since: float
-    """By its own clock, as are the next two."""
+    """By its own clock, as are the two times at the end."""
+    check_lead: Callable[[], None] | None
+    """Raises once it takes its lead to be over; None where nobody can take it."""
+    has_left: bool = False
+    """Whether its loop has come to an orderly end, after which it gives its lease back."""
     certain: dict[WorkerId, float] = field(default_factory=dict)
     """When a worker last said something that must have renewed its lease."""
     possible: dict[WorkerId, float] = field(default_factory=dict)
     """When it last said anything."""
+
+    @property
+    def believes_to_lead(self) -> bool:
+        """Whether it would show and send what it has."""
+        if self.check_lead is None or self.process.is_dead or self.has_left:
+            return False
+        try:
+            self.check_lead()
+        except WrongState:
+            return False
+        return True
 
 
 @dataclass
@@ -88,6 +107,13 @@ class Auditor:
         self._untold: dict[FencingToken, tuple[Call, float]] = {}
         self._greeted: dict[WorkerId, tuple[Call, float, list[FencingToken]]] = {}
         """Streams that wait for their welcome, since when, and what the worker said that it holds."""
+        self.leases_cut_at = -LEADER_LEASE_S
+        """When the clock of the database was last set forward: who led then may count on more time than it has."""
+        self._started: set[FencingToken] = set()
+        self._run: dict[Process, set[FencingToken]] = {}
+        """What runs on workers."""
+        self._offline_since: dict[Process, float] = {}
+        """Of workers that know that they have no stream."""
 
     @property
     def digest(self) -> str:
@@ -111,6 +137,7 @@ class Auditor:
         if epoch != self.newest_epoch + 1:
             self.fail(Invariant.EPOCH, f"epoch {epoch} follows {self.newest_epoch}")
         self.newest_epoch = epoch
+        self._look_at_who_led()
 
     async def committed(self, process: Process, records: Sequence[Record], epoch: int) -> None:
         self.commits += 1
@@ -286,7 +313,7 @@ class Auditor:
         worker = WorkerId(call.caller.machine)
         if frame.HasField("welcome"):
             self._welcomed(leader, call, worker)
-        if frame.assignments and leader.epoch != self.newest_epoch:
+        if frame.assignments and leader.epoch != self.newest_epoch and not self._may_not_know:
             self.fail(Invariant.EPOCH, f"the leader of epoch {leader.epoch} dispatches in {self.newest_epoch}")
         for assignment in frame.assignments:
             run = self.ledger.runs.get(FencingToken(assignment.fencing_token))
@@ -319,11 +346,34 @@ class Auditor:
             if token in self.ledger.must_stop:
                 self._untold[token] = (call, asyncio.get_running_loop().time())
 
+    # What workers do.
+
+    def started(self, worker: Process, token: FencingToken) -> None:
+        if token in self._started:
+            self.fail(Invariant.ONCE, f"{worker.machine} runs fence {token} a second time")
+        self._started.add(token)
+        self._run.setdefault(worker, set()).add(token)
+
+    def ended(self, worker: Process, token: FencingToken) -> None:
+        self._run.get(worker, set()).discard(token)
+
+    def went_offline(self, worker: Process) -> None:
+        self._offline_since.setdefault(worker, asyncio.get_running_loop().time())
+
+    def went_online(self, worker: Process) -> None:
+        self._offline_since.pop(worker, None)
+
     # What time brings.
 
     def look(self) -> None:
         """To be called now and then: nothing that is due is late, and whoever is to stop was told."""
         now = asyncio.get_running_loop().time()
+        self._look_at_who_led()
+        for worker, offline_since in self._offline_since.items():
+            is_awake = not worker.is_dead and not worker.is_paused
+            if is_awake and now - offline_since > LEASE_S + STOPPING_S and self._run.get(worker):
+                runs = sorted(self._run[worker])
+                self.fail(Invariant.ONCE, f"{worker.machine} is offline since {offline_since:g}, and runs {runs}")
         leader = self._idle_leader()
         for token, (call, since) in list(self._untold.items()):
             has_ended = call.down.end is not None or call.up.end is not None
@@ -340,6 +390,17 @@ class Auditor:
         # One that is about to look may have missed a time, and listens first.
         if leader is not None and (leader.clock.until is None or leader.clock.until > leader.clock.now() + HEARING_S):
             self._look_at_times(leader, leader.clock.now() - LATE_S)
+
+    @property
+    def _may_not_know(self) -> bool:
+        """Whether a leader may lead on by its own clock after another one has begun to."""
+        return asyncio.get_running_loop().time() <= self.leases_cut_at + LEADER_LEASE_S
+
+    def _look_at_who_led(self) -> None:
+        """By its own clock a lead ends before another one can begin."""
+        for leader in self.leaders.values():
+            if leader.epoch < self.newest_epoch and leader.believes_to_lead and not self._may_not_know:
+                self.fail(Invariant.EPOCH, f"the leader of epoch {leader.epoch} leads on in {self.newest_epoch}")
 
     def _idle_leader(self) -> Leader | None:
         """The one that leads, if it waits for something to happen or for a time to come."""

@@ -73,6 +73,12 @@ class Disk:
         self.leader = ""
         self.lead_epoch = 0
         self.lead_ends_at = 0.0
+        """By the clock of the database."""
+        self.clock_ahead_s = 0.0
+
+    def now(self) -> float:
+        """What the database takes the time to be."""
+        return asyncio.get_running_loop().time() + self.clock_ahead_s
 
     def heal(self) -> None:
         """From now on all is well."""
@@ -150,7 +156,7 @@ class DiskHandle:
     async def take_lead(self, leader: str, lease_s: float) -> Lead | Led:
         disk = self._disk
         await disk.reach(self._process)
-        now = asyncio.get_running_loop().time()
+        now = disk.now()
         if disk.lead_ends_at > now:
             return Led(disk.leader, disk.lead_ends_at - now)
         epoch = await disk.store.acquire_epoch()
@@ -163,7 +169,7 @@ class DiskHandle:
         await self._disk.reach(self._process)
         if self._disk.lead_epoch != epoch:
             return False
-        self._disk.lead_ends_at = asyncio.get_running_loop().time() + lease_s
+        self._disk.lead_ends_at = self._disk.now() + lease_s
         return True
 
     async def resign_lead(self, epoch: int) -> None:

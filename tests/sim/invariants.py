@@ -11,9 +11,10 @@ class Invariant(StrEnum):
     PARENTS = "no lease before the parents allow it"  # ledger
     FENCES = "fences rise, and none on a worker is unknown to the store"  # ledger, auditor
     DURABLE = "nothing is dispatched or shown before its commit"  # auditor
-    EPOCH = "a stale epoch commits nothing"  # auditor
+    EPOCH = "a stale epoch commits nothing, and who led in it knows that it is over"  # auditor
     KEPT = "what was acknowledged survives, and its repetition changes nothing"  # auditor
     FORGOTTEN = "only what ended before the retention is forgotten"  # auditor
+    ONCE = "a worker runs an attempt once, and not beyond its lease"  # auditor
     ACYCLIC = "the graph is acyclic"  # ledger
     STALE = "a stale edit is refused whole"  # auditor
     CANCELLED = "cancelled work never succeeds, and its worker is told"  # ledger, auditor

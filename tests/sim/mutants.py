@@ -49,7 +49,8 @@ MUTANTS: Final[Sequence[Mutant]] = (
         "effects leave before the commit",
         LOOP,
         "        if batch.records:\n            await self._append(batch.records)\n",
-        "        for release in batch.releases:\n            release()\n        batch.releases.clear()\n"
+        "        for stream, effects in batch.deliveries.items():\n            stream.put_all(effects)\n"
+        "        batch.deliveries.clear()\n"
         "        if batch.records:\n            await self._append(batch.records)\n",
     ),
     Mutant(
@@ -248,9 +249,9 @@ MUTANTS: Final[Sequence[Mutant]] = (
     ),
     Mutant(
         "one slot too many",
-        f"{CORE}/dispatch.py",
-        "    return worker.profile.slots - len(worker.running)\n",
-        "    return worker.profile.slots + 1 - len(worker.running)\n",
+        f"{CORE}/state.py",
+        "        return self.profile.slots - len(self.running)\n",
+        "        return self.profile.slots + 1 - len(self.running)\n",
     ),
     Mutant(
         "a drained worker gets stars",

@@ -2,6 +2,7 @@
 
 Within one gRPC stream nothing is lost but its tail, nor doubled or swapped: TCP and HTTP/2 see to that. What may be is
 all the same done to frames that the protocol says it bears it for (`_may_stray`): reports, renewals, acknowledgements.
+Assignments are doubled and stay in their place: a worker starts nothing that it holds.
 """
 
 import asyncio
@@ -69,20 +70,23 @@ class Pipe:
     def __init__(self, network: "Network", pair: tuple[str, str]) -> None:
         self.network = network
         self._pair = pair
-        self._travelling: deque[tuple[bytes | End, float]] = deque()
+        self._travelling: deque[tuple[tuple[bytes | End, ...], float]] = deque()
+        """What arrives at one time, and when."""
         self._arrived: deque[bytes | End] = deque()
         self._ready = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self.end: End | None = None
 
-    def send(self, item: bytes | End, *, may_stray: bool = False) -> None:
+    def send(self, item: bytes | End, *, may_stray: bool = False, may_double: bool = False) -> None:
+        """`may_stray`: come twice, or after the next one. `may_double`: come twice, with nothing between the two."""
         if self.end is not None:
             return
         at = asyncio.get_running_loop().time() + self.network.latency_s()
-        strays = may_stray and self.network.is_straying()
-        for _ in range(2 if strays and self.network.rng.random() < 0.5 else 1):
-            self._travelling.append((item, at))
-        if strays and len(self._travelling) > 1 and not isinstance(self._travelling[-2][0], End):
+        is_straying = self.network.is_straying()
+        strays, doubles = may_stray and is_straying, may_double and is_straying
+        copies = 2 if (strays or doubles) and self.network.rng.random() < 0.5 else 1
+        self._travelling.extend([((item,) * copies, at)] if doubles else [((item,), at)] * copies)
+        if strays and len(self._travelling) > 1 and not isinstance(self._travelling[-2][0][0], End):
             self._travelling[-1], self._travelling[-2] = self._travelling[-2], self._travelling[-1]
         self._set_timer()
 
@@ -111,8 +115,8 @@ class Pipe:
         self._timer = None
         now = asyncio.get_running_loop().time()
         while self._travelling and max(self._travelling[0][1], self.network.healed_at(self._pair)) <= now:
-            item, _ = self._travelling.popleft()
-            self._arrived.append(item)
+            items, _ = self._travelling.popleft()
+            self._arrived.extend(items)
             self._ready.set()
         self._set_timer()
 
@@ -246,7 +250,8 @@ class Context:
     async def write(self, message: Any) -> None:
         await self._host.process.point("before send")
         self._call.network.listener.said(self._host, self._call, message)
-        self._call.down.send(self._handler.response_serializer(message), may_stray=_may_stray(message))
+        data = self._handler.response_serializer(message)
+        self._call.down.send(data, may_stray=_may_stray(message), may_double=_may_double(message))
         await self._host.process.point("after send")
 
 
@@ -354,3 +359,10 @@ def _may_stray(message: Any) -> bool:
             return not apart
         case _:
             return False
+
+
+def _may_double(message: Any) -> bool:
+    """Whether the protocol bears the frame twice. Not later on: then the worker may have forgotten what it has run."""
+    if not isinstance(message, worker_pb2.OrchestratorFrame) or not message.assignments:
+        return False
+    return not (message.HasField("welcome") or message.edits_answers or message.going_away)

@@ -17,13 +17,12 @@ from asterism.orchestrator.services.fleet import FleetService
 from asterism.orchestrator.services.rates import Places, TokenBuckets
 from asterism.orchestrator.services.worker import WorkerService
 from asterism.protocol.v1 import client_pb2_grpc, fleet_pb2_grpc, worker_pb2_grpc
-from tests.sim.auditor import LEASE_S, Auditor, Leader
+from tests.sim.auditor import LEADER_LEASE_S, LEASE_S, Auditor, Leader
 from tests.sim.clock import SimClock
 from tests.sim.disk import Disk, DiskFull, DiskHandle, FalseAlarm
 from tests.sim.network import HEALTH, Network
 from tests.sim.processes import Process
 
-LEADER_LEASE_S: Final = 4.0
 FORGETS_EACH_S: Final = 0.2
 PART: Final = 3
 """Stars that the store forgets at a time: fewer than most requests have."""
@@ -106,7 +105,7 @@ class Life:
         snapshot = await store.load()
         machine = Machine(snapshot, at=clock.now(), lease_s=LEASE_S)
         loop = Loop(machine=machine, store=store, clock=clock, epoch=epoch, max_mailbox=64, check_lead=check_lead)
-        of.auditor.leaders[self.process] = Leader(self.process, machine, clock, epoch, clock.now())
+        leader = of.auditor.leaders[self.process] = Leader(self.process, machine, clock, epoch, clock.now(), check_lead)
         gate = Gate(store, clock, is_required=False)
         changes, watches = TokenBuckets(clock, per_s=1000.0, burst=1000), Places("watches", 99)
         clients = ClientService(loop, store, clock, gate, changes=changes, watches=watches)
@@ -124,6 +123,7 @@ class Life:
             await self._leave(loop)
             loop.stop()
             await running
+            leader.has_left = True
 
     async def _leave(self, loop: Loop) -> None:
         """As `app.py` does: nobody new is let in, and those who hold streams are told and have a moment to go."""

@@ -34,6 +34,7 @@ FAULTS: Final = {
     "false_alarm": 3,
     "jump_clock": 3,
     "cut_off_leader": 3,
+    "jump_database_clock": 3,
     "pause_orchestrator": 2,
     "pause_at_point": 5,
     "pause_worker": 2,

@@ -6,9 +6,9 @@ from typing import Final
 
 import pytest
 
+from tests.sim.auditor import LEADER_LEASE_S
 from tests.sim.disk import BlankStore
 from tests.sim.invariants import Violation
-from tests.sim.orchestrators import LEADER_LEASE_S
 from tests.sim.schedule import Item, Schedule
 from tests.sim.virtual import run_virtually
 from tests.sim.world import World, open_store, play

@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import grpc.aio
 
@@ -22,14 +22,19 @@ from asterism.agents.asks import (
     ToolError,
     ToolResult,
 )
-from asterism.orchestrator.core.ids import WorkerId
+from asterism.orchestrator.core.effects import Assign, InputText, InputValue
+from asterism.orchestrator.core.errors import AsterismError
+from asterism.orchestrator.core.ids import FencingToken, WorkerId
 from asterism.orchestrator.core.profile import WorkerProfile
 from asterism.orchestrator.core.values import Json
 from asterism.planner.edits_json import edits_to_json
 from asterism.protocol.routes import Routes
 from asterism.workers.daemon import work
-from asterism.workers.link import Link
+from asterism.workers.link import Link, Work
+from asterism.workers.reports import Report
 from asterism.workers.runner import Runner
+from asterism.workers.wire import Welcome
+from tests.sim.auditor import Auditor
 from tests.sim.network import Channel, Network
 from tests.sim.plans import PROGRAMS, draw_edits, draw_plan
 from tests.sim.processes import Process
@@ -114,10 +119,58 @@ class Programs:
         return ProgramResult({"drawn": rng.randrange(1 << 30)}, edits)
 
 
+class Watched:
+    """What runs assignments, and who is told of each that begins."""
+
+    def __init__(self, work: Work, process: Process, auditor: Auditor) -> None:
+        self._work = work
+        self._process = process
+        self._auditor = auditor
+
+    def start(self, assignment: Assign) -> None:
+        self._auditor.started(self._process, assignment.fencing_token)
+        self._work.start(assignment)
+
+    def stop(self, fencing_token: FencingToken) -> None:
+        self._work.stop(fencing_token)
+
+    def stop_all(self) -> None:
+        self._work.stop_all()
+
+    def hear(self, part: InputText | InputValue) -> None:
+        self._work.hear(part)
+
+
+class SimLink(Link):
+    """The real link, of which the auditor is told what runs and whether there is a stream."""
+
+    def __init__(self, process: Process, auditor: Auditor, **options: Any) -> None:
+        super().__init__(**options)
+        self._process = process
+        self._auditor = auditor
+
+    def serve(self, work: Work) -> None:
+        super().serve(Watched(work, self._process, self._auditor))
+
+    def finish(self, report: Report) -> None:
+        self._auditor.ended(self._process, report.fencing_token)
+        super().finish(report)
+
+    def _welcomed(self, welcome: Welcome) -> None:
+        self._auditor.went_online(self._process)
+        super()._welcomed(welcome)
+
+    def _detached(self, error: AsterismError | None) -> None:
+        self._auditor.went_offline(self._process)
+        super()._detached(error)
+
+
 class SimWorker:
     """The machine, and a supervisor that starts the worker anew."""
 
-    def __init__(self, name: str, seed: str, network: Network, addresses: str, temper: Temper) -> None:
+    def __init__(
+        self, name: str, seed: str, network: Network, addresses: str, temper: Temper, auditor: Auditor
+    ) -> None:
         self.name = name
         self.process = Process(name)
         self.lives: list[Process] = []
@@ -129,6 +182,7 @@ class SimWorker:
         self._seed = f"{seed}/{name}"
         self._network = network
         self._addresses = addresses
+        self._auditor = auditor
         self._told = asyncio.Event()
         self._is_retired = False
 
@@ -161,7 +215,9 @@ class SimWorker:
         rng = random.Random(seed)
         offered = tuple(name for names in PROGRAMS.values() for name in names)
         process = self.process
-        link = Link(
+        link = SimLink(
+            process,
+            self._auditor,
             dial=lambda address: self._dial(process, address),
             routes=Routes(self._addresses),
             worker=WorkerId(self.name),

@@ -62,7 +62,8 @@ class World:
         self.temper = Temper(schedule.failing, schedule.hanging, schedule.plan_size)
         joined = ",".join(addresses)
         self.workers = [
-            SimWorker(f"w{number}", seed, self.network, joined, self.temper) for number in range(schedule.workers)
+            SimWorker(f"w{number}", seed, self.network, joined, self.temper, self.auditor)
+            for number in range(schedule.workers)
         ]
         self.users = Users(self.network, joined, self.auditor)
         self.machines: dict[str, SimOrchestrator | SimWorker] = {
@@ -203,6 +204,14 @@ class World:
         if self.schedule.is_shared:
             until = asyncio.get_running_loop().time() + rng.uniform(1.0, 9.0)
             self.disk.cut_off[rng.choice(self.orchestrators).address] = until
+
+    def _jump_database_clock(self, rng: random.Random) -> None:
+        """The clock of the database is set: a lease that it has given ends earlier by it than by the leader's own."""
+        if self.schedule.is_shared:
+            jump_s = rng.choice([-3.0, 3.0, 30.0])
+            self.disk.clock_ahead_s += jump_s
+            if jump_s > 0:
+                self.auditor.leases_cut_at = asyncio.get_running_loop().time()
 
     def _forget(self, rng: random.Random) -> None:
         """The retention comes round, a few times, wherever somebody leads; who is paused there may lead no more."""

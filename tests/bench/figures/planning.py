@@ -168,7 +168,7 @@ async def ready(database: str, url: str | None) -> dict[str, Any]:
                 for number in range(ROUNDS):
                     batch = EditBatch((_held(f"s{number}"),))
                     began = time.perf_counter()
-                    loop.tell([EditsProposed(clock.now(), worker, first.fencing_token, number, batch)], outbox)
+                    loop.tell(EditsProposed(clock.now(), worker, first.fencing_token, number, batch), outbox)
                     while not any(isinstance(effect, Assign) for effect in await outbox.take(9)):
                         pass
                     spent.append(1e3 * (time.perf_counter() - began))
