@@ -114,9 +114,10 @@ class Parts:
         """The parts that end in it."""
         self._left += text
         while self._left:
+            # What stands before a part is no part of it, and may have come with the end of the last one.
+            self._left = self._left.lstrip()
             end = _ENDS[self.by].search(self._left)
             if end is not None and end.start() <= self.most:
-                # What may yet turn out to be a longer end is one either way.
                 part, self._left = self._left[: end.start()], self._left[end.end() :]
             elif len(self._left) > self.most:
                 part, self._left = self._left[: self.most], self._left[self.most :]

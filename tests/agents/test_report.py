@@ -88,6 +88,7 @@ def test_unreadable_outcomes_fail_for_good() -> None:
 def test_registered_names_are_those_of_plans() -> None:
     assert set(PROGRAMS) == {
         "answer",
+        "follow",
         "gather",
         "judge",
         "react",
