@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from asterism.orchestrator.core.edits import AddLine, AddStar, Edit
 from asterism.orchestrator.core.ids import StarId
 from asterism.orchestrator.core.line import LineKind, TaskStarLine
-from asterism.orchestrator.core.star import OutputOf, StarKind, StarSpec
+from asterism.orchestrator.core.star import OutputOf, ParentOutcomes, StarKind, StarSpec
 from asterism.orchestrator.core.values import Path
 from asterism.planner.fields import WrongAt, line_kind
 from asterism.planner.mapping import expander, gatherer, template_parents
@@ -32,6 +32,7 @@ def compile_star(star_id: StarId, star: PlanStar, *, at: Path = ()) -> Compiled:
     if isinstance(star, WorkStar) and star.replan_when is not None:
         spec = replace(spec, replan_when=to_condition(star.replan_when, at=(*at, "replan_when")))
     lines.take_inputs(spec, (*at, "inputs"))
+    lines.check_streams(spec)
     return Compiled((AddStar(spec), *lines.edits(star_id)), lines.places)
 
 
@@ -73,6 +74,17 @@ class _Lines:
         for name, value in spec.inputs.items():
             if isinstance(value, OutputOf):
                 self.take_parent(value.star, (*at, name))
+
+    def check_streams(self, spec: StarSpec) -> None:
+        """Whether the star can do with parents that still write."""
+        for parent, line in self._lines.items():
+            if line.kind is not LineKind.STREAM:
+                continue
+            if spec.is_decided_by_people:
+                raise WrongAt(self.places[parent], "a person decides about what is whole: the line cannot stream")
+            if ParentOutcomes() in spec.inputs.values():
+                reason = "an input takes the outcomes of all parents, and this one has none yet: the line cannot stream"
+                raise WrongAt(self.places[parent], reason)
 
     def take_parent(self, parent: StarId, at: Path) -> None:
         """A line from a star whose result is needed."""

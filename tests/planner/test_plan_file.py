@@ -136,6 +136,11 @@ def test_a_chain_of_ten_thousand_from_its_end() -> None:
         ("stars:\n  - {id: a, kind: toll, program: p}\n", "line 2, column 19", "stars[0].kind: Input should be"),
         ("stars:\n  - {id: a, kind: tool, program: p, aftr: []}\n", "line 2, column 43", "stars[0].aftr: there is no"),
         ("stars:\n  - {id: a, kind: tool, program: p, after: [b]}\n", "line 2, column 45", "no star 'b'"),
+        ("stars:\n  - {id: a, kind: tool, program: p}\n  - {id: b, kind: approval, after: [{star: a, on: stream}]}\n",
+         "line 3, column 37", "a person decides about what is whole"),
+        ("stars:\n  - {id: a, kind: tool, program: p}\n  - {id: b, kind: tool, program: p, "
+         "after: [{star: a, on: stream}], inputs: {x: {$parents: true}}}\n",
+         "line 3, column 45", "takes the outcomes of all parents"),
         ("stars:\n  - {id: a, kind: tool, program: p}\n  - {id: a, kind: tool, program: p}\n",
          "line 3, column 10", "the id 'a' is taken by stars[0]"),
         ("stars:\n  plan: {kind: tool, program: p}\n", "line 2, column 9", "the planning star's own"),
