@@ -221,7 +221,8 @@ def _leads_to(constellation: TaskConstellation, child: StarId, replan: TaskStar)
     if replan.spec.id in constellation.parents.get(child, {}):
         return True
     seen = {child}
-    pending = [child] if replan.unmet else []
+    # What has ended leads on from nothing that waits, but for those that listened.
+    pending = [child] if replan.unmet or constellation.listeners else []
     while pending:
         for below in constellation.children.get(pending.pop(), ()):
             if below == replan.spec.id:

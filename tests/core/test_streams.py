@@ -245,3 +245,16 @@ def test_a_retry_listens_again_unless_it_may_take_a_result_over() -> None:
 def test_refuses_what_cannot_stream(edits: tuple[Edit, ...], reason: str) -> None:
     with pytest.raises(InvalidEdit, match=reason):
         graph(*edits)
+
+
+def test_a_rewrite_does_not_hold_what_leads_to_it() -> None:
+    scene = Scene(slots=4)
+    scene.submit(replan=plan_star(inputs={}))
+    scene.edit(add("x"), add("y", inputs=OF_X), join("x", "y", STREAM), add("z"), join("y", "z", STREAM))
+    scene.edit(add("one", priority=1), add("two", priority=1))
+    scene.succeed("plan")
+    scene.fail("z", FATAL)
+    assert (scene.star("two").state, scene.star("replan.1").state) == (RUNNING, READY), "it waits for a slot alone"
+    scene.fail("x", FATAL)
+    assert scene.star("y").state is StarState.CANCELLED, "the rewrite is there for z, which y leads to"
+    assert X in scene.machine.constellations[C].parents[scene.star("replan.1").spec.id]
