@@ -62,6 +62,8 @@ class Leader:
     """Whether its loop has come to an orderly end, after which it gives its lease back."""
     certain: dict[WorkerId, float] = field(default_factory=dict)
     """When a worker last said something that must have renewed its lease."""
+    earlier: dict[WorkerId, float] = field(default_factory=dict)
+    """When it had done so before that."""
     possible: dict[WorkerId, float] = field(default_factory=dict)
     """When it last said anything."""
 
@@ -160,9 +162,13 @@ class Auditor:
                 self._check_edit(self.ledger.graphs[record.constellation], record)
             if isinstance(record, WorkerLeft) and "lease ran out" in record.reason:
                 heard_at = leader.certain.get(record.worker, leader.since)
-                # What was heard while this was on its way to disk came too late; what is read in the very instant in
-                # which a stopped process looks at its deadlines may be read after the look.
-                if heard_at < record.at < heard_at + LEASE_S:
+                if heard_at == record.at:
+                    # A process that goes on after a stop may read this after its look; but where it has missed a
+                    # deadline by MISSED_S it has to listen first.
+                    ended_at = leader.earlier.get(record.worker, leader.since) + LEASE_S
+                    heard_at = -LEASE_S if record.at <= ended_at + MISSED_S else heard_at
+                # What was heard while this was on its way to disk came too late.
+                if heard_at <= record.at < heard_at + LEASE_S:
                     self.fail(Invariant.TIMEOUT, f"{record.worker} was heard at {heard_at}: {record}")
         try:
             self.ledger.settled(records)
@@ -280,6 +286,8 @@ class Auditor:
             if message.HasField("hello"):
                 self._greeted[worker] = (call, now, [FencingToken(token) for token in message.hello.held])
             elif self._streams.get(worker) is call and worker not in self._greeted:
+                if leader.certain.get(worker) not in (None, now):
+                    leader.earlier[worker] = leader.certain[worker]
                 leader.certain[worker] = now
         tokens = list(message.hello.held) if message.HasField("hello") else []
         for items in (message.progress, message.proposed, message.finished):
