@@ -32,11 +32,9 @@ from asterism.protocol.convert.constellation import (
 from asterism.protocol.convert.edits import (
     edit_batch_from_proto,
     edit_batch_to_proto,
-    edit_from_proto,
-    edit_to_proto,
     edits_from_proto,
-    edits_to_proto,
     write_edit_batch,
+    write_edits,
 )
 from asterism.protocol.convert.records import record_from_proto, record_to_proto
 from asterism.protocol.convert.star import (
@@ -110,12 +108,9 @@ __all__ = [
     "counters_to_proto",
     "edit_batch_from_proto",
     "edit_batch_to_proto",
-    "edit_from_proto",
-    "edit_to_proto",
     "edits_from_proto",
     "edits_proposed_from_proto",
     "edits_proposed_to_proto",
-    "edits_to_proto",
     "ending_from_proto",
     "ending_to_proto",
     "finished_from_proto",
@@ -165,4 +160,5 @@ __all__ = [
     "worker_status_to_proto",
     "write_assign",
     "write_edit_batch",
+    "write_edits",
 ]

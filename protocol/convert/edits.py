@@ -1,7 +1,8 @@
 """Edits and batches of them, both ways."""
 
-from collections.abc import Sequence
-from typing import Final, assert_never
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Final, assert_never
 
 from asterism.orchestrator.core.edits import (
     AddLine,
@@ -15,6 +16,8 @@ from asterism.orchestrator.core.edits import (
     UpdateStar,
 )
 from asterism.orchestrator.core.errors import InvalidField
+from asterism.orchestrator.core.ids import StarId
+from asterism.orchestrator.core.line import LineKind, TaskStarLine
 from asterism.protocol.convert import checks
 from asterism.protocol.convert.star import (
     line_from_proto,
@@ -33,15 +36,11 @@ from asterism.protocol.convert.star import (
 )
 from asterism.protocol.v1 import types_pb2 as pb
 
+if TYPE_CHECKING:
+    from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
+
 MAX_EDITS: Final = 20_000
 """Most edits of one batch: twice the stars of the default budget, so that each may come with a line."""
-
-
-def edit_to_proto(edit: Edit, at: str = "edit") -> pb.Edit:
-    """One member of the oneof for each class."""
-    proto = pb.Edit()
-    _write(edit, proto, at)
-    return proto
 
 
 def _write(edit: Edit, proto: pb.Edit, at: str) -> None:
@@ -76,7 +75,7 @@ def _write(edit: Edit, proto: pb.Edit, at: str) -> None:
             assert_never(edit)
 
 
-def edit_from_proto(proto: pb.Edit, at: str = "edit") -> Edit:
+def _read(proto: pb.Edit, at: str) -> Edit:
     """Refuses an edit of no kind, which is also what a newer peer's unknown kind looks like."""
     match proto.WhichOneof("edit"):
         case "add_line":
@@ -114,9 +113,22 @@ def _update_from_proto(proto: pb.Edit.UpdateStar, at: str) -> UpdateStar:
     )
 
 
-def edits_to_proto(edits: Sequence[Edit], at: str = "edits") -> list[pb.Edit]:
-    """In order."""
-    return [edit_to_proto(edit, f"{at}[{index}]") for index, edit in enumerate(edits)]
+def write_edits(edits: Sequence[Edit], protos: "RepeatedCompositeFieldContainer[pb.Edit]", at: str = "edits") -> None:
+    """In order, into an empty list; the lines that most stars come with are written short."""
+    added: StarId | None = None
+    proto = pb.Edit()
+    for index, edit in enumerate(edits):
+        if isinstance(edit, AddLine):
+            line = edit.line
+            if line.child == added and line.kind is LineKind.SUCCESS and line.condition is None:
+                proto.add_star.after.append(line.parent)
+                continue
+        proto = protos.add()
+        added = edit.spec.id if isinstance(edit, AddStar) else None
+        try:
+            _write(edit, proto, "")
+        except InvalidField as error:
+            raise InvalidField(f"{at}[{index}]{error.field}", error.reason) from None
 
 
 def edits_from_proto(protos: Sequence[pb.Edit], at: str = "edits") -> tuple[Edit, ...]:
@@ -125,10 +137,21 @@ def edits_from_proto(protos: Sequence[pb.Edit], at: str = "edits") -> tuple[Edit
     edits: list[Edit] = []
     try:
         # It keeps those that came before the one that is refused: so many there are, and that is its place.
-        edits.extend(edit_from_proto(proto, "") for proto in protos)
+        edits.extend(islice(_read_all(protos), MAX_EDITS + 1))
     except InvalidField as error:
         raise InvalidField(f"{at}[{len(edits)}]{error.field}", error.reason) from None
+    checks.few(edits, at, MAX_EDITS)
     return tuple(edits)
+
+
+def _read_all(protos: Sequence[pb.Edit]) -> Iterator[Edit]:
+    for proto in protos:
+        edit = _read(proto, "")
+        yield edit
+        if isinstance(edit, AddStar):
+            child = edit.spec.id
+            for parent in proto.add_star.after:
+                yield AddLine(TaskStarLine(star_id(parent, ".add_line.line.parent"), child, LineKind.SUCCESS))
 
 
 def edit_batch_to_proto(batch: EditBatch, at: str = "batch") -> pb.EditBatch:
@@ -142,11 +165,7 @@ def write_edit_batch(batch: EditBatch, proto: pb.EditBatch, at: str = "batch") -
     """Into an empty message, where it is to be."""
     if batch.base_revision is not None:
         proto.base_revision = batch.base_revision
-    for index, edit in enumerate(batch.edits):
-        try:
-            _write(edit, proto.edits.add(), "")
-        except InvalidField as error:
-            raise InvalidField(f"{at}.edits[{index}]{error.field}", error.reason) from None
+    write_edits(batch.edits, proto.edits, f"{at}.edits")
 
 
 def edit_batch_from_proto(proto: pb.EditBatch, at: str = "batch") -> EditBatch:

@@ -26,7 +26,7 @@ from asterism.protocol.convert.constellation import (
     request_id_from_proto,
     request_to_proto,
 )
-from asterism.protocol.convert.edits import edits_from_proto, edits_to_proto
+from asterism.protocol.convert.edits import edits_from_proto, write_edits
 from asterism.protocol.convert.star import (
     artifact_from_proto,
     result_to_proto,
@@ -54,10 +54,11 @@ def record_to_proto(record: ConstellationRecord) -> pb.Record:
                 )
             )
         case EditsApplied():
-            edits = edits_to_proto(record.edits)
-            proto.edits_applied.CopyFrom(
-                pb.Record.EditsApplied(revision=record.revision, by=record.by, edits=edits, reason=record.reason)
-            )
+            applied = proto.edits_applied
+            applied.revision = record.revision
+            applied.by = record.by
+            applied.reason = record.reason
+            write_edits(record.edits, applied.edits)
         case EditsRefused():
             reasons = [checks.clipped(reason) for reason in record.reasons]
             proto.edits_refused.CopyFrom(pb.Record.EditsRefused(by=record.by, reasons=reasons))

@@ -282,10 +282,12 @@ class Line(_message.Message):
 class Edit(_message.Message):
     __slots__ = ("add_star", "remove_star", "update_star", "add_line", "remove_line", "rebind_inputs", "cancel_star")
     class AddStar(_message.Message):
-        __slots__ = ("spec",)
+        __slots__ = ("spec", "after")
         SPEC_FIELD_NUMBER: _ClassVar[int]
+        AFTER_FIELD_NUMBER: _ClassVar[int]
         spec: StarSpec
-        def __init__(self, spec: _Optional[_Union[StarSpec, _Mapping]] = ...) -> None: ...
+        after: _containers.RepeatedScalarFieldContainer[str]
+        def __init__(self, spec: _Optional[_Union[StarSpec, _Mapping]] = ..., after: _Optional[_Iterable[str]] = ...) -> None: ...
     class RemoveStar(_message.Message):
         __slots__ = ("star",)
         STAR_FIELD_NUMBER: _ClassVar[int]

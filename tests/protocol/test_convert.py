@@ -18,16 +18,17 @@ from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.effects import AnswerEdits, Assign, Place, Stop
 from asterism.orchestrator.core.errors import InvalidField
 from asterism.orchestrator.core.events import AttemptFailed, AttemptProgressed, AttemptSucceeded, Chunk, EditsProposed
-from asterism.orchestrator.core.ids import FencingToken, WorkerId
-from asterism.orchestrator.core.line import LineKind
+from asterism.orchestrator.core.ids import FencingToken, StarId, WorkerId
+from asterism.orchestrator.core.line import LineKind, TaskStarLine
 from asterism.orchestrator.core.records import ConstellationRecord
 from asterism.orchestrator.core.request import ConstellationState
 from asterism.orchestrator.core.snapshot import Summary
-from asterism.orchestrator.core.star import Attempt, AttemptOutcome, StarKind, StarState
+from asterism.orchestrator.core.star import Attempt, AttemptOutcome, StarKind, StarSpec, StarState
 from asterism.orchestrator.core.values import MAX_VALUE_BYTES, Json
 from asterism.protocol import convert
 from asterism.protocol.answers import StreamedText, WorkerStatus
 from asterism.protocol.convert import enums
+from asterism.protocol.convert.edits import MAX_EDITS
 from asterism.protocol.v1 import types_pb2 as pb
 from tests import strategies as s
 
@@ -454,3 +455,39 @@ def test_any_bytes_convert_or_are_refused(kind: type[Message], read: Callable[..
         read(message)
     except InvalidField as refused:
         assert refused.field  # noqa: PT017  # converting is fine too, which `raises` cannot say
+
+
+def added_with_lines(*parents: str) -> tuple[e.Edit, ...]:
+    """Two stars, the second behind `parents` and, at last, behind the first whatever becomes of it."""
+    first, second = StarId("first"), StarId("second")
+    return (
+        e.AddStar(StarSpec(first, StarKind.TOOL, "noop")),
+        e.AddStar(StarSpec(second, StarKind.TOOL, "noop")),
+        *(e.AddLine(TaskStarLine(StarId(parent), second, LineKind.SUCCESS)) for parent in parents),
+        e.AddLine(TaskStarLine(first, second, LineKind.COMPLETION)),
+    )
+
+
+def test_lines_that_come_with_their_star_are_written_short_and_read_as_edits() -> None:
+    batch = e.EditBatch((*added_with_lines("a", "b"), e.AddLine(TaskStarLine(StarId("a"), StarId("first")))))
+    proto = over_the_wire(convert.edit_batch_to_proto(batch))
+    assert [list(edit.add_star.after) for edit in proto.edits] == [[], ["a", "b"], [], []]
+    assert convert.edit_batch_from_proto(proto) == batch
+
+
+def test_refusal_counts_short_lines_as_edits() -> None:
+    proto = convert.edit_batch_to_proto(e.EditBatch(added_with_lines("a", "b")))
+    proto.edits[1].add_star.after[1] = "not a name"
+    with pytest.raises(InvalidField, match=r"batch.edits\[3\].add_line.line.parent: a name must match"):
+        convert.edit_batch_from_proto(proto)
+    proto.edits[1].add_star.after[1] = "b"
+    proto.edits[2].add_line.line.child = ""
+    with pytest.raises(InvalidField, match=r"batch.edits\[4\].add_line.line.child"):
+        convert.edit_batch_from_proto(proto)
+
+
+def test_short_lines_count_against_the_most_edits() -> None:
+    proto = convert.edit_batch_to_proto(e.EditBatch(added_with_lines()))
+    proto.edits[1].add_star.after.extend(["a"] * MAX_EDITS)
+    with pytest.raises(InvalidField, match=r"batch.edits: must have at most 20000 entries"):
+        convert.edit_batch_from_proto(proto)
