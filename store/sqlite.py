@@ -1,4 +1,4 @@
-"""SQLite: a connection that writes and one that reads, each on its own OS thread."""
+"""SQLite: a connection that writes, one that reads, and one that keeps the log short, each on its own OS thread."""
 
 import asyncio
 import sqlite3
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
 import sqlalchemy as sa
+import structlog
 from sqlalchemy import event
 from sqlalchemy.exc import DatabaseError, OperationalError
 
@@ -17,14 +18,23 @@ from asterism.store.migrate import migrate, need_newest
 
 T = TypeVar("T")
 
+_log = structlog.get_logger(__name__)
+
 BUSY_TIMEOUT_MS: Final = 5_000
 """How long a writer waits for another process: `asterism token` writes one small row at a time."""
+WRITES_A_COPY: Final = 128
+"""After so many, what they put into the write-ahead log is copied into the database, beside those that follow. Done by
+a write itself, as SQLite does it every 1,000 pages, it held that one up for 10 ms."""
+MAX_LOG_PAGES: Final = 16_384
+"""Of 4 KiB. Where writes never pause the log grows, whatever is copied: then one of them copies the rest, and it begins
+anew."""
 
 
 class _Connected:
     """One connection, and the only OS thread that uses it."""
 
-    def __init__(self, engine: sa.Engine, name: str, begin: str) -> None:
+    def __init__(self, engine: sa.Engine, name: str, begin: str | None) -> None:
+        """`begin`: the statement that begins a transaction; None for work that takes no part in one."""
         self._engine = engine
         self._begin = begin
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
@@ -32,7 +42,7 @@ class _Connected:
         self._driver: sqlite3.Connection | None = None
 
     async def run(self, work: Work[T]) -> T:
-        """Do the work inside one transaction; an error undoes all of it."""
+        """Do the work, inside one transaction where there is to be one; an error undoes all of it then."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._transact, work)
 
     def _transact(self, work: Work[T]) -> T:
@@ -44,7 +54,8 @@ class _Connected:
             self._connection = self._engine.connect()
             self._driver = cast(sqlite3.Connection, self._connection.connection.dbapi_connection)
         connection, driver = self._connection, self._driver
-        driver.execute(self._begin).close()
+        if self._begin is not None:
+            driver.execute(self._begin).close()
         try:
             result = work(connection)
             driver.commit()
@@ -66,6 +77,36 @@ class _Connected:
         self._engine.dispose()
 
 
+class _Copier:
+    """Copies what is in the write-ahead log into the database. It holds up nobody, and nobody waits for it."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._connected = _Connected(engine, "store-copier", None)
+        self._writes = 0
+        self._copying: asyncio.Task[None] | None = None
+
+    def written(self) -> None:
+        """Count a write, and begin where it is time to."""
+        self._writes += 1
+        if self._writes >= WRITES_A_COPY and (self._copying is None or self._copying.done()):
+            self._writes = 0
+            self._copying = asyncio.create_task(self._connected.run(_copy_log))
+
+    async def close(self) -> None:
+        """Let go, after what has begun."""
+        if self._copying is not None:
+            await self._copying
+        await self._connected.close()
+
+
+def _copy_log(connection: sa.Connection) -> None:
+    try:
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").close()
+    except DatabaseError as error:
+        # Nothing is lost, for the log has it all; what a broken disk means for a write, the next write says.
+        _log.warning("the log could not be copied into the database", reason=str(error.orig))
+
+
 class SqliteDatabase:
     """A file, or (None) a database that ends with this object."""
 
@@ -75,6 +116,7 @@ class SqliteDatabase:
         self._lock = None if self._path is None else FileLock(self._path.with_name(self._path.name + ".lock"))
         self._writer: _Connected | None = None
         self._reader: _Connected | None = None
+        self._copier: _Copier | None = None
 
     @property
     def is_shared(self) -> bool:
@@ -108,9 +150,13 @@ class SqliteDatabase:
             self._reader = self._writer
         else:
             self._reader = _Connected(_engine(self._path, self._synchronous), "store-reader", "BEGIN")
+            self._copier = _Copier(_engine(self._path, self._synchronous))
 
     async def close(self) -> None:
         """Finish what was asked for, then let go; harmless when nothing is open."""
+        copier, self._copier = self._copier, None
+        if copier is not None:
+            await copier.close()
         writer, reader, self._writer, self._reader = self._writer, self._reader, None, None
         if reader is not None and reader is not writer:
             await reader.close()
@@ -126,10 +172,13 @@ class SqliteDatabase:
         """
         assert self._writer is not None, "the store is not open"
         try:
-            return await self._writer.run(work)
+            result = await self._writer.run(work)
         except (OperationalError, sqlite3.OperationalError) as error:
             reason = error.orig if isinstance(error, OperationalError) else error
             raise Unreachable(str(self._path), f"the database cannot be written: {reason}") from error
+        if self._copier is not None:
+            self._copier.written()
+        return result
 
     async def read(self, work: Work[T]) -> T:
         """Do the work on one picture of what is on disk."""
@@ -148,6 +197,7 @@ def _engine(path: Path | None, synchronous: Synchronous) -> sa.Engine:
             f"busy_timeout={BUSY_TIMEOUT_MS}",
             "journal_mode=WAL",
             f"synchronous={synchronous}",
+            f"wal_autocheckpoint={MAX_LOG_PAGES}",
             "foreign_keys=ON",
         ):
             connection.execute(f"PRAGMA {pragma}").close()

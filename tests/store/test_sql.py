@@ -25,7 +25,7 @@ from asterism.store.credentials import SqlCredentials
 from asterism.store.prepared import Prepared
 from asterism.store.schema import METADATA
 from asterism.store.sql import SqlStore
-from asterism.store.sqlite import SqliteDatabase
+from asterism.store.sqlite import WRITES_A_COPY, SqliteDatabase
 from tests.store.histories import seeded_history
 from tests.store.test_contract import accepted, assert_holds, fill
 
@@ -269,3 +269,18 @@ def test_statement_finds_its_rows_by_a_key(name: str, statement: sa.ClauseElemen
     scans = [step for step in plan if "SCAN" in step and "constellations_live" not in step]
     assert not scans or name == "LIST"
     assert not any("TEMP B-TREE" in step for step in plan if name.startswith("list"))
+
+
+async def test_log_is_copied_into_the_database_while_it_is_open(tmp_path: Path) -> None:
+    path = tmp_path / "asterism.db"
+    database = SqliteDatabase(path)
+    await database.open(exclusive=True)
+    # The last that closes a database copies the whole log: not us, while this one is there.
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("SELECT count(*) FROM journal").close()
+        opened = path.stat().st_size
+        for seq in range(WRITES_A_COPY):
+            page = {"seq": seq, "constellation": None, "body": "x" * 4096}
+            await database.write(lambda connection, page=page: writes.ADD_PAGE.run(connection, [page]))  # type: ignore[misc]  # a default binds it
+        await database.close()
+        assert path.stat().st_size - opened >= WRITES_A_COPY * 4096
