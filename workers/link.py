@@ -260,13 +260,14 @@ class Link:
         After our goodbye the orchestrator ends the stream; `patience` is bounded then.
         """
         while self._is_streaming:
-            if not self._session.has_something_to_send:
-                self._wake.clear()
-                try:
-                    async with asyncio.timeout(self._lease_s / 3):
+            try:
+                async with asyncio.timeout(self._lease_s / 3):
+                    # What was acknowledged wakes it too, and leaves nothing to say.
+                    while not self._session.has_something_to_send:
+                        self._wake.clear()
                         await self._wake.wait()
-                except TimeoutError:
-                    pass
+            except TimeoutError:
+                pass
             outgoing = self._session.take()
             self._room.set()
             if not await _write(call, frame_to_proto(outgoing)):
