@@ -68,8 +68,7 @@ class _Connected:
         if connection is None:
             connection = self._connection = await self._engine.connect()
         try:
-            async with connection.begin():
-                return await connection.run_sync(work)
+            return await connection.run_sync(_transact, work)
         except AsterismError:
             raise
         except BaseException as error:
@@ -96,6 +95,11 @@ class _Connected:
         if connection is not None:
             await connection.close()
         await self._engine.dispose()
+
+
+def _transact(connection: sa.Connection, work: Work[T]) -> T:
+    with connection.begin():
+        return work(connection)
 
 
 async def _is_lost(connection: AsyncConnection) -> bool:

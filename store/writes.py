@@ -81,17 +81,19 @@ def append_records(connection: sa.Connection, records: Sequence[Record], epoch: 
     changes = Changes()
     for record in records:
         changes.take(record)
-    hold_epoch(connection, epoch, changes.last_token)
+    guarded = GUARD, {"of_epoch": epoch, "token": changes.last_token}
+    batch = Batch(connection, lambda: hold_epoch(connection, epoch, changes.last_token), guarded)
+    if changes.worker_changes:
+        batch.begin()
     for worker, row in changes.worker_changes:
         _change_worker(connection, worker, row)
-    batch = Batch(connection)
     batch.add(ADD_REQUEST, changes.requests)
     batch.add(ADD_CONSTELLATION, [_first_row(row) for row in changes.requests])
     _count(batch, changes)
     batch.add(ADD_ARTIFACT, changes.artifacts)
     pages = [{"seq": page.seq, "constellation": page.constellation, "body": page.body} for page in encode(records)]
     batch.add(ADD_PAGE, pages)
-    batch.flush()
+    batch.end()
 
 
 def hold_epoch(connection: sa.Connection, epoch: int, token: int = 0) -> None:

@@ -187,8 +187,8 @@ MUTANTS: Final[Sequence[Mutant]] = (
     Mutant(
         "the store does not keep the newest fence",
         f"{STORE}/writes.py",
-        "    hold_epoch(connection, epoch, changes.last_token)\n",
-        "    hold_epoch(connection, epoch)\n",
+        "lambda: hold_epoch(connection, epoch, changes.last_token)",
+        "lambda: hold_epoch(connection, epoch)",
     ),
     Mutant(
         "a given-back slot is not stored",
