@@ -1,5 +1,6 @@
 """Placement: which ready star goes to which worker now, and what it is given."""
 
+from heapq import heapify, heappop, heapreplace
 from operator import attrgetter
 from typing import Final
 
@@ -22,8 +23,9 @@ _FREE_SLOTS: Final = attrgetter("free_slots")
 
 def dispatch(turn: Turn) -> None:
     """Lease ready stars while there is a free slot that fits: highest priority first, then the longest ready."""
-    while (chosen := _next_placement(turn.state)) is not None:
-        entry, workers = chosen
+    places = _Places(turn.state)
+    while (chosen := places.next()) is not None:
+        entry, worker = chosen
         constellation = turn.state.constellations[entry.constellation]
         star = constellation.stars[entry.star]
         if constellation.attempts >= constellation.budget.attempts:
@@ -34,7 +36,8 @@ def dispatch(turn: Turn) -> None:
         if isinstance(inputs, StarError):
             finish_star(turn, constellation, star, StarState.FAILED, error=inputs)
             continue
-        worker = _pick(star, workers)
+        if star.attempts:
+            worker = places.untried(star, worker)
         if star.spec.reuses is not None or turn.state.results is not None:
             description = worker.describe(program_capability(star.spec.kind, star.spec.program))
             reused = find_reused(turn.state, constellation, star, description, inputs, turn.at)
@@ -52,23 +55,55 @@ def dispatch(turn: Turn) -> None:
         _lease(turn, constellation, star, worker, inputs)
 
 
-def _next_placement(state: State) -> tuple[ReadyStar, list[Worker]] | None:
-    """The first star in order for which some worker has a free slot, and those workers."""
-    best: tuple[ReadyStar, list[Worker]] | None = None
-    for capabilities in state.placeable():
-        workers = [worker for worker in state.candidates(capabilities) if worker.free_slots > 0]
-        entry = state.first_ready(capabilities) if workers else None
-        if entry is not None and (best is None or entry < best[0]):
-            best = entry, workers
-    return best
+class _Places:
+    """The free slots of the fleet, while one step hands them out: they only become fewer meanwhile.
 
+    A star costs the logarithm of the number of workers, and a step looks once at each that could take one.
+    """
 
-def _pick(star: TaskStar, workers: list[Worker]) -> Worker:
-    """The worker with the most free slots, the first by id among equals; one that has not tried this star if any."""
-    if star.attempts:
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._heaps: dict[frozenset[str], list[tuple[int, int, Worker]]] = {}
+        """For each set of capabilities: how many slots each worker has free, negated, and its place in the order of
+        ids. What it says may be too many by now."""
+
+    def next(self) -> tuple[ReadyStar, Worker] | None:
+        """The first star in order for which some worker has a free slot, and the worker with the most: the first by id
+        among equals."""
+        best: tuple[ReadyStar, Worker] | None = None
+        for capabilities in self._state.placeable():
+            worker = self._freest(capabilities)
+            entry = None if worker is None else self._state.first_ready(capabilities)
+            if worker is not None and entry is not None and (best is None or entry < best[0]):
+                best = entry, worker
+        return best
+
+    def _freest(self, capabilities: frozenset[str]) -> Worker | None:
+        heap = self._heaps.get(capabilities)
+        if heap is None:
+            workers = enumerate(self._state.candidates(capabilities))
+            heap = [(-free, place, worker) for place, worker in workers if (free := worker.free_slots) > 0]
+            heapify(heap)
+            self._heaps[capabilities] = heap
+        while heap:
+            noted, place, worker = heap[0]
+            free = worker.free_slots
+            if free == -noted:
+                return worker
+            if free > 0:
+                heapreplace(heap, (-free, place, worker))
+            else:
+                heappop(heap)
+        return None
+
+    def untried(self, star: TaskStar, freest: Worker) -> Worker:
+        """In place of the worker with the most free slots one that has not tried this star, if there is any."""
         tried = {attempt.worker for attempt in star.attempts}
-        workers = [worker for worker in workers if worker.id not in tried] or workers
-    return workers[0] if len(workers) == 1 else max(workers, key=_FREE_SLOTS)
+        if freest.id not in tried:
+            return freest
+        others = [worker for worker in self._state.candidates(star.spec.capabilities) if worker.id not in tried]
+        most = max(others, key=_FREE_SLOTS, default=freest)
+        return most if most.free_slots > 0 else freest
 
 
 def _lease(turn: Turn, constellation: TaskConstellation, star: TaskStar, worker: Worker, inputs: Inputs) -> None:

@@ -1,6 +1,8 @@
 """Which ready star goes to which worker, and what it is given."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from asterism.orchestrator.core.edits import RebindInputs, UpdateStar
 from asterism.orchestrator.core.effects import Assign, Outcome, Stop
@@ -11,7 +13,7 @@ from asterism.orchestrator.core.events import (
     WorkerDetached,
     WorkerLeaving,
 )
-from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId
+from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId, WorkerId
 from asterism.orchestrator.core.line import LineKind
 from asterism.orchestrator.core.request import Budget, ConstellationState
 from asterism.orchestrator.core.star import (
@@ -241,3 +243,39 @@ def test_budget_of_one_request_leaves_another_alone() -> None:
     assert (other.state, other.stars[Y].state) == (ConstellationState.RUNNING, StarState.RUNNING)
     assert scene.star("plan").state is StarState.CANCELLED
     assert PLAN in other.stars
+
+
+MODELS = ("m", "n")
+fleets = st.lists(st.tuples(st.integers(1, 4), st.sets(st.sampled_from(MODELS))), min_size=1, max_size=5)
+"""The slots and the models of each worker."""
+plans = st.lists(st.tuples(st.integers(-2, 2), st.sets(st.sampled_from(MODELS))), min_size=1, max_size=16)
+"""The priority of each star, and the models that it asks for."""
+
+
+@settings(deadline=None)
+@given(fleets, plans)
+def test_each_star_goes_where_looking_at_every_worker_would_send_it(
+    fleet: list[tuple[int, set[str]]], plan: list[tuple[int, set[str]]]
+) -> None:
+    scene = Scene(0)
+    for number, (slots, models) in enumerate(fleet):
+        scene.attach(WorkerId(f"w{number}"), slots, models=sorted(models))
+    # Whatever nobody offers is refused at the door.
+    plan = [(priority, models) for priority, models in plan if any(models <= offered for _, offered in fleet)]
+    stars = [
+        add(f"s{number}", priority=priority, requires=frozenset(f"model:{model}" for model in models))
+        for number, (priority, models) in enumerate(plan)
+    ]
+    submitted = dict(assigned(scene.submit()))
+    free = {f"w{number}": slots for number, (slots, _) in enumerate(fleet)}
+    for worker in submitted.values():
+        free[worker] -= 1
+    expected = []
+    for number, (_, models) in sorted(enumerate(plan), key=lambda star: -star[1][0]):
+        fitting = [f"w{place}" for place, (_, offered) in enumerate(fleet) if models <= offered and free[f"w{place}"]]
+        if fitting:
+            chosen = max(fitting, key=free.__getitem__)
+            free[chosen] -= 1
+            expected.append((f"s{number}", chosen))
+    if stars:
+        assert assigned(scene.edit(*stars)) == expected
