@@ -25,7 +25,7 @@ BUSY_TIMEOUT_MS: Final = 5_000
 WRITES_A_COPY: Final = 128
 """After so many, what they put into the write-ahead log is copied into the database, beside those that follow. Done by
 a write itself, as SQLite does it every 1,000 pages, it held that one up for 10 ms."""
-MAX_LOG_PAGES: Final = 16_384
+MAX_LOG_PAGES: Final = 4_096
 """Of 4 KiB. Where writes never pause the log grows, whatever is copied: then one of them copies the rest, and it begins
 anew."""
 
