@@ -17,8 +17,7 @@ SELF_MADE_DAYS: Final = 3650
 
 
 def make_certificate(folder: Path, host: str) -> None:
-    """Write `cert.pem`, self-signed for `host` and this machine, and `key.pem`, which others can never read, not even for
-    a moment."""
+    """Write `cert.pem`, self-signed for `host` and this machine, and `key.pem`, which others can read at no moment."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "asterism")])
     now = datetime.datetime.now(datetime.UTC)
