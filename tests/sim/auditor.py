@@ -299,7 +299,8 @@ class Auditor:
         batches = [(item.fencing_token, item.batch) for item in message.proposed]
         batches += [(item.fencing_token, item.edits) for item in message.finished]
         for token, batch in batches:
-            self.ledger.proposed.setdefault(FencingToken(token), set()).add(len(batch.edits))
+            edits = sum(1 + len(edit.add_star.after) for edit in batch.edits)
+            self.ledger.proposed.setdefault(FencingToken(token), set()).add(edits)
         for finished in message.finished:
             if finished.HasField("result_json"):
                 self.ledger.reported.setdefault(FencingToken(finished.fencing_token), []).append(finished.result_json)
