@@ -90,21 +90,22 @@ class _Copier:
         self._writes += 1
         if self._writes >= WRITES_A_COPY and (self._copying is None or self._copying.done()):
             self._writes = 0
-            self._copying = asyncio.create_task(self._connected.run(_copy_log))
+            self._copying = asyncio.create_task(self._copy())
+
+    async def _copy(self) -> None:
+        try:
+            await self._connected.run(
+                lambda connection: connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").close()
+            )
+        except (DatabaseError, sqlite3.DatabaseError) as error:
+            # Nothing is lost, for the log has it all; what a broken disk means for a write, the next write says.
+            _log.warning("the log could not be copied into the database", reason=str(error))
 
     async def close(self) -> None:
         """Let go, after what has begun."""
         if self._copying is not None:
             await self._copying
         await self._connected.close()
-
-
-def _copy_log(connection: sa.Connection) -> None:
-    try:
-        connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)").close()
-    except DatabaseError as error:
-        # Nothing is lost, for the log has it all; what a broken disk means for a write, the next write says.
-        _log.warning("the log could not be copied into the database", reason=str(error.orig))
 
 
 class SqliteDatabase:
