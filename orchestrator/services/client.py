@@ -158,12 +158,14 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         identity = CALLER.get()
         wanted = constellation_id(request.constellation)
         after_seq = checks.integer(request.after_seq, "after_seq")
-        await self._find(wanted, identity)
         renewal = self._gate.renewal(identity)
         with (
             self._watches.hold(identity.name),
             self._loop.watching(wanted, with_text=request.with_text) as outbox,
         ):
+            # What is watched is spared from here on; but the store may be forgetting a part of it just now.
+            async with self._loop.kept(wanted):
+                await self._find(wanted, identity)
             await outbox.serve(stream_to(context, self._loop, self._store, outbox, after_seq, renewal))
 
     async def Wait(self, request: client_pb2.WaitRequest, context: Any) -> client_pb2.WaitResponse:
