@@ -17,3 +17,5 @@ class Counts:
     """To workers."""
     dropped: int = 0
     """Messages from streams that another one has replaced."""
+    hearings: int = 0
+    """Times that missed deadlines waited for what had been said before them."""

@@ -274,6 +274,7 @@ class Loop:
             expected_at = self._hears_until or deadline
             if at - expected_at > MISSED_S and self._hearings < MAX_HEARINGS:
                 self._hearings += 1
+                self.counts.hearings += 1
                 self._hears_until = expected_at = at + HEARING_S
             if at < expected_at:
                 return False

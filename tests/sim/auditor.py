@@ -23,7 +23,8 @@ from asterism.orchestrator.core.records import (
     WorkerLeft,
 )
 from asterism.orchestrator.core.state import State, Worker
-from asterism.orchestrator.loop import HEARING_S, MISSED_S
+from asterism.orchestrator.counts import Counts
+from asterism.orchestrator.loop import HEARING_S, MAX_HEARINGS, MISSED_S
 from asterism.protocol.v1 import client_pb2, worker_pb2
 from asterism.store.sql import SqlStore
 from tests.core.picture import replayed
@@ -58,12 +59,15 @@ class Leader:
     """By its own clock, as are the two times at the end."""
     check_lead: Callable[[], None] | None
     """Raises once it takes its lead to be over; None where nobody can take it."""
+    counts: Counts
     has_left: bool = False
     """Whether its loop has come to an orderly end, after which it gives its lease back."""
     certain: dict[WorkerId, float] = field(default_factory=dict)
     """When a worker last said something that must have renewed its lease."""
     earlier: dict[WorkerId, float] = field(default_factory=dict)
     """When it had done so before that."""
+    hearings: dict[WorkerId, tuple[int, int]] = field(default_factory=dict)
+    """How often deadlines had waited for what was said, at those two times."""
     possible: dict[WorkerId, float] = field(default_factory=dict)
     """When it last said anything."""
 
@@ -164,9 +168,11 @@ class Auditor:
                 heard_at = leader.certain.get(record.worker, leader.since)
                 if heard_at == record.at:
                     # A process that goes on after a stop may read this after its look; but where it has missed a
-                    # deadline by MISSED_S it has to listen first.
+                    # deadline by MISSED_S it has to listen first, unless it was stopped so often that it has already.
                     ended_at = leader.earlier.get(record.worker, leader.since) + LEASE_S
-                    heard_at = -LEASE_S if record.at <= ended_at + MISSED_S else heard_at
+                    listened = leader.counts.hearings - leader.hearings.get(record.worker, (0, 0))[0]
+                    may_end = record.at <= ended_at + MISSED_S or listened >= MAX_HEARINGS
+                    heard_at = -LEASE_S if may_end else heard_at
                 # What was heard while this was on its way to disk came too late.
                 if heard_at <= record.at < heard_at + LEASE_S:
                     self.fail(Invariant.TIMEOUT, f"{record.worker} was heard at {heard_at}: {record}")
@@ -286,9 +292,12 @@ class Auditor:
             if message.HasField("hello"):
                 self._greeted[worker] = (call, now, [FencingToken(token) for token in message.hello.held])
             elif self._streams.get(worker) is call and worker not in self._greeted:
+                before = leader.hearings.get(worker, (0, 0))
                 if leader.certain.get(worker) not in (None, now):
                     leader.earlier[worker] = leader.certain[worker]
+                    before = before[1], before[1]
                 leader.certain[worker] = now
+                leader.hearings[worker] = before[0], leader.counts.hearings
         tokens = list(message.hello.held) if message.HasField("hello") else []
         for items in (message.progress, message.proposed, message.finished):
             tokens += [item.fencing_token for item in items]

@@ -105,7 +105,9 @@ class Life:
         snapshot = await store.load()
         machine = Machine(snapshot, at=clock.now(), lease_s=LEASE_S)
         loop = Loop(machine=machine, store=store, clock=clock, epoch=epoch, max_mailbox=64, check_lead=check_lead)
-        leader = of.auditor.leaders[self.process] = Leader(self.process, machine, clock, epoch, clock.now(), check_lead)
+        leader = of.auditor.leaders[self.process] = Leader(
+            self.process, machine, clock, epoch, clock.now(), check_lead, loop.counts
+        )
         gate = Gate(store, clock, is_required=False)
         changes, watches = TokenBuckets(clock, per_s=1000.0, burst=1000), Places("watches", 99)
         clients = ClientService(loop, store, clock, gate, changes=changes, watches=watches)
