@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from asterism.orchestrator.core.effects import Broadcast
+from asterism.orchestrator.core.effects import Acknowledge, Broadcast, Stop
 from asterism.orchestrator.core.errors import Overloaded, WrongState
 from asterism.orchestrator.core.events import Chunk
-from asterism.orchestrator.core.ids import ConstellationId, StarId, WorkerId
-from asterism.orchestrator.outbox import MAX_TEXT_CHARS, Outbox, WatcherOutbox
+from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId, WorkerId
+from asterism.orchestrator.outbox import MAX_TEXT_CHARS, Outbox, WatcherOutbox, WorkerOutbox
 
 
 async def test_all_that_waits_is_taken_at_once_up_to_the_limit() -> None:
@@ -72,3 +72,17 @@ async def test_too_much_streamed_text_cuts_a_watcher_that_wants_it() -> None:
     with pytest.raises(Overloaded):
         await listening.take(9)
     assert watching.is_open
+
+
+async def test_acknowledgement_travels_with_what_comes_soon_and_else_alone() -> None:
+    ada = WorkerId("ada")
+    heard, stop = Acknowledge(ada, (FencingToken(1),)), Stop(ada, FencingToken(2), "so")
+    outbox = WorkerOutbox(ada, "i1")
+    outbox.put(heard)
+    taking = asyncio.ensure_future(outbox.take(9))
+    await asyncio.sleep(0)
+    assert not taking.done()
+    outbox.put(stop)
+    assert await taking == [heard, stop]
+    outbox.put(heard)
+    assert await outbox.take(9) == [heard]
