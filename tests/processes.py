@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -81,7 +83,7 @@ class Fleet:
         self.folder = folder
         self._serve = serve
         self.children: list[Process] = []
-        self.address = "127.0.0.1:0"
+        self.address = f"127.0.0.1:{free_port()}"
 
     def start_orchestrator(self, name: str = "serve", *, prepare: Callable[[], None] | None = None) -> Process:
         """Start it, or start it again at the same address, and wait until it serves."""
@@ -131,6 +133,21 @@ def fleet(folder: Path, *, serve: Sequence[str] = ()) -> Iterator[Fleet]:
         yield made
     finally:
         made.end()
+
+
+def free_port() -> int:
+    """A port that a killed process of ours can have again.
+
+    One that the system chooses may be the near end of anybody's connection in the moment when nobody listens on it.
+    """
+    while True:
+        port = random.randrange(10_000, 32_768)  # Below what Linux, macOS and Windows give to connections.
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
 
 
 async def attached(client: AsyncClient, count: int) -> None:

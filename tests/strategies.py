@@ -85,6 +85,7 @@ worker_ids: SearchStrategy[WorkerId] = names.map(WorkerId)
 fencing_tokens: SearchStrategy[FencingToken] = st.integers(1, 2**62).map(FencingToken)
 sequence_numbers: SearchStrategy[int] = st.integers(1, 2**40)
 attempt_numbers: SearchStrategy[int] = st.integers(1, 10_000)
+proposal_numbers: SearchStrategy[int] = st.integers(0, 2**32 - 1)
 
 # --- requests, workers, credentials
 
@@ -309,10 +310,24 @@ request_accepted: SearchStrategy[r.RequestAccepted] = st.builds(
     r.RequestAccepted, sequence_numbers, times, constellation_ids, names, names, requests, budgets
 )
 edits_applied: SearchStrategy[r.EditsApplied] = st.builds(
-    r.EditsApplied, sequence_numbers, times, constellation_ids, counts, lines_of_text, _edit_tuples, lines_of_text
+    r.EditsApplied,
+    sequence_numbers,
+    times,
+    constellation_ids,
+    counts,
+    lines_of_text,
+    _edit_tuples,
+    lines_of_text,
+    proposal_numbers,
 )
 edits_refused: SearchStrategy[r.EditsRefused] = st.builds(
-    r.EditsRefused, sequence_numbers, times, constellation_ids, lines_of_text, st.lists(texts, max_size=3).map(tuple)
+    r.EditsRefused,
+    sequence_numbers,
+    times,
+    constellation_ids,
+    lines_of_text,
+    st.lists(texts, max_size=3).map(tuple),
+    proposal_numbers,
 )
 attempt_leased: SearchStrategy[r.AttemptLeased] = st.builds(
     r.AttemptLeased,

@@ -141,7 +141,7 @@ class Link:
             await self._room.wait()
 
     async def propose(self, fencing_token: FencingToken, batch: EditBatch, size_bytes: int) -> EditReply:
-        """Propose edits and wait for the answer. Raises `AttemptFailed` when nobody knows what became of them."""
+        """Propose edits and wait for the answer. Raises `AttemptFailed` for what ended the stream by being invalid."""
         number = next(self._numbers)
         answer: asyncio.Future[EditReply] = asyncio.get_running_loop().create_future()
         self._answers[fencing_token, number] = answer
@@ -290,14 +290,13 @@ class Link:
         _log.info("attached", worker=welcome.worker, address=self._address, held=len(self._session.held))
 
     def _detached(self, error: AsterismError | None) -> None:
-        """The stream is over: what was asked on it and not answered will not be answered."""
+        """The stream is over; what was on its way goes out again on the next, unless it cannot be read."""
+        self._session.detach()
         if isinstance(error, InvalidField):
-            self._session.refused(error.message)
-        for proposal in self._session.detach():
-            answer = self._answers.get((proposal.fencing_token, proposal.number))
-            if answer is not None and not answer.done():
-                message = "the connection broke before the answer to proposed edits came"
-                answer.set_exception(AttemptFailed("edits_unanswered", message, retryable=True))
+            for proposal in self._session.refused(error.message):
+                answer = self._answers.get((proposal.fencing_token, proposal.number))
+                if answer is not None and not answer.done():
+                    answer.set_exception(AttemptFailed("edits_unanswered", error.message, retryable=True))
         self._room.set()
         if self._lease_end is None:
             self._lease_end = asyncio.get_running_loop().call_later(self._lease_s, self._lose_leases)

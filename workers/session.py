@@ -69,18 +69,12 @@ class Session:
         """A new stream is open: everything that is kept goes out again, as the last stream may have swallowed it."""
         self._is_attached = True
         self._unsent = dict.fromkeys(self._kept)
+        self._unsent_proposals = dict.fromkeys(self._proposals)
         self._owes_drain = self._is_draining
 
-    def detach(self) -> tuple[Proposal, ...]:
-        """The stream is lost. Gives the proposals of unknown fate, which were sent and not answered, and forgets them.
-
-        Sending those again could apply them twice; the attempt that made them must fail and be tried again.
-        """
+    def detach(self) -> None:
+        """The stream is lost."""
         self._is_attached = False
-        lost = tuple(proposal for key, proposal in self._proposals.items() if key not in self._unsent_proposals)
-        for proposal in lost:
-            del self._proposals[proposal.fencing_token, proposal.number]
-        return lost
 
     def accept(self, fencing_token: FencingToken) -> bool:
         """Whether to start this assignment: not one that is held already, nor one too many."""
@@ -126,7 +120,7 @@ class Session:
             chunks.append(chunk)
 
     def propose(self, proposal: Proposal) -> None:
-        """Send edits; their answer comes as `answered`."""
+        """Send edits, on every new stream again; their answer comes as `answered`."""
         key = (proposal.fencing_token, proposal.number)
         self._proposals[key] = proposal
         self._unsent_proposals[key] = None
@@ -146,15 +140,20 @@ class Session:
         tokens = self._tokens.pop(fencing_token, 0)
         self._keep(replace(report, tokens=tokens) if tokens else report)
 
-    def refused(self, reason: str) -> None:
+    def refused(self, reason: str) -> tuple[Proposal, ...]:
         """The orchestrator ended the stream because something on it was invalid: it must not be sent again for ever.
 
-        Results that were sent and not acknowledged become failures, which no check can refuse.
+        Results that were sent and not acknowledged become failures, which no check can refuse. Gives the proposals
+        that were sent and not answered, and forgets them: the attempts that made them must fail too.
         """
+        lost = tuple(proposal for key, proposal in self._proposals.items() if key not in self._unsent_proposals)
+        for proposal in lost:
+            del self._proposals[proposal.fencing_token, proposal.number]
         for fencing_token, report in self._kept.items():
             if isinstance(report, Succeeded) and fencing_token not in self._unsent:
                 error = describe_error("report_refused", reason)
                 self._kept[fencing_token] = Failed(fencing_token, error, report.tokens)
+        return lost
 
     def drain(self) -> None:
         """Ask for no more stars."""

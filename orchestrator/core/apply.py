@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final, assert_never
 
-from asterism.orchestrator.core.constellation import BY_BUDGET, Pause, TaskConstellation
+from asterism.orchestrator.core.constellation import BY_BUDGET, BY_STAR, Pause, TaskConstellation
 from asterism.orchestrator.core.edits import (
     AddLine,
     AddStar,
@@ -36,7 +36,7 @@ from asterism.orchestrator.core.records import (
     WorkerLeft,
 )
 from asterism.orchestrator.core.request import ConstellationState
-from asterism.orchestrator.core.star import Attempt, StarState, TaskStar
+from asterism.orchestrator.core.star import Answer, Attempt, StarState, TaskStar
 from asterism.orchestrator.core.state import Deadline, Lease, State, Timer, Worker
 
 _NO_LINES: Final[Mapping[StarId, TaskStarLine]] = {}
@@ -51,6 +51,8 @@ def apply(state: State, record: Record) -> None:
         case StarFinished():
             _finish(state, _of(state, record), record)
         case EditsApplied():
+            if record.proposal:
+                _answer(state, record, Answer(record.revision))
             _edit(state, _of(state, record), record)
         case AttemptEnded():
             _end_attempt(state, _of(state, record), record)
@@ -68,6 +70,8 @@ def apply(state: State, record: Record) -> None:
         case ConstellationPaused():
             _pause(state, _of(state, record), record)
         case EditsRefused():
+            if record.proposal:
+                _answer(state, record, Answer(_of(state, record).revision, record.reasons))
             _of(state, record)
         case WorkerJoined():
             _join(state, record)
@@ -236,6 +240,15 @@ def _edit(state: State, constellation: TaskConstellation, record: EditsApplied) 
         if star is not None and star.state is not StarState.RUNNING and not star.state.is_terminal:
             star.revision = record.revision
             _settle(state, constellation, star, record.at)
+
+
+def _answer(state: State, record: EditsApplied | EditsRefused, answer: Answer) -> None:
+    """Remember what the star's running attempt is told."""
+    star = state.constellations[record.constellation].stars[StarId(record.by.removeprefix(BY_STAR))]
+    attempt = star.attempts[-1]
+    if attempt.answers is None:
+        attempt.answers = {}
+    attempt.answers[record.proposal] = answer
 
 
 def _settle(state: State, constellation: TaskConstellation, star: TaskStar, at: float) -> None:

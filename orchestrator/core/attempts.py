@@ -3,7 +3,7 @@
 from typing import Final
 
 from asterism.orchestrator.core.check import check_batch
-from asterism.orchestrator.core.constellation import TaskConstellation
+from asterism.orchestrator.core.constellation import BY_STAR, TaskConstellation
 from asterism.orchestrator.core.edits import AddLine, AddStar, CancelStar, Edit, EditBatch
 from asterism.orchestrator.core.effects import AnswerEdits, Broadcast, Stop
 from asterism.orchestrator.core.ending import cancel_star, check_tokens, find_skip, finish_star, skip_state
@@ -14,7 +14,15 @@ from asterism.orchestrator.core.records import AttemptEnded, EditsApplied, Edits
 from asterism.orchestrator.core.replan import hold_for, is_pressing, on_pressure, on_surprise
 from asterism.orchestrator.core.retry import may_run_again, retry_at, to_latest
 from asterism.orchestrator.core.reuse import keep_result
-from asterism.orchestrator.core.star import Attempt, AttemptOutcome, StarError, StarState, TaskStar, program_capability
+from asterism.orchestrator.core.star import (
+    Answer,
+    Attempt,
+    AttemptOutcome,
+    StarError,
+    StarState,
+    TaskStar,
+    program_capability,
+)
 from asterism.orchestrator.core.state import Lease
 from asterism.orchestrator.core.streams import break_streams, on_written
 from asterism.orchestrator.core.turn import Turn
@@ -48,17 +56,23 @@ def on_progressed(turn: Turn, event: AttemptProgressed) -> None:
 
 
 def on_proposed(turn: Turn, event: EditsProposed) -> None:
-    """Apply the edits that a running attempt proposes, or refuse them whole with the reason."""
+    """Apply the edits that a running attempt proposes, or refuse them whole with the reason.
+
+    A proposal that comes again, since its worker never had the answer, changes nothing and is answered as before.
+    """
     found = find_live(turn, event.worker, event.fencing_token)
     if found is None:
         turn.effect(Stop(event.worker, event.fencing_token, "this attempt has ended"))
         return
     lease, constellation, star = found
     lease.last_progress_at = event.at
-    refusal = edit_for_star(turn, constellation, star, event.batch)
-    reasons = () if refusal is None else (refusal,)
-    token, revision = event.fencing_token, constellation.revision
-    turn.effect(AnswerEdits(event.worker, token, event.proposal, refusal is None, reasons, revision))
+    answers = star.attempts[-1].answers
+    answer = answers.get(event.proposal) if answers else None
+    if answer is None:
+        refusal = edit_for_star(turn, constellation, star, event.batch, event.proposal)
+        answer = Answer(constellation.revision, () if refusal is None else (refusal,))
+    token, is_accepted = event.fencing_token, not answer.reasons
+    turn.effect(AnswerEdits(event.worker, token, event.proposal, is_accepted, answer.reasons, answer.revision))
 
 
 def on_succeeded(turn: Turn, event: AttemptSucceeded) -> None:
@@ -191,9 +205,11 @@ def _unless_it_may_have_run(
     return None, StarError(MAY_HAVE_RUN, why)
 
 
-def edit_for_star(turn: Turn, constellation: TaskConstellation, star: TaskStar, batch: EditBatch) -> str | None:
+def edit_for_star(
+    turn: Turn, constellation: TaskConstellation, star: TaskStar, batch: EditBatch, proposal: int = 0
+) -> str | None:
     """Apply what a star's attempt proposes; gives the reason of a refusal, which is recorded too."""
-    by = f"star:{star.spec.id}"
+    by = f"{BY_STAR}{star.spec.id}"
     try:
         if not star.spec.may_edit:
             raise InvalidEdit(star.spec.id, "may not edit; a plan gives that right with may_edit")
@@ -204,9 +220,9 @@ def edit_for_star(turn: Turn, constellation: TaskConstellation, star: TaskStar, 
         batch = to_latest(constellation, batch)
         check_batch(constellation, batch, turn.state.known_capabilities(), by=star.spec.id)
     except AsterismError as refusal:
-        turn.record(EditsRefused(turn.seq, turn.at, constellation.id, by, (refusal.message,)))
+        turn.record(EditsRefused(turn.seq, turn.at, constellation.id, by, (refusal.message,), proposal))
         return refusal.message
-    apply_batch(turn, constellation, batch, by)
+    apply_batch(turn, constellation, batch, by, proposal=proposal)
     return None
 
 
@@ -224,7 +240,9 @@ def without_repeats(constellation: TaskConstellation, batch: EditBatch) -> EditB
     return EditBatch(tuple(kept), batch.base_revision)
 
 
-def apply_batch(turn: Turn, constellation: TaskConstellation, batch: EditBatch, by: str, reason: str = "") -> int:
+def apply_batch(
+    turn: Turn, constellation: TaskConstellation, batch: EditBatch, by: str, reason: str = "", proposal: int = 0
+) -> int:
     """Apply a batch that has been checked, then what follows from it: cancelled stars, and stars left without hope.
 
     Gives the batch's revision: what holds children for a rewrite is an edit of its own, after it.
@@ -232,7 +250,7 @@ def apply_batch(turn: Turn, constellation: TaskConstellation, batch: EditBatch, 
     turn.touch(constellation)
     before = len(constellation.stars)
     revision = constellation.revision + 1
-    turn.record(EditsApplied(turn.seq, turn.at, constellation.id, revision, by, batch.edits, reason))
+    turn.record(EditsApplied(turn.seq, turn.at, constellation.id, revision, by, batch.edits, reason, proposal))
     most = constellation.budget.stars
     if constellation.replan is not None and is_pressing(len(constellation.stars), before, most):
         on_pressure(turn, constellation, f"{most} stars")

@@ -124,6 +124,8 @@ def _part(index: dict[StarId, dict[StarId, _T]], one: StarId, other: StarId) -> 
         del index[one]
 
 
+BY_STAR: Final = "star:"
+"""Before the id of the star whose attempt made an edit."""
 BY_POLICY: Final = "policy"
 """Who made an edit that nobody asked for."""
 BY_BUDGET: Final = "policy:budget"

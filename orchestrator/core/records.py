@@ -45,6 +45,8 @@ class EditsApplied:
     edits: tuple[Edit, ...]
     reason: str = ""
     """Of a person, or why a rewrite is asked for."""
+    proposal: int = 0
+    """Which one of the running attempt it was; 0 for what no attempt asked for in mid-run."""
 
 
 @lean
@@ -57,6 +59,8 @@ class EditsRefused:
     constellation: ConstellationId
     by: str
     reasons: tuple[str, ...]
+    proposal: int = 0
+    """As of `EditsApplied`."""
 
 
 @lean

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from asterism.orchestrator.core.condition import Condition
 from asterism.orchestrator.core.ids import FencingToken, StarId, WorkerId, is_replan_name
@@ -192,6 +192,15 @@ class StarError:
     retryable: bool = False
 
 
+class Answer(NamedTuple):
+    """What became of proposed edits."""
+
+    revision: int
+    """That they made."""
+    reasons: tuple[str, ...] = ()
+    """Why they were refused; empty where they were applied."""
+
+
 @dataclass(slots=True)
 class Attempt:
     """One run of a star on one worker."""
@@ -207,6 +216,9 @@ class Attempt:
     error: StarError | None = None
     holds_slot: bool = True
     """An attempt that was told to stop holds its slot until the worker confirms."""
+    answers: dict[int, Answer] | None = field(default=None, compare=False, repr=False)
+    """To the edits that it proposed so far, by their number: a proposal that comes again is told the same. The journal
+    has them; pictures do not."""
 
 
 @dataclass(slots=True)

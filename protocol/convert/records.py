@@ -58,10 +58,13 @@ def record_to_proto(record: ConstellationRecord) -> pb.Record:
             applied.revision = record.revision
             applied.by = record.by
             applied.reason = record.reason
+            applied.proposal = record.proposal
             write_edits(record.edits, applied.edits)
         case EditsRefused():
             reasons = [checks.clipped(reason) for reason in record.reasons]
-            proto.edits_refused.CopyFrom(pb.Record.EditsRefused(by=record.by, reasons=reasons))
+            proto.edits_refused.CopyFrom(
+                pb.Record.EditsRefused(by=record.by, reasons=reasons, proposal=record.proposal)
+            )
         case AttemptLeased():
             proto.attempt_leased.CopyFrom(
                 pb.Record.AttemptLeased(
@@ -143,12 +146,12 @@ def record_from_proto(proto: pb.Record, at: str = "record") -> ConstellationReco
             by = checks.text(applied.by, f"{at}.by", checks.MAX_TITLE)
             edits = edits_from_proto(applied.edits, f"{at}.edits")
             reason = checks.text(applied.reason, f"{at}.reason", checks.MAX_REASON)
-            return EditsApplied(seq, when, of, revision, by, edits, reason)
+            return EditsApplied(seq, when, of, revision, by, edits, reason, applied.proposal)
         case "edits_refused":
             refused = proto.edits_refused
             by = checks.text(refused.by, f"{at}.by", checks.MAX_TITLE)
             reasons = (checks.text(reason, f"{at}.reasons", checks.MAX_REASON) for reason in refused.reasons)
-            return EditsRefused(seq, when, of, by, tuple(reasons))
+            return EditsRefused(seq, when, of, by, tuple(reasons), refused.proposal)
         case "attempt_leased":
             leased = proto.attempt_leased
             return AttemptLeased(

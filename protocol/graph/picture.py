@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from asterism.orchestrator.core.constellation import TaskConstellation
+from asterism.orchestrator.core.constellation import BY_STAR, TaskConstellation
 from asterism.orchestrator.core.edits import AddStar
 from asterism.orchestrator.core.ids import StarId
 from asterism.orchestrator.core.line import TaskStarLine
@@ -39,9 +39,9 @@ class History:
     def parents(self) -> dict[StarId, StarId]:
         """Star -> the star whose edit added it, where a star did."""
         return {
-            star: StarId(revision.by.removeprefix("star:"))
+            star: StarId(revision.by.removeprefix(BY_STAR))
             for star, revision in self.added.items()
-            if revision.by.startswith("star:")
+            if revision.by.startswith(BY_STAR)
         }
 
 

@@ -593,23 +593,27 @@ class Record(_message.Message):
         replan: StarSpec
         def __init__(self, request_id: _Optional[str] = ..., owner: _Optional[str] = ..., request: _Optional[_Union[Request, _Mapping]] = ..., budget: _Optional[_Union[Budget, _Mapping]] = ..., replan: _Optional[_Union[StarSpec, _Mapping]] = ...) -> None: ...
     class EditsApplied(_message.Message):
-        __slots__ = ("revision", "by", "edits", "reason")
+        __slots__ = ("revision", "by", "edits", "reason", "proposal")
         REVISION_FIELD_NUMBER: _ClassVar[int]
         BY_FIELD_NUMBER: _ClassVar[int]
         EDITS_FIELD_NUMBER: _ClassVar[int]
         REASON_FIELD_NUMBER: _ClassVar[int]
+        PROPOSAL_FIELD_NUMBER: _ClassVar[int]
         revision: int
         by: str
         edits: _containers.RepeatedCompositeFieldContainer[Edit]
         reason: str
-        def __init__(self, revision: _Optional[int] = ..., by: _Optional[str] = ..., edits: _Optional[_Iterable[_Union[Edit, _Mapping]]] = ..., reason: _Optional[str] = ...) -> None: ...
+        proposal: int
+        def __init__(self, revision: _Optional[int] = ..., by: _Optional[str] = ..., edits: _Optional[_Iterable[_Union[Edit, _Mapping]]] = ..., reason: _Optional[str] = ..., proposal: _Optional[int] = ...) -> None: ...
     class EditsRefused(_message.Message):
-        __slots__ = ("by", "reasons")
+        __slots__ = ("by", "reasons", "proposal")
         BY_FIELD_NUMBER: _ClassVar[int]
         REASONS_FIELD_NUMBER: _ClassVar[int]
+        PROPOSAL_FIELD_NUMBER: _ClassVar[int]
         by: str
         reasons: _containers.RepeatedScalarFieldContainer[str]
-        def __init__(self, by: _Optional[str] = ..., reasons: _Optional[_Iterable[str]] = ...) -> None: ...
+        proposal: int
+        def __init__(self, by: _Optional[str] = ..., reasons: _Optional[_Iterable[str]] = ..., proposal: _Optional[int] = ...) -> None: ...
     class AttemptLeased(_message.Message):
         __slots__ = ("star", "attempt", "worker", "fencing_token")
         STAR_FIELD_NUMBER: _ClassVar[int]

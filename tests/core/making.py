@@ -78,6 +78,7 @@ class Scene:
         self.machine = Machine(Snapshot((), (), 0, FencingToken(0)), at=0.0, lease_s=lease_s)
         self.at = 0.0
         self.records: list[Record] = []
+        self.proposals = 6
         if slots:
             self.attach(ADA, slots)
 
@@ -112,9 +113,12 @@ class Scene:
     def edit(self, *edits: Edit, base: int | None = None, name: str = "c") -> Outcome:
         return self.tell(EditRequested(self.at, ConstellationId(name), "client:me", EditBatch(edits, base)))
 
-    def propose(self, star: str, *edits: Edit) -> Outcome:
+    def propose(self, star: str, *edits: Edit, again: bool = False) -> Outcome:
+        """The first one has the number 7; `again` gives the one before its number, as on a new stream."""
+        self.proposals += not again
         live = self.live(star)
-        return self.tell(EditsProposed(self.at, live.worker, live.fencing_token, 7, EditBatch(edits)))
+        batch = EditBatch(edits)
+        return self.tell(EditsProposed(self.at, live.worker, live.fencing_token, self.proposals, batch))
 
     def stream(self, star: str, *texts: str) -> Outcome:
         live = self.live(star)

@@ -83,7 +83,7 @@ def test_streamed_text_is_broadcast_and_not_recorded() -> None:
 def test_accepted_proposal_is_answered_with_its_number_and_the_new_revision() -> None:
     scene = graph()
     outcome = scene.propose("plan", add("x"))
-    assert outcome.records[0] == EditsApplied(4 + 1, 0.0, C, 2, "star:plan", (add("x"),))
+    assert outcome.records[0] == EditsApplied(4 + 1, 0.0, C, 2, "star:plan", (add("x"),), proposal=7)
     assert outcome.effects[0] == AnswerEdits(ADA, FencingToken(1), 7, True, (), 2)
     assert isinstance(outcome.effects[1], Assign)
 
@@ -92,10 +92,28 @@ def test_refused_proposal_is_answered_with_the_reason_and_changes_nothing() -> N
     scene = graph()
     outcome = scene.propose("plan", add("x"), CancelStar(Y))
     reason = "star y: there is no such star; there are plan"
-    assert outcome.records == [EditsRefused(len(scene.records), 0.0, C, "star:plan", (reason,))]
+    assert outcome.records == [EditsRefused(len(scene.records), 0.0, C, "star:plan", (reason,), 7)]
     assert outcome.effects == [AnswerEdits(ADA, FencingToken(1), 7, False, (reason,), 1)]
     assert scene.machine.constellations[C].seq == len(scene.records)
     assert set(scene.states()) == {"plan"}
+
+
+def test_proposal_that_comes_again_changes_nothing_and_has_the_same_answer() -> None:
+    scene = graph(add("x"), slots=1)
+    accepted = scene.propose("plan", RemoveStar(X))
+    scene.edit(add("x"))
+    repeated = scene.propose("plan", RemoveStar(X), again=True)
+    assert (repeated.records, repeated.effects) == ([], accepted.effects)
+    refused = scene.propose("plan", CancelStar(Y))
+    scene.edit(add("y"))
+    repeated = scene.propose("plan", CancelStar(Y), again=True)
+    assert (repeated.records, repeated.effects) == ([], refused.effects)
+
+
+def test_each_attempt_has_numbers_of_its_own() -> None:
+    scene = graph(add("x", may_edit=True))
+    scene.propose("plan", add("y"))
+    assert [type(record) for record in scene.propose("x", add("z"), again=True).records[:1]] == [EditsApplied]
 
 
 def test_star_without_the_right_may_not_edit() -> None:
@@ -132,7 +150,7 @@ def test_second_attempt_of_a_plan_may_say_again_what_is_so_already() -> None:
     scene = second_attempt()
     outcome = scene.propose("plan", add("x"), add("y"), join("x", "y"))
     assert outcome.records == []
-    assert outcome.effects == [AnswerEdits(ADA, FencingToken(3), 7, True, (), 2)]
+    assert outcome.effects == [AnswerEdits(ADA, FencingToken(3), 8, True, (), 2)]
     outcome = scene.propose("plan", add("x"), add("z"), join("x", "y"), join("x", "z"))
     edits = outcome.records[0]
     assert isinstance(edits, EditsApplied)

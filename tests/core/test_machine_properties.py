@@ -21,7 +21,7 @@ from asterism.orchestrator.core.edits import (
     RemoveStar,
     UpdateStar,
 )
-from asterism.orchestrator.core.effects import Acknowledge, Assign, Effect, Stop
+from asterism.orchestrator.core.effects import Acknowledge, AnswerEdits, Assign, Effect, Stop
 from asterism.orchestrator.core.ending import find_skip
 from asterism.orchestrator.core.errors import AsterismError
 from asterism.orchestrator.core.events import (
@@ -49,7 +49,7 @@ from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId
 from asterism.orchestrator.core.line import LineKind, TaskStarLine
 from asterism.orchestrator.core.machine import Machine
 from asterism.orchestrator.core.profile import WorkerProfile
-from asterism.orchestrator.core.records import Record
+from asterism.orchestrator.core.records import EditsApplied, EditsRefused, Record
 from asterism.orchestrator.core.request import Budget, Request
 from asterism.orchestrator.core.snapshot import Snapshot
 from asterism.orchestrator.core.star import (
@@ -143,6 +143,8 @@ class MachineStory(RuleBasedStateMachine):
         self.instances = dict.fromkeys(WORKERS, 0)
         self.frozen: dict[tuple[ConstellationId, StarId], Any] = {}
         self.requests = 0
+        self.answers: dict[tuple[FencingToken, int], AnswerEdits] = {}
+        """To proposals, by the attempt and their number in it."""
 
     def tell(self, event: Event) -> list[Effect]:
         before = picture(self.state)
@@ -225,7 +227,7 @@ class MachineStory(RuleBasedStateMachine):
         batch = EditBatch(tuple(new))
         of_this = [attempt for attempt in self.live() if attempt.constellation == constellation.id and attempt.may_edit]
         if proposes and of_this:
-            self.tell(EditsProposed(self.at, of_this[0].worker, of_this[0].fencing_token, 1, batch))
+            self.tell(EditsProposed(self.at, of_this[0].worker, of_this[0].fencing_token, 0, batch))
         else:
             self.tell(EditRequested(self.at, constellation.id, "client:me", batch))
 
@@ -251,11 +253,19 @@ class MachineStory(RuleBasedStateMachine):
             EditRequested(self.at, constellation.id, "client:me", EditBatch((data.draw(st.sampled_from(choices)),)))
         )
 
-    @rule(pick=st.integers(0), batch=batches)
-    def propose(self, pick: int, batch: EditBatch) -> None:
+    @rule(pick=st.integers(0), batch=batches, proposal=st.integers(0, 3))
+    def propose(self, pick: int, batch: EditBatch, proposal: int) -> None:
+        """0 is for what cannot be said again; each of the others counts once for an attempt."""
         if live := self.live():
             attempt = live[pick % len(live)]
-            self.tell(EditsProposed(self.at, attempt.worker, attempt.fencing_token, 1, batch))
+            of, before = (attempt.fencing_token, proposal), len(self.records)
+            effects = self.tell(EditsProposed(self.at, attempt.worker, *of, batch))
+            (answer,) = (effect for effect in effects if isinstance(effect, AnswerEdits))
+            records = self.records[before:]
+            if of in self.answers:
+                assert (answer, records) == (self.answers[of], [])
+            elif any(isinstance(record, EditsApplied | EditsRefused) and record.proposal for record in records):
+                self.answers[of] = answer
 
     @rule(pick=st.integers(0), result=results, batch=st.one_of(st.none(), batches))
     def succeed(self, pick: int, result: Any, batch: EditBatch | None) -> None:

@@ -69,6 +69,16 @@ def test_worker_that_had_left_stays_so() -> None:
     assert scene.machine.next_deadline() is None
 
 
+def test_answer_to_a_proposal_is_known_to_the_next_process() -> None:
+    before = graph(slots=1)
+    accepted = before.propose("plan", add("x"))
+    scene = recovered(before, 1.0)
+    scene.proposals = before.proposals
+    scene.attach(slots=1, held=(1,))
+    repeated = scene.propose("plan", add("x"), again=True)
+    assert (repeated.records, repeated.effects) == ([], accepted.effects)
+
+
 def test_running_attempt_goes_on_when_its_worker_comes_back_with_it() -> None:
     scene = recovered(graph(add("x")), 100.0)
     assert scene.held() == {1, 2}

@@ -11,7 +11,13 @@ LEASE_S = 2.0
 
 
 @pytest.fixture
-def running(tmp_path: Path) -> Iterator[Fleet]:
-    """An orchestrator with short leases, and no workers yet."""
-    with fleet(tmp_path, serve=["--lease-s", str(LEASE_S)]) as made:
+def lease_s() -> float:
+    """Of a worker, in seconds: short, for what is to be lost; a test that is to lose nothing says a longer one."""
+    return LEASE_S
+
+
+@pytest.fixture
+def running(tmp_path: Path, lease_s: float) -> Iterator[Fleet]:
+    """An orchestrator, and no workers yet."""
+    with fleet(tmp_path, serve=["--lease-s", str(lease_s)]) as made:
         yield made

@@ -127,6 +127,8 @@ async def test_a_child_begins_anew_when_its_parent_is_lost(running: Fleet, model
     assert (found["answer"], found["restarts"]) == (TEXT.upper(), 0)
 
 
+# A process needs seconds to start where others do too; what a worker does for longer than its lease is lost.
+@pytest.mark.parametrize("lease_s", [60.0])
 async def test_an_orchestrator_that_comes_back_brings_the_end(running: Fleet, models: Models, story: Story) -> None:
     running.children[0].kill()
     running.start_orchestrator("again")

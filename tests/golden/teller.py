@@ -89,6 +89,7 @@ class Teller:
 
     def __init__(self) -> None:
         self._machine = Machine(Snapshot((), (), 0, FencingToken(0)), at=0.0, lease_s=LEASE_S)
+        self._proposals = 0
 
     def tell(self, line: str) -> Iterator[str]:
         """What becomes of one `> SECOND VERB ...` line."""
@@ -161,8 +162,9 @@ class Teller:
         worker_id = WorkerId(words[1])
         rest = words[2:]
         match verb:
-            case "propose":
-                return EditsProposed(at, worker_id, token, 1, _batch(rest))
+            case "propose" | "repeat":
+                self._proposals += verb == "propose"
+                return EditsProposed(at, worker_id, token, self._proposals, _batch(rest))
             case "stream":
                 return AttemptProgressed(at, worker_id, token, (Chunk("main", " ".join(rest), len(rest)),))
             case "succeed":

@@ -305,11 +305,11 @@ class Auditor:
             run = self.ledger.runs.get(FencingToken(token))
             if run is None or run.worker != worker:
                 self.fail(Invariant.FENCES, f"{worker} speaks of fence {token}, which the store does not know")
-        batches = [(item.fencing_token, item.batch) for item in message.proposed]
-        batches += [(item.fencing_token, item.edits) for item in message.finished]
-        for token, batch in batches:
+        batches = [(item.fencing_token, item.proposal, item.batch) for item in message.proposed]
+        batches += [(item.fencing_token, 0, item.edits) for item in message.finished]
+        for token, number, batch in batches:
             edits = sum(1 + len(edit.add_star.after) for edit in batch.edits)
-            self.ledger.proposed.setdefault(FencingToken(token), set()).add(edits)
+            self.ledger.proposed.setdefault(FencingToken(token), set()).add((number, edits))
         for finished in message.finished:
             if finished.HasField("result_json"):
                 self.ledger.reported.setdefault(FencingToken(finished.fencing_token), []).append(finished.result_json)
@@ -351,8 +351,13 @@ class Auditor:
                 self.fail(Invariant.DURABLE, f"the report of fence {token} is acknowledged and not on disk")
         for answer in frame.edits_answers:
             run = self.ledger.runs.get(FencingToken(answer.fencing_token))
-            if run is not None and answer.revision > self.ledger.graphs[run.constellation].revision:
+            if run is None:
+                continue
+            if answer.revision > self.ledger.graphs[run.constellation].revision:
                 self.fail(Invariant.DURABLE, f"revision {answer.revision} is answered and not on disk")
+            decided = run.answers.get(answer.proposal)
+            if decided is not None and answer.is_accepted != isinstance(decided, EditsApplied):
+                self.fail(Invariant.KEPT, f"fence {run.token} is told otherwise of its proposal {answer.proposal}")
         for stop in frame.stops:
             self._untold.pop(FencingToken(stop.fencing_token), None)
 

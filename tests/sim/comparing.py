@@ -35,6 +35,9 @@ def difference(here: TaskConstellation, there: TaskConstellation) -> str:
         for name in _STAR_FIELDS:
             if getattr(star, name) != getattr(other, name):
                 return f"{star_id}.{name}: {getattr(star, name)} is not {getattr(other, name)}"
+        for attempt, known in zip(star.attempts, other.attempts, strict=True):
+            if attempt.answers != known.answers:
+                return f"{star_id}'s answers: {attempt.answers} are not {known.answers}"
     return ""
 
 

@@ -61,6 +61,8 @@ class Run:
     spec: StarSpec
     outcome: AttemptOutcome | None = None
     holds_slot: bool = True
+    answers: dict[int, EditsApplied | EditsRefused] = field(default_factory=dict)
+    """By the number of the proposal."""
 
 
 @dataclass
@@ -121,8 +123,8 @@ class Ledger:
         """Of who commits."""
         self.since = 0.0
         """Since when it has led, by its own clock."""
-        self.proposed: dict[FencingToken, set[int]] = {}
-        """Sizes of the batches that came under a fence, with results or before them: the auditor writes here too."""
+        self.proposed: dict[FencingToken, set[tuple[int, int]]] = {}
+        """Numbers and sizes of the batches under a fence, 0 for those with results: the auditor writes here too."""
         self.must_stop: dict[FencingToken, Run] = {}
         """Attempts that ended while their worker still runs them."""
 
@@ -170,7 +172,7 @@ class Ledger:
             case EditsApplied():
                 self._edit(graph, record)
             case EditsRefused():
-                pass
+                self._answer(graph, record)
             case AttemptLeased():
                 self._lease(graph, record)
             case AttemptEnded():
@@ -225,13 +227,23 @@ class Ledger:
 
     def _check_proposer(self, graph: Graph, record: EditsApplied) -> None:
         """A batch of a star: whole, and from its live attempt. A later attempt leaves out what is there already."""
-        name = StarId(record.by.removeprefix("star:"))
-        live = graph.stars[name].live
+        live = self._answer(graph, record)
+        is_later = live.number > 1 or "~" in live.star
+        if not any(
+            number == record.proposal and (size == len(record.edits) or (is_later and size > len(record.edits)))
+            for number, size in self.proposed.get(live.token, ())
+        ):
+            self._fail(Invariant.STALE, record, "it is not the whole of any batch that its attempt proposed")
+
+    def _answer(self, graph: Graph, record: EditsApplied | EditsRefused) -> Run:
+        """What an attempt is told of its proposal, once for each; 0 is for what comes with its result."""
+        live = graph.stars[StarId(record.by.removeprefix("star:"))].live
         if live is None:
             self._fail(Invariant.ACCEPTED, record, "no attempt of it is live")
-        is_first = live.number == 1 and "~" not in name
-        if is_first and len(record.edits) not in self.proposed.get(live.token, ()):
-            self._fail(Invariant.STALE, record, "it is not the whole of any batch that its attempt proposed")
+        if record.proposal in live.answers:
+            self._fail(Invariant.KEPT, record, f"proposal {record.proposal} was decided already")
+        live.answers[record.proposal] = record
+        return live
 
     def _edit_one(self, graph: Graph, record: EditsApplied, edit: Edit) -> list[StarId]:
         """Do one edit; gives the stars that it changed."""

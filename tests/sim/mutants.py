@@ -142,6 +142,24 @@ MUTANTS: Final[Sequence[Mutant]] = (
         "",
     ),
     Mutant(
+        "edits that come again are decided again",
+        f"{CORE}/attempts.py",
+        "answers.get(event.proposal) if answers else None",
+        "None",
+    ),
+    Mutant(
+        "which edits an attempt asked for is not in the journal",
+        f"{CORE}/attempts.py",
+        "apply_batch(turn, constellation, batch, by, proposal=proposal)",
+        "apply_batch(turn, constellation, batch, by)",
+    ),
+    Mutant(
+        "a worker does not ask again on a new stream",
+        "workers/session.py",
+        "        self._unsent_proposals = dict.fromkeys(self._proposals)\n",
+        "",
+    ),
+    Mutant(
         "no fence check",
         f"{CORE}/attempts.py",
         "    lease = turn.state.workers[worker].running.get(token)\n    if lease is None or lease.is_stopping:\n",

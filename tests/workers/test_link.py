@@ -202,14 +202,34 @@ async def test_proposal_is_answered(peer: Peer) -> None:
         assert await reply == EditReply(False, ("no",), 5)
 
 
-async def test_proposal_whose_fate_is_unknown_fails_its_attempt_as_retryable(peer: Peer) -> None:
+async def test_proposal_goes_out_again_on_a_new_stream(peer: Peer) -> None:
+    link = a_link(peer, ByHand())
+    async with running(link), asyncio.TaskGroup() as group:
+        stream = await peer.next_stream()
+        await stream.welcome()
+        reply = group.create_task(link.propose(ONE, BATCH, 10))
+        first = await stream.hear()
+        stream.close()
+        stream = await peer.next_stream()
+        await stream.welcome()
+        second = await stream.hear()
+        assert first is not None
+        assert second is not None
+        assert list(second.proposed) == list(first.proposed)
+        (proposed,) = second.proposed
+        answer = worker_pb2.EditsAnswer(fencing_token=ONE, proposal=proposed.proposal, is_accepted=True, revision=5)
+        await stream.say(edits_answers=[answer])
+        assert await reply == EditReply(True, (), 5)
+
+
+async def test_proposal_that_cannot_be_read_fails_its_attempt_as_retryable(peer: Peer) -> None:
     link = a_link(peer, ByHand())
     async with running(link):
         stream = await peer.next_stream()
         await stream.welcome()
         reply = asyncio.ensure_future(link.propose(ONE, BATCH, 10))
         await stream.hear()
-        stream.close()
+        stream.close(InvalidField("proposed[0]", "is no batch"))
         with pytest.raises(AttemptFailed) as failed:
             await reply
         assert (failed.value.error.code, failed.value.error.retryable) == ("edits_unanswered", True)

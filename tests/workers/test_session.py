@@ -79,17 +79,33 @@ def test_stop_of_a_finished_attempt_leaves_its_report() -> None:
     assert session.take().reports == (Succeeded(ONE, "1"),)
 
 
-def test_proposal_that_was_sent_and_not_answered_is_lost_with_its_stream() -> None:
+def test_proposal_goes_out_on_every_new_stream_until_it_is_answered() -> None:
     session = attached()
     session.accept(ONE)
     session.propose(Proposal(ONE, 1, BATCH))
     session.take()
     session.propose(Proposal(ONE, 2, BATCH))
-    assert session.detach() == (Proposal(ONE, 1, BATCH),)
+    session.detach()
+    session.attach()
+    assert session.take().proposals == (Proposal(ONE, 1, BATCH), Proposal(ONE, 2, BATCH))
+    assert session.answered(ONE, 1)
+    assert not session.answered(ONE, 1)
+    session.detach()
+    session.attach()
+    assert session.take().proposals == (Proposal(ONE, 2, BATCH),)
+
+
+def test_proposal_that_the_orchestrator_cannot_read_is_not_sent_again() -> None:
+    session = attached()
+    session.accept(ONE)
+    session.propose(Proposal(ONE, 1, BATCH))
+    session.take()
+    session.propose(Proposal(ONE, 2, BATCH))
+    session.detach()
+    assert session.refused("proposed[0]: is no batch") == (Proposal(ONE, 1, BATCH),)
     session.attach()
     assert session.take().proposals == (Proposal(ONE, 2, BATCH),)
     assert not session.answered(ONE, 1)
-    assert session.answered(ONE, 2)
 
 
 def test_proposals_of_a_finished_attempt_are_forgotten() -> None:
