@@ -2,7 +2,7 @@
 
 Each is Python that is put together here and compiled, as `dataclasses` makes its methods: an expression for each field,
 and one `join` for all. By way of dicts and `json`, the records of an edit of 1,000 stars took 45 ms, so 5 ms (x86,
-Python 3.11).
+Python 3.11); and 2 ms without the fields that are empty by default.
 """
 
 import dataclasses
@@ -65,16 +65,24 @@ def writer(hint: Any) -> Writer:
 def object_writer(cls: Any, *, but: frozenset[str] = frozenset(), tag: str | None = None) -> Writer:
     """What writes a dataclass as an object of its fields; those in `but` are left out, and not asked for.
 
-    `tag` is put first, under TAG.
+    `tag` is put first, under TAG. A field that is empty is not written where that is its default. Any other default is:
+    a newer one changes nothing that was written before.
     """
     made = _Source()
-    parts: list[str] = []
-    before = "{" if tag is None else f"{{{encode_basestring_ascii(TAG)}:{encode_basestring_ascii(tag)},"
+    parts: list[str] = [] if tag is None else [repr(f",{encode_basestring_ascii(TAG)}:{encode_basestring_ascii(tag)}")]
     for field in dataclasses.fields(cls):
-        if field.name not in but:
-            parts += [repr(f'{before}"{field.name}":'), made.expression(field.type, f"value.{field.name}")]
-            before = ","
-    return made.function("value", f"''.join(({', '.join(parts)}, '}}'))" if parts else repr(before.rstrip(",") + "}"))
+        if field.name in but:
+            continue
+        of, key = f"value.{field.name}", repr(f',"{field.name}":')
+        text = made.expression(field.type, of)
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        if default is dataclasses.MISSING or (default is not None and default):
+            parts += [key, text]
+        else:
+            parts.append(
+                f"('' if {of} is None else {key} + {text})" if default is None else f"({of} and {key} + {text} or '')"
+            )
+    return made.function("value", f"'{{' + ''.join(({', '.join(parts)}, '}}'))[1:]" if parts else "'{}'")
 
 
 class _Source:

@@ -9,7 +9,6 @@ from asterism.orchestrator.core.edits import (
     AddLine,
     AddStar,
     CancelStar,
-    Edit,
     RebindInputs,
     RemoveLine,
     RemoveStar,
@@ -233,7 +232,12 @@ def _edit(state: State, constellation: TaskConstellation, record: EditsApplied) 
         constellation.is_pressed = True
     touched: dict[StarId, None] = {}
     for edit in record.edits:
-        touched.update(dict.fromkeys(_edit_one(state, constellation, edit)))
+        # Most are lines, and a graph of 1,000 stars has thousands of them.
+        if isinstance(edit, AddLine):
+            constellation.add_line(edit.line)
+            touched[edit.line.child] = None
+        else:
+            touched.update(dict.fromkeys(_edit_one(state, constellation, edit)))
     for star_id in touched:
         star = constellation.stars.get(star_id)
         # A star that runs or is terminal may lose a parent that is removed: no edit of it, and no reason to be READY.
@@ -264,12 +268,13 @@ def _settle(state: State, constellation: TaskConstellation, star: TaskStar, at: 
     state.enqueue(constellation.id, star)
 
 
-def _edit_one(state: State, constellation: TaskConstellation, edit: Edit) -> Sequence[StarId]:
+def _edit_one(
+    state: State,
+    constellation: TaskConstellation,
+    edit: AddStar | RemoveStar | UpdateStar | RemoveLine | RebindInputs | CancelStar,
+) -> Sequence[StarId]:
     """Do one edit; gives the stars whose specification or parents it changed."""
     match edit:
-        case AddLine(line):
-            constellation.add_line(line)
-            return (line.child,)
         case AddStar(spec):
             constellation.stars[spec.id] = TaskStar(spec, StarState.WAITING, constellation.revision)
             constellation.unfinished += 1

@@ -254,21 +254,18 @@ def apply_batch(
     most = constellation.budget.stars
     if constellation.replan is not None and is_pressing(len(constellation.stars), before, most):
         on_pressure(turn, constellation, f"{most} stars")
+    stars = constellation.stars
     for edit in batch.edits:
-        match edit:
-            case AddStar():
-                pass
-            case AddLine(line):
-                parent, child = constellation.stars.get(line.parent), constellation.stars.get(line.child)
-                if parent is None or child is None or not parent.state.is_terminal or child.state.is_terminal:
-                    continue
-                # What the batch takes away again, or gives anew, is another line or none.
-                is_there = constellation.parents.get(line.child, {}).get(line.parent) is line
-                skip = find_skip(constellation, line) if is_there else None
-                if skip is not None and not hold_for(turn, constellation, line):
-                    finish_star(turn, constellation, child, skip_state(skip), error=skip)
-            case CancelStar(star_id) if star_id in constellation.stars:
-                cancel_star(turn, constellation, constellation.stars[star_id], f"cancelled by {by}")
-            case _:
-                pass
+        if isinstance(edit, AddLine):
+            line = edit.line
+            parent, child = stars.get(line.parent), stars.get(line.child)
+            if parent is None or child is None or not parent.state.is_terminal or child.state.is_terminal:
+                continue
+            # What the batch takes away again, or gives anew, is another line or none.
+            is_there = constellation.parents.get(line.child, {}).get(line.parent) is line
+            skip = find_skip(constellation, line) if is_there else None
+            if skip is not None and not hold_for(turn, constellation, line):
+                finish_star(turn, constellation, child, skip_state(skip), error=skip)
+        elif isinstance(edit, CancelStar) and edit.star in stars:
+            cancel_star(turn, constellation, stars[edit.star], f"cancelled by {by}")
     return revision

@@ -9,7 +9,6 @@ from asterism.orchestrator.core.edits import (
     AddLine,
     AddStar,
     CancelStar,
-    Edit,
     EditBatch,
     RebindInputs,
     RemoveLine,
@@ -66,7 +65,11 @@ def check_batch(
         raise InvalidField("edits", f"{len(batch.edits)} edits in one batch; at most {MAX_EDITS}")
     draft = _Draft(constellation, known, by, is_retry=is_retry)
     for edit in batch.edits:
-        draft.take(edit)
+        # Most are lines, and a graph of 1,000 stars has thousands of them.
+        if isinstance(edit, AddLine):
+            draft.add_line(edit.line)
+        else:
+            draft.take(edit)
     if base is not None:
         changed = [
             star for star in draft.named if star in constellation.stars and constellation.stars[star].revision > base
@@ -101,11 +104,9 @@ class _Draft:
         """Those that were checked last: the stars of a plan share them."""
         self.named: dict[StarId, None] = {}
 
-    def take(self, edit: Edit) -> None:
-        """Check one edit against the draft so far, and add it."""
+    def take(self, edit: AddStar | RemoveStar | UpdateStar | RemoveLine | RebindInputs | CancelStar) -> None:
+        """Check one edit against the draft so far, and add it; `add_line` does so for lines."""
         match edit:
-            case AddLine(line):
-                self._add_line(line)
             case AddStar(spec):
                 self._add_star(spec)
             case RemoveStar(star):
@@ -177,25 +178,21 @@ class _Draft:
         if used >= max_attempts:
             raise InvalidEdit(star, f"has used {used} attempts already; max_attempts must be more, or cancel it")
 
-    def _add_line(self, line: TaskStarLine) -> None:
+    def add_line(self, line: TaskStarLine) -> None:
+        """Check a new line against the draft so far, and add it."""
         parent, child = line.parent, line.child
         self._need(parent)
         self._need_editable(child, "given other parents")
-        if (line.kind is LineKind.CONDITION) != (line.condition is not None):
-            raise InvalidEdit(child, "a line has a condition exactly when its kind is condition")
-        if line.condition is not None and (fault := line.condition.find_fault()) is not None:
-            raise InvalidEdit(child, f"its line from {parent}: {fault}")
-        if line.kind is LineKind.QUORUM and not self._spec(child).quorum:
-            raise InvalidEdit(child, "a line of kind quorum needs a star with a quorum")
-        if line.kind is LineKind.GUARD:
-            raise InvalidEdit(child, "lines of kind guard are kept for rewrites")
-        if line.kind is LineKind.STREAM and self._spec(child).is_decided_by_people:
-            raise InvalidEdit(child, f"a person decides about what is whole: its line from {parent} cannot stream")
-        parents = self._parents_of(child)
+        if line.kind is not LineKind.SUCCESS or line.condition is not None:
+            self._check_kind(line)
+        parents = self._parents.get(child)
+        if parents is None:
+            parents = self._parents_of(child)
         if parent in parents:
             raise InvalidEdit(child, f"has a line from {parent} already")
         parents[parent] = line.kind
-        self._cut.discard((parent, child))
+        if self._cut:
+            self._cut.discard((parent, child))
         # The line of a cycle that comes last is one whose child has children already, or is its own.
         if child == parent or child in self._graph.children or child in self._new_children:
             self._heads[child] = True
@@ -207,13 +204,29 @@ class _Draft:
         else:
             children.append(child)
 
+    def _check_kind(self, line: TaskStarLine) -> None:
+        parent, child = line.parent, line.child
+        if (line.kind is LineKind.CONDITION) != (line.condition is not None):
+            raise InvalidEdit(child, "a line has a condition exactly when its kind is condition")
+        if line.condition is not None and (fault := line.condition.find_fault()) is not None:
+            raise InvalidEdit(child, f"its line from {parent}: {fault}")
+        if line.kind is LineKind.QUORUM and not self._spec(child).quorum:
+            raise InvalidEdit(child, "a line of kind quorum needs a star with a quorum")
+        if line.kind is LineKind.GUARD:
+            raise InvalidEdit(child, "lines of kind guard are kept for rewrites")
+        if line.kind is LineKind.STREAM and self._spec(child).is_decided_by_people:
+            raise InvalidEdit(child, f"a person decides about what is whole: its line from {parent} cannot stream")
+
     def check_references(self) -> None:
         """Each input that takes a star's output must take it from a parent."""
         for star in {**self._added, **self._inputs, **self._parents}:
             if star in self._removed:
                 continue
+            inputs = self._inputs_of(star)
+            if not inputs and not self._spec(star).quorum:
+                continue
             parents = self._parents_of(star)
-            for name, source in self._inputs_of(star).items():
+            for name, source in inputs.items():
                 if isinstance(source, ParentOutcomes) and LineKind.STREAM in parents.values():
                     raise InvalidEdit(star, f"input {name} takes all parents, and one of them by a line that streams")
                 if not isinstance(source, OutputOf):
@@ -285,13 +298,16 @@ class _Draft:
 
     def _need(self, star: StarId) -> None:
         self.named[star] = None
-        if star not in self._added and (star not in self._graph.stars or star in self._removed):
+        if star in self._added:
+            return
+        if star not in self._graph.stars or star in self._removed:
             raise InvalidEdit(star, f"there is no such star; there are {_some(self._graph.stars)}")
 
     def _need_editable(self, star: StarId, action: str) -> None:
-        self._need(star)
         if star in self._added:
+            self.named[star] = None
             return
+        self._need(star)
         state = self._graph.stars[star].state
         if state is StarState.RUNNING or state.is_terminal:
             raise InvalidEdit(star, f"is {state.value} and cannot be {action} any more")
@@ -328,7 +344,7 @@ def check_new_name(star: StarId) -> None:
     """Refuse a name that a retry could not build upon, or that would be taken for a retry of another star."""
     if len(star) > MAX_NEW_NAME:
         raise InvalidEdit(star, f"a new star's name has at most {MAX_NEW_NAME} characters")
-    if is_successor(star):
+    if "~" in star and is_successor(star):
         raise InvalidEdit(star, "names that end in '~' and a number are kept for retries")
     if is_replan_name(star):
         raise InvalidEdit(star, "names like replan.1 are kept for rewrites")

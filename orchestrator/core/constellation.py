@@ -70,10 +70,19 @@ class TaskConstellation:
 
     def add_line(self, line: TaskStarLine) -> None:
         """Join two stars that are there; the child counts the parent as it stands now."""
-        self.parents.setdefault(line.child, {})[line.parent] = line
-        self.children.setdefault(line.parent, {})[line.child] = line
+        parent, child = line.parent, line.child
+        parents = self.parents.get(child)
+        if parents is None:
+            self.parents[child] = {parent: line}
+        else:
+            parents[parent] = line
+        children = self.children.get(parent)
+        if children is None:
+            self.children[parent] = {child: line}
+        else:
+            children[child] = line
         if line.kind is LineKind.STREAM:
-            self.listeners.setdefault(line.parent, {})[line.child] = None
+            self.listeners.setdefault(parent, {})[child] = None
         self._count(line, 1)
 
     def remove_line(self, parent: StarId, child: StarId) -> None:

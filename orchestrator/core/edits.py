@@ -1,12 +1,12 @@
 """What can be done to a graph. A batch applies whole or not at all."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from asterism.orchestrator.core.ids import StarId
 from asterism.orchestrator.core.lean import lean
-from asterism.orchestrator.core.line import TaskStarLine
+from asterism.orchestrator.core.line import LineKind, TaskStarLine
 from asterism.orchestrator.core.star import RetryPolicy, StarInput, StarSpec, Timeouts
 
 
@@ -84,6 +84,36 @@ class EditBatch:
     edits: tuple[Edit, ...]
     base_revision: int | None = None
     """None: whatever it is now. An older one is fine while nothing that the batch names was edited since."""
+
+
+def folded(edits: Sequence[Edit]) -> Iterator[tuple[Edit, list[StarId]]]:
+    """Each edit with the parents of the plain lines to its star that follow it: most stars come with such lines.
+
+    Whoever writes edits writes those lines so; `unfolded` gives them back.
+    """
+    written: Edit | None = None
+    parents: list[StarId] = []
+    added: StarId | None = None
+    for edit in edits:
+        if isinstance(edit, AddLine):
+            line = edit.line
+            if line.child == added and line.kind is LineKind.SUCCESS and line.condition is None:
+                parents.append(line.parent)
+                continue
+        if written is not None:
+            yield written, parents
+        written, parents = edit, []
+        added = edit.spec.id if isinstance(edit, AddStar) else None
+    if written is not None:
+        yield written, parents
+
+
+def unfolded(added: AddStar, parents: Iterable[StarId]) -> Iterator[Edit]:
+    """A new star and its plain lines."""
+    yield added
+    child = added.spec.id
+    for parent in parents:
+        yield AddLine(TaskStarLine(parent, child, LineKind.SUCCESS))
 
 
 def update_spec(spec: StarSpec, edit: UpdateStar) -> StarSpec:

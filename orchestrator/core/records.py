@@ -105,12 +105,12 @@ class StarFinished:
     constellation: ConstellationId
     star: StarId
     state: StarState
-    result: Result
-    error: StarError | None
-    attempt: int | None
+    result: Result = None
+    error: StarError | None = None
+    attempt: int | None = None
     """The live attempt that ended with it, if any."""
-    outcome: AttemptOutcome | None
-    releases_slot: bool
+    outcome: AttemptOutcome | None = None
+    releases_slot: bool = False
     version: str = ""
     """Of the program or tool that gave the result."""
     source: str = ""

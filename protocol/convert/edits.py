@@ -14,9 +14,9 @@ from asterism.orchestrator.core.edits import (
     RemoveLine,
     RemoveStar,
     UpdateStar,
+    folded,
 )
 from asterism.orchestrator.core.errors import InvalidField
-from asterism.orchestrator.core.ids import StarId
 from asterism.orchestrator.core.line import LineKind, TaskStarLine
 from asterism.protocol.convert import checks
 from asterism.protocol.convert.star import (
@@ -115,20 +115,16 @@ def _update_from_proto(proto: pb.Edit.UpdateStar, at: str) -> UpdateStar:
 
 def write_edits(edits: Sequence[Edit], protos: "RepeatedCompositeFieldContainer[pb.Edit]", at: str = "edits") -> None:
     """In order, into an empty list; the lines that most stars come with are written short."""
-    added: StarId | None = None
-    proto = pb.Edit()
-    for index, edit in enumerate(edits):
-        if isinstance(edit, AddLine):
-            line = edit.line
-            if line.child == added and line.kind is LineKind.SUCCESS and line.condition is None:
-                proto.add_star.after.append(line.parent)
-                continue
+    index = 0
+    for edit, parents in folded(edits):
         proto = protos.add()
-        added = edit.spec.id if isinstance(edit, AddStar) else None
         try:
             _write(edit, proto, "")
         except InvalidField as error:
             raise InvalidField(f"{at}[{index}]{error.field}", error.reason) from None
+        if parents:
+            proto.add_star.after.extend(parents)
+        index += 1 + len(parents)
 
 
 def edits_from_proto(protos: Sequence[pb.Edit], at: str = "edits") -> tuple[Edit, ...]:

@@ -2,19 +2,21 @@
 
 from dataclasses import replace
 from types import MappingProxyType
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asterism.orchestrator.core.condition import Comparison, Condition
+from asterism.orchestrator.core.edits import AddLine, AddStar, Edit, UpdateStar
 from asterism.orchestrator.core.errors import Misconfigured
 from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId, WorkerId
-from asterism.orchestrator.core.records import AttemptLeased, Record, StarFinished
-from asterism.orchestrator.core.star import AttemptOutcome, StarState
+from asterism.orchestrator.core.line import LineKind, TaskStarLine
+from asterism.orchestrator.core.records import AttemptLeased, EditsApplied, Record, StarFinished
+from asterism.orchestrator.core.star import AttemptOutcome, RetryPolicy, StarKind, StarSpec, StarState, Timeouts
 from asterism.orchestrator.core.values import Json
-from asterism.store.codec import VERSION, decode, encode
+from asterism.store.codec import VERSION, Page, decode, encode
 from asterism.store.plain import coder
 from tests import strategies
 
@@ -54,9 +56,54 @@ def test_neighbours_of_one_constellation_share_a_page() -> None:
 def test_body_holds_neither_the_constellation_nor_spaces() -> None:
     (page,) = encode([LEASED])
     assert page.body == (
-        '{"v":3,"records":[{"type":"AttemptLeased","seq":7,"at":1.5,"star":"a","attempt":1,"worker":"w",'
+        '{"v":4,"records":[{"type":"AttemptLeased","seq":7,"at":1.5,"star":"a","attempt":1,"worker":"w",'
         '"fencing_token":3}]}'
     )
+
+
+def test_body_holds_nothing_that_is_empty_by_default() -> None:
+    spec = StarSpec(StarId("a"), StarKind.TOOL, "t", timeouts=Timeouts(None, 600.0), retry=RetryPolicy())
+    (page,) = encode([EditsApplied(1, 0.5, ConstellationId("c1"), 1, "policy", (AddStar(spec),))])
+    assert page.body == (
+        '{"v":4,"records":[{"type":"EditsApplied","seq":1,"at":0.5,"revision":1,"by":"policy","edits":[{"type":"AddStar",'
+        '"spec":{"id":"a","kind":"tool","program":"t","timeouts":{"start_to_close_s":600.0},'
+        '"retry":{"max_attempts":3,"backoff_s":0.5,"multiplier":2.0,"max_backoff_s":30.0,"jitter":0.5}}}]}]}'
+    )
+
+
+@pytest.mark.parametrize(
+    "value", [UpdateStar(StarId("a"), priority=0, requires=frozenset(), title=""), Timeouts(None, None)]
+)
+def test_what_is_empty_and_no_default_is_written(value: UpdateStar | Timeouts) -> None:
+    kind: Any = type(value)
+    assert coder(kind).read(coder(kind).write(value)) == value
+
+
+def test_plain_lines_are_written_with_their_star() -> None:
+    a, b, c = StarId("a"), StarId("b"), StarId("c")
+    edits: tuple[Edit, ...] = (
+        AddStar(StarSpec(a, StarKind.TOOL, "t")),
+        AddStar(StarSpec(b, StarKind.TOOL, "t")),
+        AddLine(TaskStarLine(a, b)),
+        AddLine(TaskStarLine(c, b)),
+        AddLine(TaskStarLine(b, c)),
+        AddLine(TaskStarLine(a, b, LineKind.COMPLETION)),
+        AddLine(TaskStarLine(a, b)),
+    )
+    record = EditsApplied(1, 0.5, ConstellationId("c1"), 1, "policy", edits)
+    (page,) = encode([record])
+    assert (page.body.count('"AddLine"'), page.body.count('"after":["a","c"]')) == (3, 1)
+    assert there_and_back(record) == record
+
+
+def test_body_of_the_third_version_is_read() -> None:
+    body = (
+        '{"v":3,"records":[{"type":"EditsApplied","seq":1,"at":0.5,"revision":1,"by":"policy","edits":['
+        '{"type":"AddLine","line":{"parent":"a","child":"b","kind":"success","condition":null}}],"reason":""}]}'
+    )
+    line = AddLine(TaskStarLine(StarId("a"), StarId("b")))
+    read = list(decode(Page(1, ConstellationId("c1"), body)))
+    assert read == [EditsApplied(1, 0.5, ConstellationId("c1"), 1, "policy", (line,))]
 
 
 def test_text_that_looks_like_a_tag_stays_text() -> None:

@@ -2,15 +2,18 @@
 
 import json
 import sqlite3
+from collections.abc import Iterator, Mapping
 from contextlib import closing
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import pytest
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
+from asterism.orchestrator.core.profile import WorkerProfile
 from asterism.orchestrator.core.records import (
     AttemptLeased,
     ConstellationEnded,
@@ -31,15 +34,51 @@ from tests.store.test_contract import assert_holds
 REVISION = "UPDATE orchestrator SET epoch = 1, last_fencing_token = {token}"
 
 
+def whole(hint: Any, plain: Any) -> Any:
+    """As bodies before the fourth version had it: with what is empty by default."""
+    if is_dataclass(hint):
+        for field in fields(hint):
+            if field.name in plain:
+                plain[field.name] = whole(field.type, plain[field.name])
+            elif field.name != "constellation":
+                default = field.default if field.default_factory is MISSING else field.default_factory()
+                assert default is None or not default
+                plain[field.name] = list(default) if isinstance(default, tuple | frozenset) else default
+        return plain
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is tuple:
+        return [whole(arguments[0], each) for each in plain]
+    if origin is Mapping:
+        return {key: whole(arguments[1], each) for key, each in plain.items()}
+    members: list[Any] = [member for member in arguments if is_dataclass(member)]
+    by_name = {member.__name__: member for member in members}
+    if plain is None or not by_name:
+        return plain
+    member = by_name[plain["type"]] if isinstance(plain, dict) and "type" in plain else next(iter(by_name.values()))
+    return whole(member, plain)
+
+
+def lines_apart(edits: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """As bodies before the fourth version had them."""
+    for edit in edits:
+        parents = edit.pop("after", ())
+        yield edit
+        for parent in parents:
+            yield {"type": "AddLine", "line": {"parent": parent, "child": edit["spec"]["id"], "kind": "success"}}
+
+
 def written_of_old(record: Record) -> dict[str, object]:
     """The row of the journal that migration 0003 had for a record."""
     (page,) = encode([record])
     (plain,) = json.loads(page.body)["records"]
+    if isinstance(record, EditsApplied):
+        plain["edits"] = list(lines_apart(plain["edits"]))
+    plain = whole(type(record), plain)
     kind, seq, at = (plain.pop(name) for name in ("type", "seq", "at"))
     if isinstance(record, WorkerJoined):
         assert plain["profile"].pop("descriptions") == []
     if isinstance(record, EditsApplied):
-        assert plain.pop("reason") == ""
+        assert (plain.pop("reason"), plain.pop("proposal")) == ("", 0)
         plain["edits"] = [edit_of_old(edit) for edit in plain["edits"]]
     artifact = plain.pop("artifact", None)
     if artifact is None:
@@ -75,7 +114,7 @@ def fill_old(connection: sa.Connection, records: list[Record]) -> None:
 
     for worker, row in changes.worker_changes:
         if "profile" in row:
-            profile = json.loads(row["profile"])
+            profile = whole(WorkerProfile, json.loads(row["profile"]))
             assert profile.pop("descriptions") == []
             row["profile"] = json.dumps(profile)
         workers = tables.tables["workers"]
