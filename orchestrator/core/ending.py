@@ -92,7 +92,7 @@ def finish_star(
                 child = constellation.stars[child_id]
                 outcome, is_idle = AttemptOutcome.CANCELLED, child.live_attempt is None
                 pending.append((child, skip_state(skip), None, skip, outcome, is_idle))
-        if state is StarState.SUCCEEDED:
+        if state is StarState.SUCCEEDED and star.spec.id in constellation.listeners:
             for child, error in tell_whole(turn, constellation, star):
                 pending.append((child, StarState.FAILED, None, error, AttemptOutcome.FAILED, False))
 

@@ -31,6 +31,7 @@ from asterism.orchestrator.core.events import (
     TimePassed,
     WorkerAttached,
     WorkerDetached,
+    WorkerEvent,
     WorkerLeaving,
     WorkerRenewed,
     WorkerSaid,
@@ -128,23 +129,20 @@ class Machine:
     def _take(self, turn: Turn, event: Event) -> None:
         match event:
             case WorkerSaid():
+                renew(self._state.workers[event.worker], event.at, self._lease_s)
                 for one in event.events:
-                    turn.at, turn.chance = one.at, _chance(one)
-                    self._take(turn, one)
-            case AttemptSucceeded():
-                self._renew(event.worker, event.at)
-                on_succeeded(turn, event)
-            case AttemptProgressed():
-                self._renew(event.worker, event.at)
-                on_progressed(turn, event)
-            case AttemptFailed():
-                self._renew(event.worker, event.at)
-                on_failed(turn, event)
-            case EditsProposed():
-                self._renew(event.worker, event.at)
-                on_proposed(turn, event)
-            case WorkerRenewed():
-                self._renew(event.worker, event.at)
+                    turn.at = one.at
+                    _hear(turn, one)
+            case (
+                AttemptSucceeded()
+                | AttemptProgressed()
+                | AttemptFailed()
+                | EditsProposed()
+                | WorkerRenewed()
+                | WorkerLeaving()
+            ):
+                renew(self._state.workers[event.worker], event.at, self._lease_s)
+                _hear(turn, event)
             case TimePassed():
                 on_time(turn)
             case RequestSubmitted():
@@ -171,18 +169,12 @@ class Machine:
                 on_attached(turn, event, self._lease_s)
             case WorkerDetached():
                 on_detached(turn, event)
-            case WorkerLeaving():
-                self._renew(event.worker, event.at)
-                on_leaving(turn, event)
             case DrainRequested():
                 on_drain(turn, event)
             case LabelRequested():
                 on_label(turn, event)
             case _:
                 assert_never(event)
-
-    def _renew(self, worker: WorkerId, at: float) -> None:
-        renew(self._state.workers[worker], at, self._lease_s)
 
     def _find(self, constellation: ConstellationId) -> TaskConstellation:
         found = self._state.constellations.get(constellation)
@@ -243,6 +235,27 @@ class Machine:
         turn.outcome.reply = Reply(constellation.id, constellation.revision)
 
 
+def _hear(turn: Turn, event: WorkerEvent) -> None:
+    """What an attached worker says, which is a sign of life besides."""
+    match event:
+        case AttemptSucceeded():
+            on_succeeded(turn, event)
+        case AttemptProgressed():
+            on_progressed(turn, event)
+        case AttemptFailed():
+            turn.chance = event.chance
+            on_failed(turn, event)
+            turn.chance = 0.0
+        case EditsProposed():
+            on_proposed(turn, event)
+        case WorkerRenewed():
+            pass
+        case WorkerLeaving():
+            on_leaving(turn, event)
+        case _:
+            assert_never(event)
+
+
 def _check_budget(budget: Budget) -> None:
     if not 1 <= budget.stars <= 1_000_000:
         raise InvalidField("budget.stars", f"{budget.stars} is outside 1 to 1,000,000")
@@ -258,7 +271,7 @@ def _check_budget(budget: Budget) -> None:
 
 def _chance(event: Event) -> float:
     match event:
-        case AttemptFailed(chance=chance) | TimePassed(chance=chance) | WorkerDetached(chance=chance):
+        case TimePassed(chance=chance) | WorkerDetached(chance=chance):
             return chance
         case _:
             return 0.0

@@ -161,10 +161,12 @@ def _edit_to_latest(constellation: TaskConstellation, edit: Edit) -> Edit:
     match edit:
         case AddLine(line):
             parent, child = latest(constellation, line.parent), latest(constellation, line.child)
+            if parent is line.parent and child is line.child:
+                return edit
             return AddLine(replace(line, parent=parent, child=child))
         case CancelStar(star):
             return CancelStar(latest(constellation, star))
-        case AddStar(spec):
+        case AddStar(spec) if spec.inputs:
             named = {source.star for source in spec.inputs.values() if isinstance(source, OutputOf)}
             now = {star: latest(constellation, star) for star in named}
             inputs = {name: _redirect(source, now) for name, source in spec.inputs.items()}

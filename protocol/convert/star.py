@@ -42,6 +42,8 @@ _DEFAULT_TIMEOUTS: Final = Timeouts()
 _DEFAULT_RETRY: Final = RetryPolicy()
 _TIMEOUTS: Final[dict[bytes, Timeouts]] = {}
 _RETRIES: Final[dict[bytes, RetryPolicy]] = {}
+_LAST_WRITTEN: Final[list[tuple[StarSpec, bytes]]] = []
+"""At most one, without inputs, and its message."""
 
 
 def star_id(value: str, at: str) -> StarId:
@@ -214,6 +216,37 @@ def star_spec_to_proto(spec: StarSpec, at: str = "spec") -> pb.StarSpec:
 
 def write_star_spec(spec: StarSpec, proto: pb.StarSpec, at: str = "spec") -> None:
     """Into an empty message, where it is to be."""
+    for like, text in _LAST_WRITTEN:
+        if _differ_in_name_alone(spec, like):
+            proto.MergeFromString(text)
+            proto.id = spec.id
+            return
+    _write_star_spec(spec, proto, at)
+    if not spec.inputs:
+        _LAST_WRITTEN[:] = [(spec, proto.SerializeToString())]
+
+
+def _differ_in_name_alone(one: StarSpec, other: StarSpec) -> bool:
+    """As most stars of a plan do, which share what is the same; those that do not are not looked at more closely."""
+    return (
+        one.timeouts is other.timeouts
+        and one.retry is other.retry
+        and one.kind is other.kind
+        and one.program == other.program
+        and not one.inputs
+        and not other.inputs
+        and one.requires == other.requires
+        and one.priority == other.priority
+        and one.may_edit is other.may_edit
+        and one.title == other.title
+        and one.is_idempotent is other.is_idempotent
+        and one.quorum == other.quorum
+        and one.reuses == other.reuses
+        and one.replan_when is other.replan_when
+    )
+
+
+def _write_star_spec(spec: StarSpec, proto: pb.StarSpec, at: str) -> None:
     proto.id = spec.id
     proto.kind = enums.STAR_KINDS[spec.kind]
     proto.program = spec.program

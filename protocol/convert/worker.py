@@ -266,7 +266,8 @@ def write_assign(assign: Assign, proto: worker_pb2.Assignment) -> None:
         proto.heartbeat_s = assign.heartbeat_s
     for index, place in enumerate(assign.places):
         proto.places.append(_place_to_proto(place, f"places[{index}]"))
-    proto.streams.extend(assign.streams)
+    if assign.streams:
+        proto.streams.extend(assign.streams)
 
 
 def _place_to_proto(place: Place, at: str) -> worker_pb2.Place:
