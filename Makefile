@@ -137,13 +137,14 @@ soak: soak-sim soak-stories soak-faults soak-stars ## the long runs: the four th
 soak-sim: dev ## SCHEDULES schedules of the fault simulation, from seed FIRST
 	ASTERISM_SIM_SCHEDULES=$(SCHEDULES) ASTERISM_SIM_FIRST=$(FIRST) $(BIN)/python -m pytest -q -n $(JOBS) tests/sim
 
+# A test of these may well take longer than what pyproject.toml takes for a deadlock.
 soak-stories: dev ## STORIES stories of 50 steps of each state machine: all of the core, edits, leases and fences, requests
-	ASTERISM_STORIES=$(STORIES) $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile \
+	ASTERISM_STORIES=$(STORIES) $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -o faulthandler_timeout=1800 \
 		tests/core/test_machine_properties.py tests/core/test_edit_stories.py \
 		tests/orchestrator/test_lease_stories.py tests/orchestrator/test_request_stories.py
 
 soak-faults: dev ## real processes: KILLS kills, PostgreSQL restarted RESTARTS times, LOSSES leaders stopped
-	ASTERISM_KILLS=$(KILLS) ASTERISM_RESTARTS=$(RESTARTS) ASTERISM_LOSSES=$(LOSSES) $(BIN)/python -m pytest -q -n 1 \
+	ASTERISM_KILLS=$(KILLS) ASTERISM_RESTARTS=$(RESTARTS) ASTERISM_LOSSES=$(LOSSES) $(BIN)/python -m pytest -q -n 1 -o faulthandler_timeout=1800 \
 		tests/e2e/test_many_kills.py tests/e2e/test_database_faults.py tests/e2e/test_postgres.py
 
 soak-stars: dev ## 200,000 stars through one orchestrator that forgets: is it as small and as quick as in the beginning
