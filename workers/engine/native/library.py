@@ -96,6 +96,10 @@ class Library:
         self.destroy.argtypes, self.destroy.restype = (c_void_p,), None
         self.weights_bytes = loaded.model_weights_bytes
         self.weights_bytes.argtypes, self.weights_bytes.restype = (c_void_p,), c_size_t
+        self.kv_bytes = loaded.model_kv_bytes
+        self.kv_bytes.argtypes, self.kv_bytes.restype = (c_void_p,), c_size_t
+        self.populate_kv = loaded.model_populate_kv
+        self.populate_kv.argtypes, self.populate_kv.restype = (c_void_p,), c_int32
         self.weight = loaded.model_weight
         self.weight.argtypes, self.weight.restype = (c_void_p, c_int32, c_int32, c_void_p), c_int32
         self.step = loaded.model_step

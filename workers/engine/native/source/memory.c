@@ -16,6 +16,8 @@ void memory_destroy(void *memory, size_t bytes) {
   (void)bytes;
   free(memory);
 }
+
+int memory_populate(void *memory, size_t bytes) { return memory && bytes; } /* All of it was written. */
 #else
 #include <sys/mman.h>
 
@@ -30,5 +32,15 @@ void *memory_create(size_t bytes) {
 
 void memory_destroy(void *memory, size_t bytes) {
   if (memory) munmap(memory, bytes ? bytes : 1);
+}
+
+int memory_populate(void *memory, size_t bytes) {
+#ifdef MADV_POPULATE_WRITE
+  return madvise(memory, bytes, MADV_POPULATE_WRITE) == 0;
+#else
+  (void)memory;
+  (void)bytes;
+  return 0;
+#endif
 }
 #endif

@@ -95,6 +95,13 @@ void model_destroy(Model *model) {
 
 size_t model_weights_bytes(const Model *model) { return model->weights_bytes; }
 
+size_t model_kv_bytes(const Model *model) { return keys_bytes(model) + values_bytes(model); }
+
+/* 0: the system does not do such a thing, or has not enough. */
+int model_populate_kv(const Model *model) {
+  return memory_populate(model->keys, keys_bytes(model)) && memory_populate(model->values, values_bytes(model));
+}
+
 /* NULL: no memory. */
 Model *model_create(const Config *config, const int32_t *held) {
   Model *model = calloc(1, sizeof *model);

@@ -53,6 +53,8 @@ void pool_run(Pool *pool, Item item, void *context, int items);
 /* memory.c */
 void *memory_create(size_t bytes); /* zeros, aligned to 64 bytes; NULL where there is none */
 void memory_destroy(void *memory, size_t bytes);
+/* Has the system give all of it now, and not a page at a time to whoever comes first; 0 where it cannot. */
+int memory_populate(void *memory, size_t bytes);
 
 /* product.c: y = x W^T in tiles of 32 outputs. A matrix is read from its first byte to its last: the prefetchers of the
  * CPU then keep up (measured at one row on an EPYC 9004: 32 GB/s; with a stream of its own for each 16 outputs 22). */
