@@ -296,10 +296,11 @@ MUTANTS: Final[Sequence[Mutant]] = (
         "        pass\n",
     ),
     Mutant(
-        "results do not renew the lease",
+        "what a worker says does not renew its lease",
         f"{CORE}/machine.py",
-        "            case WorkerRenewed():\n                self._renew(event.worker, event.at)\n",
-        "            case WorkerRenewed():\n                pass\n",
+        "            case WorkerSaid():\n"
+        "                renew(self._state.workers[event.worker], event.at, self._lease_s)\n",
+        "            case WorkerSaid():\n",
     ),
     Mutant(
         "what a rewrite did not save runs",
