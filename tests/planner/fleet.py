@@ -1,5 +1,6 @@
 """Drives the real machine through a request by hand: programs run here, and the caller chooses who ends next."""
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, TypeAlias
 
@@ -58,6 +59,7 @@ class Fleet:
         self.running: dict[FencingToken, Assign] = {}
         self.records: list[Record] = []
         self._answer: AnswerEdits | None = None
+        self._proposals = itertools.count(1)
         self.step(lambda at: WorkerAttached(at, WORKER, "i1", profile))
         self.step(lambda at: RequestSubmitted(at, ID, "r1", "me", request, budget or Budget(), first))
 
@@ -104,7 +106,8 @@ class Fleet:
     ) -> EditReply:
         """Propose edits for a running attempt, as its worker does for an `Emit`."""
         batch = edits_from_json(list(edits), base_revision)
-        self.step(lambda at: EditsProposed(at, WORKER, token, 1, batch))
+        number = next(self._proposals)
+        self.step(lambda at: EditsProposed(at, WORKER, token, number, batch))
         answer = self._answer
         assert answer is not None
         return EditReply(answer.is_accepted, answer.reasons, answer.revision)
