@@ -1,6 +1,7 @@
 """What holds for all tests: Hypothesis without the clock, GPU tests only with a GPU, PostgreSQL wherever it can run."""
 
 import importlib.util
+import signal
 from collections.abc import Iterable, Iterator
 
 import pytest
@@ -9,6 +10,10 @@ from hypothesis import HealthCheck, settings
 from tests.postgres import NoPostgres, Server, server
 
 NO_POSTGRES = "no PostgreSQL"
+
+# A shell that starts the tests in the background has it ignored, and all that they start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # How long an example takes says more about the machine's other work than about the code.
 settings.register_profile("asterism", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
