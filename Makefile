@@ -144,8 +144,8 @@ soak-stories: dev ## STORIES stories of 50 steps of each state machine: all of t
 		tests/orchestrator/test_lease_stories.py tests/orchestrator/test_request_stories.py
 
 soak-faults: dev ## real processes: KILLS kills, PostgreSQL restarted RESTARTS times, LOSSES leaders stopped
-	ASTERISM_KILLS=$(KILLS) ASTERISM_RESTARTS=$(RESTARTS) ASTERISM_LOSSES=$(LOSSES) $(BIN)/python -m pytest -q -n 1 -o faulthandler_timeout=1800 \
-		tests/e2e/test_many_kills.py tests/e2e/test_database_faults.py tests/e2e/test_postgres.py
+	ASTERISM_KILLS=$(KILLS) ASTERISM_RESTARTS=$(RESTARTS) ASTERISM_LOSSES=$(LOSSES) $(BIN)/python -m pytest -q -n 1 \
+		-o faulthandler_timeout=1800 tests/e2e/test_many_kills.py tests/e2e/test_database_faults.py tests/e2e/test_postgres.py
 
 soak-stars: dev ## 200,000 stars through one orchestrator that forgets: is it as small and as quick as in the beginning
 	$(BIN)/python -m tests.bench.soak

@@ -24,14 +24,14 @@ _EDITS: Final = frozenset({"edits"})
 _RESULT: Final = frozenset({"result"})
 _ARTIFACT: Final[Coder[Artifact]] = coder(Artifact)
 _WRITERS: Final[dict[type[Record], Writer]] = {
-    cls: object_writer(cls, but=_COLUMNS, tag=cls.__name__) for cls in get_args(Record)
+    cls: object_writer(cls, but=_COLUMNS | _EDITS, tag=cls.__name__) for cls in get_args(Record)
 }
 _WRITE_PUT_ASIDE: Final = object_writer(StarFinished, but=_COLUMNS | _RESULT, tag=StarFinished.__name__)
-_WRITE_EDITED: Final = object_writer(EditsApplied, but=_COLUMNS | _EDITS, tag=EditsApplied.__name__)
 _EDIT: Final[Coder[Edit]] = coder(Edit)
 _PARENTS: Final[Coder[tuple[StarId, ...]]] = coder(tuple[StarId, ...])
-_READERS: Final[dict[str, Convert]] = {cls.__name__: fields_reader(cls, but=_COLUMNS) for cls in get_args(Record)}
-_READ_EDITED: Final = fields_reader(EditsApplied, but=_COLUMNS | _EDITS)
+_READERS: Final[dict[str, Convert]] = {
+    cls.__name__: fields_reader(cls, but=_COLUMNS | _EDITS) for cls in get_args(Record)
+}
 _READ_PUT_ASIDE: Final = fields_reader(StarFinished, but=_COLUMNS | _RESULT)
 
 
@@ -83,7 +83,7 @@ def _write(record: Record) -> str:
         # In place of the result, whose every value is data.
         return f'{_WRITE_PUT_ASIDE(record)[:-1]},"artifact":{_ARTIFACT.write(record.result)}}}'
     if isinstance(record, EditsApplied):
-        return f'{_WRITE_EDITED(record)[:-1]},"edits":[{",".join(_write_edits(record.edits))}]}}'
+        return f'{_WRITERS[EditsApplied](record)[:-1]},"edits":[{",".join(_write_edits(record.edits))}]}}'
     return _WRITERS[type(record)](record)
 
 
@@ -112,7 +112,6 @@ def _read(page: Page, plain: dict[str, Any]) -> Record:
         plain["constellation"] = page.constellation
     if kind == EditsApplied.__name__:
         plain["edits"] = tuple(_read_edits(plain["edits"]))
-        read = _READ_EDITED
     artifact = plain.pop("artifact", None)
     if artifact is not None:
         plain["result"] = _ARTIFACT.from_plain(artifact)

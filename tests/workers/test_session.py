@@ -79,13 +79,19 @@ def test_stop_of_a_finished_attempt_leaves_its_report() -> None:
     assert session.take().reports == (Succeeded(ONE, "1"),)
 
 
-def test_proposal_goes_out_on_every_new_stream_until_it_is_answered() -> None:
+def cut_off_with_two_proposals() -> Session:
+    """The first of them has been sent."""
     session = attached()
     session.accept(ONE)
     session.propose(Proposal(ONE, 1, BATCH))
     session.take()
     session.propose(Proposal(ONE, 2, BATCH))
     session.detach()
+    return session
+
+
+def test_proposal_goes_out_on_every_new_stream_until_it_is_answered() -> None:
+    session = cut_off_with_two_proposals()
     session.attach()
     assert session.take().proposals == (Proposal(ONE, 1, BATCH), Proposal(ONE, 2, BATCH))
     assert session.answered(ONE, 1)
@@ -96,12 +102,7 @@ def test_proposal_goes_out_on_every_new_stream_until_it_is_answered() -> None:
 
 
 def test_proposal_that_the_orchestrator_cannot_read_is_not_sent_again() -> None:
-    session = attached()
-    session.accept(ONE)
-    session.propose(Proposal(ONE, 1, BATCH))
-    session.take()
-    session.propose(Proposal(ONE, 2, BATCH))
-    session.detach()
+    session = cut_off_with_two_proposals()
     assert session.refused("proposed[0]: is no batch") == (Proposal(ONE, 1, BATCH),)
     session.attach()
     assert session.take().proposals == (Proposal(ONE, 2, BATCH),)
