@@ -28,8 +28,11 @@ class Database(Protocol):
     async def close(self) -> None:
         """Finish what was asked for, then let go; harmless when nothing is open."""
 
-    async def write(self, work: Work[T]) -> T:
-        """Do the work in one transaction that is on disk when this returns; works never overlap."""
+    async def write(self, work: Work[T], *, is_short: bool = False) -> T:
+        """Do the work in one transaction that is on disk when this returns; works never overlap.
+
+        `is_short`: the event loop may do it by itself, where that is quicker than to hand it over.
+        """
         ...
 
     async def read(self, work: Work[T]) -> T:

@@ -1,20 +1,25 @@
 """The store in a database: the seam of `orchestrator/store.py`, each method one transaction."""
 
+import asyncio
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.credential import StoredCredential
 from asterism.orchestrator.core.ids import ConstellationId, StarId
 from asterism.orchestrator.core.lead import Lead, Led
-from asterism.orchestrator.core.records import ConstellationRecord, Record
+from asterism.orchestrator.core.records import ConstellationRecord, EditsApplied, Record
 from asterism.orchestrator.core.request import ConstellationState
 from asterism.orchestrator.core.snapshot import Snapshot, Summary
 from asterism.orchestrator.core.values import Artifact
 from asterism.store import credentials, forgetting, leading, reads, writes
 from asterism.store.database import Synchronous
 from asterism.store.location import database_at
+
+MAX_SHORT: Final = 1024
+"""Records and edits of an append that need not go to another OS thread: what a full drain of the mailbox leads to, and
+some milliseconds of CPU."""
 
 
 class SqlStore:
@@ -58,8 +63,11 @@ class SqlStore:
 
     async def append(self, records: Sequence[Record], epoch: int) -> None:
         """Put all of it on disk in one transaction, or raise WrongState and change nothing."""
-        if records:
-            await self._database.write(lambda connection: writes.append_records(connection, records, epoch))
+        if not records:
+            return
+        is_short = _size(records) <= MAX_SHORT
+        rows = writes.rows_of(records) if is_short else await asyncio.to_thread(writes.rows_of, records)
+        await self._database.write(lambda connection: writes.append_rows(connection, rows, epoch), is_short=is_short)
 
     async def forget(
         self, ended_before: float, spared: Collection[ConstellationId], most_stars: int, epoch: int
@@ -125,3 +133,8 @@ class SqlStore:
     async def revoke_credential(self, name: str, at: float) -> None:
         """End it at once; NotFound where none of that name is left to revoke."""
         await self._database.write(lambda connection: credentials.revoke_credential(connection, name, at))
+
+
+def _size(records: Sequence[Record]) -> int:
+    """Of an append: how much there is to write."""
+    return len(records) + sum(len(record.edits) for record in records if isinstance(record, EditsApplied))

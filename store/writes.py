@@ -1,6 +1,7 @@
 """The statements of an append. Each finds its rows by a key, and runs once for all the rows of its kind."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -72,15 +73,30 @@ def acquire_epoch(connection: sa.Connection) -> int:
     return epoch
 
 
-def append_records(connection: sa.Connection, records: Sequence[Record], epoch: int) -> None:
-    """Write the records and what they change; the caller's transaction makes it whole or nothing.
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What an append writes, which is made before its transaction begins."""
+
+    changes: Changes
+    pages: Sequence[Row]
+
+
+def rows_of(records: Sequence[Record]) -> Rows:
+    """The records as the journal keeps them, and what they change beside it."""
+    changes = Changes()
+    for record in records:
+        changes.take(record)
+    pages = [{"seq": page.seq, "constellation": page.constellation, "body": page.body} for page in encode(records)]
+    return Rows(changes, pages)
+
+
+def append_rows(connection: sa.Connection, rows: Rows, epoch: int) -> None:
+    """Write them; the caller's transaction makes it whole or nothing.
 
     Raises WrongState where the epoch is not the newest, where a seq is stored already, or where a record is about a
     constellation or a worker that is not.
     """
-    changes = Changes()
-    for record in records:
-        changes.take(record)
+    changes = rows.changes
     guarded = GUARD, {"of_epoch": epoch, "token": changes.last_token}
     batch = Batch(connection, lambda: hold_epoch(connection, epoch, changes.last_token), guarded)
     if changes.worker_changes:
@@ -91,8 +107,7 @@ def append_records(connection: sa.Connection, records: Sequence[Record], epoch: 
     batch.add(ADD_CONSTELLATION, [_first_row(row) for row in changes.requests])
     _count(batch, changes)
     batch.add(ADD_ARTIFACT, changes.artifacts)
-    pages = [{"seq": page.seq, "constellation": page.constellation, "body": page.body} for page in encode(records)]
-    batch.add(ADD_PAGE, pages)
+    batch.add(ADD_PAGE, rows.pages)
     batch.end()
 
 

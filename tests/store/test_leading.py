@@ -99,7 +99,7 @@ async def test_leader_that_is_stopped_inside_an_append_is_not_waited_for_longer_
     lease_s = 1.0
 
     def append_and_stop(connection: sa.Connection) -> None:
-        writes.append_records(connection, [accepted(1, "c1")], 1)
+        writes.append_rows(connection, writes.rows_of([accepted(1, "c1")]), 1)
         loop.call_soon_threadsafe(is_inside.set)
         asyncio.run_coroutine_threadsafe(may_go_on.wait(), loop).result()
 

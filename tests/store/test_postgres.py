@@ -216,6 +216,19 @@ async def test_nothing_of_an_older_epoch_lands_after_a_newer_one_has_begun(
     assert appending.result() == seen == (await newer.load()).last_seq
 
 
+async def test_append_that_nobody_waits_for_any_more_lands_before_the_next(postgres_url: str) -> None:
+    store = SqlStore(postgres_url)
+    await store.open()
+    epoch = await store.acquire_epoch()
+    given_up = asyncio.create_task(store.append([accepted(1, "c001")], epoch))
+    await asyncio.sleep(0)  # it has begun
+    given_up.cancel()
+    await store.append([accepted(2, "c002")], epoch)
+    assert given_up.cancelled()
+    assert [record.seq for record in await store.read_whole_journal(after_seq=0, limit=10)] == [1, 2]
+    await store.close()
+
+
 async def test_append_takes_as_many_statements_whatever_its_size(postgres: Server, postgres_url: str) -> None:
     if postgres.folder is None:
         pytest.skip("the log of a server that somebody else started is not ours to read")
