@@ -232,10 +232,15 @@ def _edit(state: State, constellation: TaskConstellation, record: EditsApplied) 
         constellation.is_pressed = True
     touched: dict[StarId, None] = {}
     for edit in record.edits:
-        # Most are lines, and a graph of 1,000 stars has thousands of them.
+        # Most are lines and new stars, and a graph has thousands of them.
         if isinstance(edit, AddLine):
             constellation.add_line(edit.line)
             touched[edit.line.child] = None
+        elif isinstance(edit, AddStar):
+            spec = edit.spec
+            constellation.stars[spec.id] = TaskStar(spec, StarState.WAITING, record.revision)
+            constellation.unfinished += 1
+            touched[spec.id] = None
         else:
             touched.update(dict.fromkeys(_edit_one(state, constellation, edit)))
     for star_id in touched:
@@ -258,8 +263,9 @@ def _answer(state: State, record: EditsApplied | EditsRefused, answer: Answer) -
 def _settle(state: State, constellation: TaskConstellation, star: TaskStar, at: float) -> None:
     """Queue a star that neither runs nor is terminal, or take it out of the queue, as its parents now stand."""
     if star.unmet > 0:
-        star.state = StarState.WAITING
-        state.dequeue(constellation.id, star.spec.id)
+        if star.state is not StarState.WAITING:
+            star.state = StarState.WAITING
+            state.dequeue(constellation.id, star.spec.id)
         return
     if star.retry_at is None:
         if star.state is not StarState.READY:
@@ -271,14 +277,10 @@ def _settle(state: State, constellation: TaskConstellation, star: TaskStar, at: 
 def _edit_one(
     state: State,
     constellation: TaskConstellation,
-    edit: AddStar | RemoveStar | UpdateStar | RemoveLine | RebindInputs | CancelStar,
+    edit: RemoveStar | UpdateStar | RemoveLine | RebindInputs | CancelStar,
 ) -> Sequence[StarId]:
-    """Do one edit; gives the stars whose specification or parents it changed."""
+    """Do an edit of what is there; gives the stars whose specification or parents it changed."""
     match edit:
-        case AddStar(spec):
-            constellation.stars[spec.id] = TaskStar(spec, StarState.WAITING, constellation.revision)
-            constellation.unfinished += 1
-            return (spec.id,)
         case RemoveStar(star_id):
             for parent in list(constellation.parents.get(star_id, ())):
                 constellation.remove_line(parent, star_id)

@@ -23,12 +23,10 @@ from asterism.orchestrator.core.retry import is_successor
 from asterism.orchestrator.core.star import (
     OutputOf,
     ParentOutcomes,
-    RetryPolicy,
     StarInput,
     StarSpec,
     StarState,
     Telling,
-    Timeouts,
     Told,
 )
 
@@ -65,9 +63,11 @@ def check_batch(
         raise InvalidField("edits", f"{len(batch.edits)} edits in one batch; at most {MAX_EDITS}")
     draft = _Draft(constellation, known, by, is_retry=is_retry)
     for edit in batch.edits:
-        # Most are lines, and a graph of 1,000 stars has thousands of them.
+        # Most are lines and new stars, and a graph has thousands of them.
         if isinstance(edit, AddLine):
             draft.add_line(edit.line)
+        elif isinstance(edit, AddStar):
+            draft.add_star(edit.spec)
         else:
             draft.take(edit)
     if base is not None:
@@ -100,15 +100,13 @@ class _Draft:
         """Stars that lose a parent."""
         self._heads: dict[StarId, bool] = {}
         """Children of new lines, and whether a cycle may have been closed there."""
-        self._timed: tuple[Timeouts, RetryPolicy] | None = None
-        """Those that were checked last: the stars of a plan share them."""
+        self._last: StarSpec | None = None
+        """The new star that was checked last: most of a plan are like the one before."""
         self.named: dict[StarId, None] = {}
 
-    def take(self, edit: AddStar | RemoveStar | UpdateStar | RemoveLine | RebindInputs | CancelStar) -> None:
-        """Check one edit against the draft so far, and add it; `add_line` does so for lines."""
+    def take(self, edit: RemoveStar | UpdateStar | RemoveLine | RebindInputs | CancelStar) -> None:
+        """Check an edit of what is there against the draft so far, and add it."""
         match edit:
-            case AddStar(spec):
-                self._add_star(spec)
             case RemoveStar(star):
                 self._remove_star(star)
             case UpdateStar(star):
@@ -139,7 +137,8 @@ class _Draft:
             case _:
                 assert_never(edit)
 
-    def _add_star(self, spec: StarSpec) -> None:
+    def add_star(self, spec: StarSpec) -> None:
+        """Check a new star against the draft so far, and add it."""
         if not self._is_retry:
             check_new_name(spec.id)
             if spec.reuses is not None:
@@ -149,12 +148,12 @@ class _Draft:
             raise InvalidEdit(spec.id, "there is a star of this name already")
         if len(self._graph.stars) + len(self._added) >= self._graph.budget.stars:
             raise InvalidEdit(spec.id, f"the request's budget of {self._graph.budget.stars} stars is used up")
-        _check_range(spec)
-        if self._timed is None or self._timed[0] is not spec.timeouts or self._timed[1] is not spec.retry:
-            _check_times(spec)
-            self._timed = spec.timeouts, spec.retry
-        _check_offered(spec, self._known)
-        _check_told(spec.id, spec.inputs)
+        if self._last is None or not _differ_in_name_alone(spec, self._last):
+            check_spec(spec, self._known)
+            _check_told(spec.id, spec.inputs)
+            self._last = spec
+        else:
+            _check_name(spec.id)
         self._added[spec.id] = spec
 
     def _remove_star(self, star: StarId) -> None:
@@ -181,8 +180,15 @@ class _Draft:
     def add_line(self, line: TaskStarLine) -> None:
         """Check a new line against the draft so far, and add it."""
         parent, child = line.parent, line.child
-        self._need(parent)
-        self._need_editable(child, "given other parents")
+        # Most join two new stars.
+        if parent in self._added:
+            self.named[parent] = None
+        else:
+            self._need(parent)
+        if child in self._added:
+            self.named[child] = None
+        else:
+            self._need_editable(child, "given other parents")
         if line.kind is not LineKind.SUCCESS or line.condition is not None:
             self._check_kind(line)
         parents = self._parents.get(child)
@@ -222,8 +228,9 @@ class _Draft:
         for star in {**self._added, **self._inputs, **self._parents}:
             if star in self._removed:
                 continue
-            inputs = self._inputs_of(star)
-            if not inputs and not self._spec(star).quorum:
+            spec = self._spec(star)
+            inputs = self._inputs.get(star, spec.inputs)
+            if not inputs and not spec.quorum:
                 continue
             parents = self._parents_of(star)
             for name, source in inputs.items():
@@ -237,7 +244,7 @@ class _Draft:
                     reason = f"input {name} refers to {source.star}, which its quorum may do without: take all parents"
                     raise InvalidEdit(star, reason)
             # One that has begun may lose a parent that its quorum did without.
-            if self._spec(star).quorum and not self._has_begun(star):
+            if spec.quorum and not self._has_begun(star):
                 self._check_quorum(star, parents)
 
     def _check_quorum(self, star: StarId, parents: Mapping[StarId, LineKind]) -> None:
@@ -357,11 +364,30 @@ def check_spec(spec: StarSpec, known: frozenset[str]) -> None:
     _check_offered(spec, known)
 
 
+def _differ_in_name_alone(one: StarSpec, other: StarSpec) -> bool:
+    """In all that is checked; those that do not share what is the same are not looked at more closely."""
+    return (
+        one.program is other.program
+        and one.kind is other.kind
+        and one.requires is other.requires
+        and one.timeouts is other.timeouts
+        and one.retry is other.retry
+        and one.priority == other.priority
+        and one.quorum == other.quorum
+        and one.may_edit is other.may_edit
+        and not one.inputs
+        and not other.inputs
+    )
+
+
+def _check_name(star: StarId) -> None:
+    if not is_name(star):
+        reason = "a name has 1 to 64 letters, digits, '_', '.', '~' or '-', and begins with a letter or digit"
+        raise InvalidEdit(star, reason)
+
+
 def _check_range(spec: StarSpec) -> None:
-    if not is_name(spec.id):
-        raise InvalidEdit(
-            spec.id, "a name has 1 to 64 letters, digits, '_', '.', '~' or '-', and begins with a letter or digit"
-        )
+    _check_name(spec.id)
     if not is_name(spec.program):
         raise InvalidEdit(spec.id, f"program {spec.program!r} is not a name")
     if abs(spec.priority) > MAX_PRIORITY:

@@ -97,7 +97,8 @@ class TaskConstellation:
     def _count(self, line: TaskStarLine, by: int) -> None:
         parent, child = self.stars[line.parent], self.stars[line.child]
         if line.kind is not LineKind.QUORUM:
-            child.unmet += 0 if line.is_met(parent.state) else by
+            if not line.is_met(parent.state):
+                child.unmet += by
         elif parent.state is StarState.SUCCEEDED:
             child.quorum_spare += by
             child.meet_quorum(by)

@@ -12,7 +12,7 @@ from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId
 from asterism.orchestrator.core.profile import Description, WorkerProfile
 from asterism.orchestrator.core.results import Results
 from asterism.orchestrator.core.snapshot import Snapshot
-from asterism.orchestrator.core.star import TaskStar, Telling
+from asterism.orchestrator.core.star import StarKind, TaskStar, Telling
 from asterism.orchestrator.core.values import Json
 
 KEEP_ENDED: Final = 256
@@ -254,10 +254,11 @@ class State:
         self._order += 1
         spec = star.spec
         self._queued[constellation, spec.id] = self._order
-        start_by = self.start_by(constellation, star)
-        if start_by is not None:
-            self.push(Deadline(start_by, Timer.SCHEDULE_TO_START, constellation, spec.id))
-        if spec.is_decided_by_people:
+        if spec.timeouts.schedule_to_start_s is not None:
+            start_by = self.start_by(constellation, star)
+            if start_by is not None:
+                self.push(Deadline(start_by, Timer.SCHEDULE_TO_START, constellation, spec.id))
+        if spec.kind is StarKind.APPROVAL:
             return
         capabilities = spec.capabilities
         heap = self.ready.get(capabilities)
@@ -274,20 +275,28 @@ class State:
             kept = [entry for entry in heap if self._queued.get((entry.constellation, entry.star)) == entry.order]
             heapq.heapify(kept)
             self.ready[capabilities] = kept
-        self._deadlines = [deadline for deadline in self._deadlines if self._matters(deadline)]
+        # Most are those of attempts, and most of them have ended.
+        live = {
+            token
+            for worker in self.workers.values()
+            for token, lease in worker.running.items()
+            if not lease.is_stopping
+        }
+        self._deadlines = [
+            deadline
+            for deadline in self._deadlines
+            if (deadline.fencing_token in live if deadline.fencing_token else self._matters(deadline))
+        ]
         heapq.heapify(self._deadlines)
 
     def _matters(self, deadline: Deadline) -> bool:
-        """Whether a deadline of a star is still its own: of its live attempt, or as an edit has not pushed it anew."""
+        """Whether the deadline of a star that waits is still its own, as an edit has not pushed it anew."""
         if deadline.timer in (Timer.WORKER_LEASE, Timer.BUDGET, Timer.PRESSURE, Timer.DEPARTURE):
             return True
         constellation = self.constellations.get(deadline.constellation)
         star = None if constellation is None else constellation.stars.get(deadline.star)
         if star is None:
             return False
-        if deadline.timer in (Timer.START_TO_CLOSE, Timer.HEARTBEAT):
-            live = star.live_attempt
-            return live is not None and live.fencing_token == deadline.fencing_token
         is_backoff = deadline.timer is Timer.BACKOFF
         return deadline.at == (star.retry_at if is_backoff else self.start_by(deadline.constellation, star))
 

@@ -1,7 +1,6 @@
 """Edits and batches of them, both ways."""
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, assert_never
 
 from asterism.orchestrator.core.edits import (
@@ -17,6 +16,7 @@ from asterism.orchestrator.core.edits import (
     folded,
 )
 from asterism.orchestrator.core.errors import InvalidField
+from asterism.orchestrator.core.ids import StarId
 from asterism.orchestrator.core.line import LineKind, TaskStarLine
 from asterism.protocol.convert import checks
 from asterism.protocol.convert.star import (
@@ -76,12 +76,10 @@ def _write(edit: Edit, proto: pb.Edit, at: str) -> None:
 
 
 def _read(proto: pb.Edit, at: str) -> Edit:
-    """Refuses an edit of no kind, which is also what a newer peer's unknown kind looks like."""
+    """Any edit but a new star. Refuses one of no kind, which is also what a newer peer's unknown kind looks like."""
     match proto.WhichOneof("edit"):
         case "add_line":
             return AddLine(line_from_proto(proto.add_line.line, f"{at}.add_line.line"))
-        case "add_star":
-            return AddStar(star_spec_from_proto(proto.add_star.spec, f"{at}.add_star.spec"))
         case "remove_star":
             return RemoveStar(star_id(proto.remove_star.star, f"{at}.remove_star.star"))
         case "update_star":
@@ -131,23 +129,31 @@ def edits_from_proto(protos: Sequence[pb.Edit], at: str = "edits") -> tuple[Edit
     """In order, at most MAX_EDITS."""
     checks.few(protos, at, MAX_EDITS)
     edits: list[Edit] = []
+    new: dict[str, StarId] = {}
+    """Those that were added, whose names need not be looked at again, nor be kept once for each line."""
     try:
-        # It keeps those that came before the one that is refused: so many there are, and that is its place.
-        edits.extend(islice(_read_all(protos), MAX_EDITS + 1))
+        for proto in protos:
+            if proto.WhichOneof("edit") == "add_star":
+                _read_star(proto.add_star, edits, new)
+            else:
+                edits.append(_read(proto, ""))
+            if len(edits) > MAX_EDITS:
+                break
     except InvalidField as error:
         raise InvalidField(f"{at}[{len(edits)}]{error.field}", error.reason) from None
     checks.few(edits, at, MAX_EDITS)
     return tuple(edits)
 
 
-def _read_all(protos: Sequence[pb.Edit]) -> Iterator[Edit]:
-    for proto in protos:
-        edit = _read(proto, "")
-        yield edit
-        if isinstance(edit, AddStar):
-            child = edit.spec.id
-            for parent in proto.add_star.after:
-                yield AddLine(TaskStarLine(star_id(parent, ".add_line.line.parent"), child, LineKind.SUCCESS))
+def _read_star(proto: pb.Edit.AddStar, edits: list[Edit], new: dict[str, StarId]) -> None:
+    """Add the star to the edits, and the lines that are written with it."""
+    spec = star_spec_from_proto(proto.spec, ".add_star.spec")
+    edits.append(AddStar(spec))
+    child = new[spec.id] = spec.id
+    # A slice is made at once; one by one the names take three times as long.
+    for name in proto.after[:]:
+        parent = new.get(name) or star_id(name, ".add_line.line.parent")
+        edits.append(AddLine(TaskStarLine(parent, child, LineKind.SUCCESS)))
 
 
 def edit_batch_to_proto(batch: EditBatch, at: str = "batch") -> pb.EditBatch:

@@ -217,8 +217,8 @@ MUTANTS: Final[Sequence[Mutant]] = (
     Mutant(
         "parents are not waited for",
         f"{CORE}/apply.py",
-        "    if star.unmet > 0:\n        star.state = StarState.WAITING\n",
-        "    if star.unmet > 1:\n        star.state = StarState.WAITING\n",
+        "    if star.unmet > 0:\n        if star.state is not StarState.WAITING:\n",
+        "    if star.unmet > 1:\n        if star.state is not StarState.WAITING:\n",
     ),
     Mutant(
         "conditions of lines are not looked at",
