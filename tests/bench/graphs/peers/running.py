@@ -1,4 +1,4 @@
-"""What the scripts of other systems share: the graph that is asked for, and the line that they print."""
+"""What the scripts of other systems share: how they are run, and the line that they print."""
 
 import sys
 import time
@@ -11,14 +11,9 @@ Run = Callable[[Graph], Sequence[float]]
 """Runs a graph to its end; gives the times at which the stars started, as far as they are known."""
 
 
-def asked() -> Graph:
-    """The graph that the command line names."""
-    return named(sys.argv[1])
-
-
 def measure(system: str, database: str, run: Run) -> None:
-    """Run it twice, the first time to warm up, and print the figures of the second."""
-    graph = asked()
+    """Run the graph that the command line names twice, the first time to warm up; print the figures of the second."""
+    graph = named(sys.argv[1])
     run(graph)
     meter = Meter()
     began = time.perf_counter()
