@@ -108,14 +108,19 @@ class _FileWriter(_Connected):
 
     async def run(self, work: Work[T], *, is_short: bool = False) -> T:
         """Do the work in one transaction; an error undoes all of it."""
-        async with self._turn:
-            if is_short and self._to_hand_over == 0:
+        if is_short and self._to_hand_over == 0:
+            async with self._turn:
                 await asyncio.sleep(0)  # The others get their turn, as they do while a thread works.
                 try:
                     return self._do_here(work)
                 except sqlite3.OperationalError as error:
                     if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                         raise
+        # What a thread has begun goes on where nobody waits for it any more, and has the connection for so long.
+        return await asyncio.shield(self._hand_over(work))
+
+    async def _hand_over(self, work: Work[T]) -> T:
+        async with self._turn:
             self._to_hand_over = max(0, self._to_hand_over - 1)
             return await super().run(work)
 

@@ -49,9 +49,20 @@ def dump_value(value: Json) -> str:
     return dump(value) if value or not isinstance(value, dict) else "{}"
 
 
-def _number(value: float) -> str:
-    text = repr(value)
-    return text if text[-1].isdigit() else dump(value)  # `json` has words of its own for what is not finite
+def _number() -> Writer:
+    """What writes a float, and remembers the last one: the records of a step share its time."""
+    last, text = 0.0, "0.0"
+
+    def write(value: float) -> str:
+        nonlocal last, text
+        if value is not last:
+            text = repr(value)
+            last = value
+            if not text[-1].isdigit():
+                text = dump(value)  # `json` has words of its own for what is not finite
+        return text
+
+    return write
 
 
 @cache
@@ -89,7 +100,7 @@ class _Source:
     """Expressions that give JSON text, and the names that they use."""
 
     def __init__(self) -> None:
-        self._names: dict[str, Any] = {"_text": encode_basestring_ascii, "_number": _number, "_value": dump_value}
+        self._names: dict[str, Any] = {"_text": encode_basestring_ascii, "_number": _number(), "_value": dump_value}
 
     def function(self, argument: str, expression: str) -> Writer:
         """What gives the expression for its argument."""

@@ -1,7 +1,7 @@
 """A worker's one stream: frames in become events, effects become frames out."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import nullcontext
 from itertools import islice
 from typing import Any, Final, assert_never
@@ -153,50 +153,58 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             self._loop.counts.frames_received += 1
             await renewal.check()
             _check_frame(frame)
-            events = self._events(frame, outbox, await self._missing(frame))
+            reports = frame.finished[:]
+            stamp = _Stamp()
+            events = self._events(frame, reports, outbox, await self._missing(reports), stamp)
             while True:
                 # Before it is converted: a full mailbox holds the worker back, by HTTP/2's own flow control.
                 await self._loop.room()
+                stamp.at = self._clock.now()
                 part = tuple(islice(events, MAX_PART))
                 if part:
-                    self._loop.tell(WorkerSaid(part[-1].at, outbox.worker, part), outbox)
+                    self._loop.tell(WorkerSaid(stamp.at, outbox.worker, part), outbox)
                 if len(part) < MAX_PART:
                     break
                 await asyncio.sleep(0)  # A frame of thousands of messages must not hold up everybody else.
             if frame.goodbye:
                 return True
 
-    async def _missing(self, frame: worker_pb2.WorkerFrame) -> Collection[int]:
-        """Which results of a frame name artifacts that nobody has put; those that cannot be read are not among them."""
+    async def _missing(self, reports: Sequence[worker_pb2.Finished]) -> Collection[int]:
+        """Which of them name artifacts that nobody has put; those that cannot be read are not among them."""
         missing: set[int] = set()
-        for index, finished in enumerate(frame.finished):
+        for index, finished in enumerate(reports):
             is_named = finished.HasField("artifact") and len(finished.artifact.sha256) == 32
             if is_named and not await self._is_kept(artifact_from_proto(finished.artifact)):
                 missing.add(index)
         return missing
 
     def _events(
-        self, frame: worker_pb2.WorkerFrame, outbox: WorkerOutbox, missing: Collection[int]
+        self,
+        frame: worker_pb2.WorkerFrame,
+        reports: Sequence[worker_pb2.Finished],
+        outbox: WorkerOutbox,
+        missing: Collection[int],
+        stamp: "_Stamp",
     ) -> Iterator[WorkerEvent]:
-        """What the frame says, each stamped when it is asked for."""
-        now, worker = self._clock.now, outbox.worker
+        """What the frame says, each at the time that the stamp shows when it is asked for."""
+        worker = outbox.worker
         for index, progress in enumerate(frame.progress):
-            yield progress_from_proto(progress, now(), worker, f"progress[{index}]")
+            yield progress_from_proto(progress, stamp.at, worker, f"progress[{index}]")
         for index, proposed in enumerate(frame.proposed):
-            proposal = self._proposal(proposed, now(), outbox, f"proposed[{index}]")
+            proposal = self._proposal(proposed, stamp.at, outbox, f"proposed[{index}]")
             if proposal is not None:
                 yield proposal
-        for index, finished in enumerate(frame.finished):
+        for index, finished in enumerate(reports):
             if index in missing:
                 error = StarError("artifact_missing", "its result was not put before it was reported", retryable=True)
                 token = FencingToken(finished.fencing_token)
-                yield AttemptFailed(now(), worker, token, error, chance=self._clock.chance())
+                yield AttemptFailed(stamp.at, worker, token, error, chance=self._clock.chance())
             else:
-                yield self._end(finished, now(), worker, f"finished[{index}]")
+                yield self._end(finished, stamp.at, worker, index)
         if frame.draining:
-            yield WorkerLeaving(now(), worker)
-        if not (frame.progress or frame.finished or frame.draining):
-            yield WorkerRenewed(now(), worker)
+            yield WorkerLeaving(stamp.at, worker)
+        if not (frame.progress or reports or frame.draining):
+            yield WorkerRenewed(stamp.at, worker)
 
     def _proposal(
         self, proposed: worker_pb2.ProposedEdits, at: float, outbox: WorkerOutbox, field: str
@@ -210,16 +218,16 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             return None
 
     def _end(
-        self, finished: worker_pb2.Finished, at: float, worker: WorkerId, field: str
+        self, finished: worker_pb2.Finished, at: float, worker: WorkerId, index: int
     ) -> AttemptSucceeded | AttemptFailed:
         """The report, or a failure in its place where it cannot be read: it would come again at every reconnect."""
         # For the backoff after a failure; of the system's chance, at 2 us a piece.
         chance = self._clock.chance() if finished.HasField("error") else 0.0
         try:
-            return finished_from_proto(finished, at, worker, chance, field)
+            return finished_from_proto(finished, at, worker, chance, "")
         except InvalidField as error:
             token = FencingToken(finished.fencing_token)
-            failure = StarError("invalid_result", error.message)
+            failure = StarError("invalid_result", InvalidField(f"finished[{index}]{error.field}", error.reason).message)
             return AttemptFailed(at, worker, token, failure, chance=self._clock.chance())
 
     async def _write(self, context: Any, outbox: WorkerOutbox) -> None:
@@ -262,6 +270,15 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             self._loop.tell(WorkerDetached(at, outbox.worker, outbox.instance, is_goodbye, chance), outbox)
         except Overloaded:
             log.debug("the loop has stopped; after the next start the lease runs on", worker=outbox.worker)
+
+
+class _Stamp:
+    """When what is read now came: one time for what is read at once, which costs less to take and to write down."""
+
+    __slots__ = ("at",)
+
+    def __init__(self) -> None:
+        self.at = 0.0
 
 
 def _check_frame(frame: worker_pb2.WorkerFrame) -> None:

@@ -83,6 +83,29 @@ async def test_works_asked_for_together_do_not_overlap_wherever_they_are_done(
     assert pages(path) == list(range(1, 61))
 
 
+async def test_nobody_else_writes_while_a_thread_does_what_nobody_waits_for_any_more(
+    database: SqliteDatabase, path: Path, quick: None
+) -> None:
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    def linger(connection: sa.Connection) -> None:
+        has_begun.set()
+        may_end.wait()
+        connection.execute(page(1))
+
+    given_up = asyncio.create_task(database.write(linger))
+    await asyncio.get_running_loop().run_in_executor(None, has_begun.wait)
+    given_up.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
+    writing = asyncio.create_task(is_done_here(database, 2))
+    await asyncio.get_running_loop().run_in_executor(None, lambda: None)
+    assert not writing.done()
+    may_end.set()
+    assert await writing
+    assert pages(path) == [1, 2]
+
+
 async def test_short_work_that_fails_leaves_nothing(database: SqliteDatabase, path: Path, quick: None) -> None:
     def fail(connection: sa.Connection) -> None:
         connection.execute(page(1))
