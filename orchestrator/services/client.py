@@ -192,7 +192,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         wanted = constellation_id(request.constellation)
         self._changes.take(identity.name)
         reason = _reason(request.reason)
-        # As many edits as one batch may have take some 300 ms.
+        # As many edits as one batch may have take some 100 ms.
         batch = await asyncio.to_thread(edit_batch_from_proto, request.batch)
         async with self._adopted(wanted, identity):
             event = EditRequested(self._clock.now(), wanted, f"client:{identity.name}", batch, reason)
