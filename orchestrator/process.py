@@ -20,9 +20,9 @@ log = structlog.get_logger(__name__)
 
 EXIT_SECOND_SIGNAL: Final = 130
 SWITCH_S: Final = 0.0003
-"""How long an OS thread may keep Python to itself while another waits for it. The thread that writes gives it away at
-each row and waits for it again: at the default of 5 ms, an append of some rows took as many times that as the loop had
-work of its own to do."""
+"""How long an OS thread may keep Python to itself while another waits for it. A thread that writes (large appends, slow
+disks) gives it away at each row and waits for it again: at the default of 5 ms, an append of some rows took as many
+times that as the loop had work of its own to do."""
 GC_THRESHOLDS: Final = (50_000, 20, 100)
 """Graphs and records hold no cycles, and are what is allocated most: the default looked for some every 700 objects. At
 50,000 a search takes some 4 ms. Calls of gRPC do leave cycles, about 6 KB a request of 50 stars: at 200,000 they were
@@ -37,7 +37,7 @@ def run_until_signal(settings: Settings, *, ready_file: Path | None) -> None:
 
 
 def tune_interpreter() -> None:
-    """Settings of Python's own for a process with one event loop, one OS thread that writes, and many small objects.
+    """Settings of Python's own for a process with one event loop, a few OS threads beside it, and many small objects.
 
     With the defaults, a run of `layered:1000` took 1.5 times as long (tests/bench/graphs).
     """

@@ -49,20 +49,9 @@ def dump_value(value: Json) -> str:
     return dump(value) if value or not isinstance(value, dict) else "{}"
 
 
-def _number() -> Writer:
-    """What writes a float, and remembers the last one: the records of a step share its time."""
-    last, text = 0.0, "0.0"
-
-    def write(value: float) -> str:
-        nonlocal last, text
-        if value is not last:
-            text = repr(value)
-            last = value
-            if not text[-1].isdigit():
-                text = dump(value)  # `json` has words of its own for what is not finite
-        return text
-
-    return write
+def _number(value: float) -> str:
+    text = repr(value)
+    return text if text[-1].isdigit() else dump(value)  # `json` has words of its own for what is not finite
 
 
 @cache
@@ -100,7 +89,11 @@ class _Source:
     """Expressions that give JSON text, and the names that they use."""
 
     def __init__(self) -> None:
-        self._names: dict[str, Any] = {"_text": encode_basestring_ascii, "_number": _number(), "_value": dump_value}
+        self._names: dict[str, Any] = {
+            "_text": encode_basestring_ascii,
+            "_number": _last_kept(_number),
+            "_value": dump_value,
+        }
 
     def function(self, argument: str, expression: str) -> Writer:
         """What gives the expression for its argument."""
@@ -158,7 +151,8 @@ class _Source:
 
 
 def _last_kept(write: Writer) -> Writer:
-    """Remember the text of the last value: the stars of a plan share their timeouts, and are written one by one."""
+    """Remember the text of the last value: the stars of a plan share their timeouts, and the records of a step its
+    time."""
     last: tuple[Any, str] = (None, "")
 
     def remembering(value: Any) -> str:

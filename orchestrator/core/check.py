@@ -148,12 +148,13 @@ class _Draft:
             raise InvalidEdit(spec.id, "there is a star of this name already")
         if len(self._graph.stars) + len(self._added) >= self._graph.budget.stars:
             raise InvalidEdit(spec.id, f"the request's budget of {self._graph.budget.stars} stars is used up")
-        if self._last is None or not _differ_in_name_alone(spec, self._last):
+        if self._last is None or not _are_alike(spec, self._last):
             check_spec(spec, self._known)
-            _check_told(spec.id, spec.inputs)
             self._last = spec
         else:
             _check_name(spec.id)
+            _check_inputs(spec.id, spec.inputs)
+        _check_told(spec.id, spec.inputs)
         self._added[spec.id] = spec
 
     def _remove_star(self, star: StarId) -> None:
@@ -364,19 +365,18 @@ def check_spec(spec: StarSpec, known: frozenset[str]) -> None:
     _check_offered(spec, known)
 
 
-def _differ_in_name_alone(one: StarSpec, other: StarSpec) -> bool:
-    """In all that is checked; those that do not share what is the same are not looked at more closely."""
+def _are_alike(one: StarSpec, other: StarSpec) -> bool:
+    """In all that `check_spec` looks at but names and inputs. Timeouts and policies that are equal but not shared count
+    as others."""
     return (
-        one.program is other.program
-        and one.kind is other.kind
-        and one.requires is other.requires
+        one.kind is other.kind
         and one.timeouts is other.timeouts
         and one.retry is other.retry
+        and one.program == other.program
+        and one.requires == other.requires
         and one.priority == other.priority
         and one.quorum == other.quorum
         and one.may_edit is other.may_edit
-        and not one.inputs
-        and not other.inputs
     )
 
 

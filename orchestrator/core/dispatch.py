@@ -87,7 +87,7 @@ class _Places:
             self._heaps[capabilities] = heap
         while heap:
             noted, place, worker = heap[0]
-            free = worker.profile.slots - len(worker.running)  # once a star, and a property takes half as long again
+            free = worker.free_slots
             if free == -noted:
                 return worker
             if free > 0:

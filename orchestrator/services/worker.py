@@ -153,21 +153,24 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             self._loop.counts.frames_received += 1
             await renewal.check()
             _check_frame(frame)
-            reports = frame.finished[:]
-            stamp = _Stamp()
-            events = self._events(frame, reports, outbox, await self._missing(reports), stamp)
-            while True:
-                # Before it is converted: a full mailbox holds the worker back, by HTTP/2's own flow control.
-                await self._loop.room()
-                stamp.at = self._clock.now()
-                part = tuple(islice(events, MAX_PART))
-                if part:
-                    self._loop.tell(WorkerSaid(stamp.at, outbox.worker, part), outbox)
-                if len(part) < MAX_PART:
-                    break
-                await asyncio.sleep(0)  # A frame of thousands of messages must not hold up everybody else.
+            await self._tell(frame, outbox)
             if frame.goodbye:
                 return True
+
+    async def _tell(self, frame: worker_pb2.WorkerFrame, outbox: WorkerOutbox) -> None:
+        """Hand in what a frame says, in parts that are each converted at once and have one time."""
+        reports, at = frame.finished[:], 0.0
+        events = self._events(frame, reports, outbox, await self._missing(reports), lambda: at)
+        while True:
+            # Before it is converted: a full mailbox holds the worker back, by HTTP/2's own flow control.
+            await self._loop.room()
+            at = self._clock.now()
+            part = tuple(islice(events, MAX_PART))
+            if part:
+                self._loop.tell(WorkerSaid(at, outbox.worker, part), outbox)
+            if len(part) < MAX_PART:
+                return
+            await asyncio.sleep(0)  # A frame of thousands of messages must not hold up everybody else.
 
     async def _missing(self, reports: Sequence[worker_pb2.Finished]) -> Collection[int]:
         """Which of them name artifacts that nobody has put; those that cannot be read are not among them."""
@@ -184,27 +187,27 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         reports: Sequence[worker_pb2.Finished],
         outbox: WorkerOutbox,
         missing: Collection[int],
-        stamp: "_Stamp",
+        now: Callable[[], float],
     ) -> Iterator[WorkerEvent]:
-        """What the frame says, each at the time that the stamp shows when it is asked for."""
+        """What the frame says, each stamped when it is asked for."""
         worker = outbox.worker
         for index, progress in enumerate(frame.progress):
-            yield progress_from_proto(progress, stamp.at, worker, f"progress[{index}]")
+            yield progress_from_proto(progress, now(), worker, f"progress[{index}]")
         for index, proposed in enumerate(frame.proposed):
-            proposal = self._proposal(proposed, stamp.at, outbox, f"proposed[{index}]")
+            proposal = self._proposal(proposed, now(), outbox, f"proposed[{index}]")
             if proposal is not None:
                 yield proposal
         for index, finished in enumerate(reports):
             if index in missing:
                 error = StarError("artifact_missing", "its result was not put before it was reported", retryable=True)
                 token = FencingToken(finished.fencing_token)
-                yield AttemptFailed(stamp.at, worker, token, error, chance=self._clock.chance())
+                yield AttemptFailed(now(), worker, token, error, chance=self._clock.chance())
             else:
-                yield self._end(finished, stamp.at, worker, index)
+                yield self._end(finished, now(), worker, index)
         if frame.draining:
-            yield WorkerLeaving(stamp.at, worker)
+            yield WorkerLeaving(now(), worker)
         if not (frame.progress or reports or frame.draining):
-            yield WorkerRenewed(stamp.at, worker)
+            yield WorkerRenewed(now(), worker)
 
     def _proposal(
         self, proposed: worker_pb2.ProposedEdits, at: float, outbox: WorkerOutbox, field: str
@@ -270,15 +273,6 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             self._loop.tell(WorkerDetached(at, outbox.worker, outbox.instance, is_goodbye, chance), outbox)
         except Overloaded:
             log.debug("the loop has stopped; after the next start the lease runs on", worker=outbox.worker)
-
-
-class _Stamp:
-    """When what is read now came: one time for what is read at once, which costs less to take and to write down."""
-
-    __slots__ = ("at",)
-
-    def __init__(self) -> None:
-        self.at = 0.0
 
 
 def _check_frame(frame: worker_pb2.WorkerFrame) -> None:

@@ -202,9 +202,10 @@ def retry_policy_from_proto(proto: pb.RetryPolicy, at: str = "retry") -> RetryPo
 
 
 def _remember(known: dict[bytes, T], text: bytes, value: T) -> None:
-    """By its message, as long as there are few."""
-    if len(known) < MAX_KNOWN:
-        known[text] = value
+    """By its message; one too many, and all are forgotten."""
+    if len(known) >= MAX_KNOWN:
+        known.clear()
+    known[text] = value
 
 
 def requires_from_proto(values: Sequence[str], at: str = "requires") -> frozenset[str]:
@@ -285,9 +286,7 @@ def star_spec_from_proto(proto: pb.StarSpec, at: str = "spec") -> StarSpec:
             return StarSpec(name, *known)
         spec = _spec_from_proto(name, proto)
         if len(text) <= MAX_REMEMBERED_BYTES and not spec.inputs:
-            if len(_LIKE) >= MAX_KNOWN:
-                _LIKE.clear()
-            _LIKE[text] = _FIELDS(spec)
+            _remember(_LIKE, text, _FIELDS(spec))
         return spec
     except InvalidField as error:
         raise checks.placed(at, error) from None

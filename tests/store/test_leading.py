@@ -1,6 +1,7 @@
 """The lease of the leader: one at a time, by PostgreSQL's clock."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 
 import pytest
@@ -92,38 +93,43 @@ async def test_one_that_resigns_is_replaced_at_once(stores: list[SqlStore]) -> N
 async def test_leader_that_is_stopped_inside_an_append_is_not_waited_for_longer_than_its_lease(
     stores: list[SqlStore], postgres: Server, postgres_url: str
 ) -> None:
-    stopped, following = database_at(postgres_url), stores[0]
-    await stopped.open(exclusive=True)
-    loop = asyncio.get_running_loop()
-    is_inside, may_go_on = asyncio.Event(), asyncio.Event()
-    lease_s = 1.0
+    following, lease_s = stores[0], 1.0
+    is_inside, may_go_on = threading.Event(), threading.Event()
+    assert await stores[1].take_lead("a:1", lease_s) == Lead(1)
+    async with asyncio.TaskGroup() as group:
+        # On a thread and event loop of its own, which stop with it, as those of a process do.
+        stopping = group.create_task(
+            asyncio.to_thread(lambda: asyncio.run(loses_what_it_was_writing(postgres_url, is_inside, may_go_on)))
+        )
+        try:
+            await asyncio.to_thread(is_inside.wait)
+            expire(postgres, postgres_url)
+            taken = await following.take_lead("b:1", LONG_S)
+        finally:
+            may_go_on.set()
+    assert taken == Lead(2)
+    assert stopping.result()
+    await assert_holds(following, [])
+
+
+async def loses_what_it_was_writing(url: str, is_inside: threading.Event, may_go_on: threading.Event) -> bool:
+    """Whether an append that stops before its end, while the server waits for a second, finds its connection lost."""
 
     def append_and_stop(connection: sa.Connection) -> None:
         writes.append_rows(connection, writes.rows_of([accepted(1, "c1")]), 1)
-        loop.call_soon_threadsafe(is_inside.set)
-        asyncio.run_coroutine_threadsafe(may_go_on.wait(), loop).result()
+        is_inside.set()
+        may_go_on.wait()
 
-    assert await stores[1].take_lead("a:1", lease_s) == Lead(1)
-    await stopped.write(
-        lambda connection: connection.exec_driver_sql("SET idle_in_transaction_session_timeout = 1000").close()
-    )
-    async with asyncio.TaskGroup() as group:
-        stopping = group.create_task(lost(stopped.write(append_and_stop)))
-        await is_inside.wait()
-        expire(postgres, postgres_url)
-        taken = await following.take_lead("b:1", LONG_S)
-        assert taken == Lead(2)
-        may_go_on.set()
-        assert await stopping
-    await assert_holds(following, [])
-    await stopped.close()
-
-
-async def lost(writing: object) -> bool:
-    """Whether the write ended with the loss of its connection."""
-    assert asyncio.iscoroutine(writing)
+    database = database_at(url)
+    await database.open(exclusive=True)
     try:
-        await writing
+        await database.write(
+            lambda connection: connection.exec_driver_sql("SET idle_in_transaction_session_timeout = 1000").close()
+        )
+        await database.write(append_and_stop)
     except Unreachable:
         return True
+    finally:
+        is_inside.set()
+        await database.close()
     return False

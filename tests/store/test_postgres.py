@@ -17,7 +17,7 @@ from asterism.orchestrator.core.errors import AsterismError, Misconfigured, Unre
 from asterism.orchestrator.core.ids import ConstellationId
 from asterism.orchestrator.core.records import ConstellationEnded, Record
 from asterism.orchestrator.core.request import ConstellationState
-from asterism.store import forgetting, writes
+from asterism.store import forgetting, reads, writes
 from asterism.store.credentials import SqlCredentials
 from asterism.store.database import Database
 from asterism.store.location import database_at
@@ -217,16 +217,22 @@ async def test_nothing_of_an_older_epoch_lands_after_a_newer_one_has_begun(
 
 
 async def test_append_that_nobody_waits_for_any_more_lands_before_the_next(postgres_url: str) -> None:
-    store = SqlStore(postgres_url)
-    await store.open()
-    epoch = await store.acquire_epoch()
-    given_up = asyncio.create_task(store.append([accepted(1, "c001")], epoch))
-    await asyncio.sleep(0)  # it has begun
+    database = database_at(postgres_url)
+    await database.open(exclusive=True)
+    has_begun = asyncio.Event()
+
+    def append(connection: sa.Connection, seq: int) -> None:
+        has_begun.set()  # whoever waits for it goes on while the first statement is at the server
+        writes.append_rows(connection, writes.rows_of([accepted(seq, f"c{seq:03}")]), 0)
+
+    given_up = asyncio.create_task(database.write(lambda connection: append(connection, 1)))
+    await has_begun.wait()
     given_up.cancel()
-    await store.append([accepted(2, "c002")], epoch)
+    await database.write(lambda connection: append(connection, 2))
     assert given_up.cancelled()
-    assert [record.seq for record in await store.read_whole_journal(after_seq=0, limit=10)] == [1, 2]
-    await store.close()
+    found = await database.read(lambda connection: reads.read_journal(connection, None, 0, 10))
+    assert [record.seq for record in found] == [1, 2]
+    await database.close()
 
 
 async def test_append_takes_as_many_statements_whatever_its_size(postgres: Server, postgres_url: str) -> None:
