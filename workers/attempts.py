@@ -8,7 +8,7 @@ import structlog
 
 from asterism.orchestrator.core.effects import Assign, InputText, InputValue
 from asterism.orchestrator.core.ids import FencingToken
-from asterism.orchestrator.core.star import StarKind
+from asterism.orchestrator.core.star import TOOL
 from asterism.workers.artifacts import fits_inline
 from asterism.workers.hearing import Hearing
 from asterism.workers.reports import Failed, Report, Stopped, Succeeded, describe_error
@@ -49,7 +49,7 @@ class Attempts:
 
     def start(self, assignment: Assign) -> None:
         """Run it. A quick tool star has ended when this returns: a task of its own would cost more than the tool."""
-        if assignment.kind is StarKind.TOOL and not assignment.places and not assignment.streams:
+        if assignment.kind is TOOL and not assignment.places and not assignment.streams:
             outcome = self._tools.call_quick(assignment.program, assignment.inputs)
             if outcome is not None:
                 report = report_tool(assignment, outcome)

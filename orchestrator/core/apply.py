@@ -16,7 +16,7 @@ from asterism.orchestrator.core.edits import (
     update_spec,
 )
 from asterism.orchestrator.core.ids import StarId
-from asterism.orchestrator.core.line import LineKind, TaskStarLine
+from asterism.orchestrator.core.line import QUORUM, STREAM, TaskStarLine
 from asterism.orchestrator.core.records import (
     AttemptEnded,
     AttemptLeased,
@@ -35,7 +35,7 @@ from asterism.orchestrator.core.records import (
     WorkerLeft,
 )
 from asterism.orchestrator.core.request import ConstellationState
-from asterism.orchestrator.core.star import Answer, Attempt, StarState, TaskStar
+from asterism.orchestrator.core.star import READY, RUNNING, SUCCEEDED, WAITING, Answer, Attempt, TaskStar
 from asterism.orchestrator.core.state import Deadline, Lease, State, Timer, Worker
 
 _NO_LINES: Final[Mapping[StarId, TaskStarLine]] = {}
@@ -134,7 +134,7 @@ def _let_go_on(state: State, constellation: TaskConstellation, at: float | None)
 
 def _lease(state: State, constellation: TaskConstellation, record: AttemptLeased) -> None:
     star = constellation.stars[record.star]
-    star.state = StarState.RUNNING
+    star.state = RUNNING
     star.retry_at = None
     star.attempts.append(Attempt(record.attempt, record.worker, record.fencing_token, record.at))
     for child_id in constellation.listeners.get(record.star, ()):
@@ -159,14 +159,14 @@ def _end_attempt(state: State, constellation: TaskConstellation, record: Attempt
     attempt.ended_at = record.at
     _let_go(state, attempt, record.releases_slot)
     star.retry_at = record.retry_at
-    star.state = StarState.WAITING
+    star.state = WAITING
     star.ready_at = record.at
     _settle(state, constellation, star, record.at)
     for child_id in constellation.listeners.get(record.star, ()):
         child = constellation.stars[child_id]
         child.unmet += 1
         # One that runs is ended in the same step.
-        if child.state is not StarState.RUNNING and not child.state.is_terminal:
+        if child.state is not RUNNING and not child.state.is_terminal:
             _settle(state, constellation, child, record.at)
 
 
@@ -179,7 +179,7 @@ def _finish(state: State, constellation: TaskConstellation, record: StarFinished
         attempt.error = record.error
         attempt.ended_at = record.at
         _let_go(state, attempt, record.releases_slot)
-    has_run = star.state is StarState.RUNNING
+    has_run = star.state is RUNNING
     star.state = record.state
     star.result = record.result
     star.version = record.version
@@ -191,14 +191,14 @@ def _finish(state: State, constellation: TaskConstellation, record: StarFinished
     state.dequeue(constellation.id, record.star)
     for child_id, line in constellation.children.get(record.star, _NO_LINES).items():
         child = constellation.stars[child_id]
-        if line.kind is LineKind.QUORUM:
-            if record.state is not StarState.SUCCEEDED:
+        if line.kind is QUORUM:
+            if record.state is not SUCCEEDED:
                 child.quorum_spare -= 1
                 continue
             child.meet_quorum(1)
             if child.quorum_met > child.spec.quorum:
                 continue
-        elif has_run and line.kind is LineKind.STREAM:
+        elif has_run and line.kind is STREAM:
             continue
         else:
             child.unmet -= 1
@@ -238,7 +238,7 @@ def _edit(state: State, constellation: TaskConstellation, record: EditsApplied) 
             touched[edit.line.child] = None
         elif isinstance(edit, AddStar):
             spec = edit.spec
-            constellation.stars[spec.id] = TaskStar(spec, StarState.WAITING, record.revision)
+            constellation.stars[spec.id] = TaskStar(spec, WAITING, record.revision)
             constellation.unfinished += 1
             touched[spec.id] = None
         else:
@@ -246,7 +246,7 @@ def _edit(state: State, constellation: TaskConstellation, record: EditsApplied) 
     for star_id in touched:
         star = constellation.stars.get(star_id)
         # A star that runs or is terminal may lose a parent that is removed: no edit of it, and no reason to be READY.
-        if star is not None and star.state is not StarState.RUNNING and not star.state.is_terminal:
+        if star is not None and star.state is not RUNNING and not star.state.is_terminal:
             star.revision = record.revision
             _settle(state, constellation, star, record.at)
 
@@ -263,14 +263,14 @@ def _answer(state: State, record: EditsApplied | EditsRefused, answer: Answer) -
 def _settle(state: State, constellation: TaskConstellation, star: TaskStar, at: float) -> None:
     """Queue a star that neither runs nor is terminal, or take it out of the queue, as its parents now stand."""
     if star.unmet > 0:
-        if star.state is not StarState.WAITING:
-            star.state = StarState.WAITING
+        if star.state is not WAITING:
+            star.state = WAITING
             state.dequeue(constellation.id, star.spec.id)
         return
     if star.retry_at is None:
-        if star.state is not StarState.READY:
+        if star.state is not READY:
             star.ready_at = at
-        star.state = StarState.READY
+        star.state = READY
     state.enqueue(constellation.id, star)
 
 

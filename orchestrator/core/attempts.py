@@ -15,11 +15,12 @@ from asterism.orchestrator.core.replan import hold_for, is_pressing, on_pressure
 from asterism.orchestrator.core.retry import may_run_again, retry_at, to_latest
 from asterism.orchestrator.core.reuse import keep_result
 from asterism.orchestrator.core.star import (
+    FAILED,
+    SUCCEEDED,
     Answer,
     Attempt,
     AttemptOutcome,
     StarError,
-    StarState,
     TaskStar,
     program_capability,
 )
@@ -90,13 +91,13 @@ def on_succeeded(turn: Turn, event: AttemptSucceeded) -> None:
         if refusal is not None:
             error = StarError("edit_refused", refusal)
             outcome = AttemptOutcome.FAILED
-            finish_star(turn, constellation, star, StarState.FAILED, error=error, outcome=outcome, tokens=event.tokens)
+            finish_star(turn, constellation, star, FAILED, error=error, outcome=outcome, tokens=event.tokens)
             return
     finish_star(
         turn,
         constellation,
         star,
-        StarState.SUCCEEDED,
+        SUCCEEDED,
         result=event.result,
         outcome=AttemptOutcome.SUCCEEDED,
         version=description.version,
@@ -159,7 +160,7 @@ def end_attempt(
             turn,
             constellation,
             star,
-            StarState.FAILED,
+            FAILED,
             error=error,
             outcome=outcome,
             releases_slot=releases_slot,
@@ -191,7 +192,7 @@ def _fail_as_heard(turn: Turn, constellation: TaskConstellation, star: TaskStar,
     capability = program_capability(star.spec.kind, star.spec.program)
     why = f"{parent.spec.id}, which it listens to, begins anew; it may have run, and {capability} is not idempotent"
     outcome, error = AttemptOutcome.CANCELLED, StarError(MAY_HAVE_RUN, why)
-    finish_star(turn, constellation, star, StarState.FAILED, error=error, outcome=outcome, releases_slot=False)
+    finish_star(turn, constellation, star, FAILED, error=error, outcome=outcome, releases_slot=False)
 
 
 def _unless_it_may_have_run(

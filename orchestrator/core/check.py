@@ -18,7 +18,7 @@ from asterism.orchestrator.core.edits import (
 )
 from asterism.orchestrator.core.errors import InvalidEdit, InvalidField, StaleRevision
 from asterism.orchestrator.core.ids import StarId, is_name, is_replan_name
-from asterism.orchestrator.core.line import LineKind, TaskStarLine
+from asterism.orchestrator.core.line import QUORUM, STREAM, SUCCESS, LineKind, TaskStarLine
 from asterism.orchestrator.core.retry import is_successor
 from asterism.orchestrator.core.star import (
     OutputOf,
@@ -190,7 +190,7 @@ class _Draft:
             self.named[child] = None
         else:
             self._need_editable(child, "given other parents")
-        if line.kind is not LineKind.SUCCESS or line.condition is not None:
+        if line.kind is not SUCCESS or line.condition is not None:
             self._check_kind(line)
         parents = self._parents.get(child)
         if parents is None:
@@ -217,11 +217,11 @@ class _Draft:
             raise InvalidEdit(child, "a line has a condition exactly when its kind is condition")
         if line.condition is not None and (fault := line.condition.find_fault()) is not None:
             raise InvalidEdit(child, f"its line from {parent}: {fault}")
-        if line.kind is LineKind.QUORUM and not self._spec(child).quorum:
+        if line.kind is QUORUM and not self._spec(child).quorum:
             raise InvalidEdit(child, "a line of kind quorum needs a star with a quorum")
         if line.kind is LineKind.GUARD:
             raise InvalidEdit(child, "lines of kind guard are kept for rewrites")
-        if line.kind is LineKind.STREAM and self._spec(child).is_decided_by_people:
+        if line.kind is STREAM and self._spec(child).is_decided_by_people:
             raise InvalidEdit(child, f"a person decides about what is whole: its line from {parent} cannot stream")
 
     def check_references(self) -> None:
@@ -235,13 +235,13 @@ class _Draft:
                 continue
             parents = self._parents_of(star)
             for name, source in inputs.items():
-                if isinstance(source, ParentOutcomes) and LineKind.STREAM in parents.values():
+                if isinstance(source, ParentOutcomes) and STREAM in parents.values():
                     raise InvalidEdit(star, f"input {name} takes all parents, and one of them by a line that streams")
                 if not isinstance(source, OutputOf):
                     continue
                 if source.star not in parents:
                     raise InvalidEdit(star, f"input {name} refers to {source.star}, which is not a parent of it")
-                if parents[source.star] is LineKind.QUORUM:
+                if parents[source.star] is QUORUM:
                     reason = f"input {name} refers to {source.star}, which its quorum may do without: take all parents"
                     raise InvalidEdit(star, reason)
             # One that has begun may lose a parent that its quorum did without.
@@ -251,7 +251,7 @@ class _Draft:
     def _check_quorum(self, star: StarId, parents: Mapping[StarId, LineKind]) -> None:
         """Enough parents; those that ended without success do not count where some were taken away."""
         quorum = self._spec(star).quorum
-        voters = [parent for parent, kind in parents.items() if kind is LineKind.QUORUM]
+        voters = [parent for parent, kind in parents.items() if kind is QUORUM]
         if len(voters) < quorum:
             raise InvalidEdit(star, f"its quorum is {quorum}, and it has {len(voters)} lines of kind quorum")
         if star in self._lessened:

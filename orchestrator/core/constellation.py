@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from asterism.orchestrator.core.ids import ConstellationId, StarId
-from asterism.orchestrator.core.line import LineKind, TaskStarLine
+from asterism.orchestrator.core.line import QUORUM, STREAM, TaskStarLine
 from asterism.orchestrator.core.request import Budget, ConstellationState, Request
-from asterism.orchestrator.core.star import StarKind, StarSpec, StarState, TaskStar
+from asterism.orchestrator.core.star import SUCCEEDED, StarKind, StarSpec, TaskStar
 from asterism.orchestrator.core.values import Artifact, Json, Result
 
 _T = TypeVar("_T")
@@ -81,7 +81,7 @@ class TaskConstellation:
             self.children[parent] = {child: line}
         else:
             children[child] = line
-        if line.kind is LineKind.STREAM:
+        if line.kind is STREAM:
             self.listeners.setdefault(parent, {})[child] = None
         self._count(line, 1)
 
@@ -91,15 +91,15 @@ class TaskConstellation:
         self._count(line, -1)
         _part(self.parents, child, parent)
         _part(self.children, parent, child)
-        if line.kind is LineKind.STREAM:
+        if line.kind is STREAM:
             _part(self.listeners, parent, child)
 
     def _count(self, line: TaskStarLine, by: int) -> None:
         parent, child = self.stars[line.parent], self.stars[line.child]
-        if line.kind is not LineKind.QUORUM:
+        if line.kind is not QUORUM:
             if not line.is_met(parent.state):
                 child.unmet += by
-        elif parent.state is StarState.SUCCEEDED:
+        elif parent.state is SUCCEEDED:
             child.quorum_spare += by
             child.meet_quorum(by)
         elif not parent.state.is_terminal:
@@ -122,9 +122,7 @@ class TaskConstellation:
         return {
             star_id: star.result
             for star_id, star in self.stars.items()
-            if star.state is StarState.SUCCEEDED
-            and star.spec.kind is not StarKind.PLAN
-            and star_id not in self.children
+            if star.state is SUCCEEDED and star.spec.kind is not StarKind.PLAN and star_id not in self.children
         }
 
 

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from asterism.orchestrator.core.ids import StarId
 from asterism.orchestrator.core.lean import lean
-from asterism.orchestrator.core.line import LineKind, TaskStarLine
+from asterism.orchestrator.core.line import SUCCESS, TaskStarLine
 from asterism.orchestrator.core.star import RetryPolicy, StarInput, StarSpec, Timeouts
 
 
@@ -97,7 +97,7 @@ def folded(edits: Sequence[Edit]) -> Iterator[tuple[Edit, list[StarId]]]:
     for edit in edits:
         if isinstance(edit, AddLine):
             line = edit.line
-            if line.child == added and line.kind is LineKind.SUCCESS and line.condition is None:
+            if line.child == added and line.kind is SUCCESS and line.condition is None:
                 parents.append(line.parent)
                 continue
         if written is not None:
@@ -113,7 +113,7 @@ def unfolded(added: AddStar, parents: Iterable[StarId]) -> Iterator[Edit]:
     yield added
     child = added.spec.id
     for parent in parents:
-        yield AddLine(TaskStarLine(parent, child, LineKind.SUCCESS))
+        yield AddLine(TaskStarLine(parent, child))
 
 
 def update_spec(spec: StarSpec, edit: UpdateStar) -> StarSpec:

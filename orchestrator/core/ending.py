@@ -6,12 +6,24 @@ from typing import Final
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.effects import Stop
 from asterism.orchestrator.core.ids import StarId
-from asterism.orchestrator.core.line import LineKind, TaskStarLine
+from asterism.orchestrator.core.line import QUORUM, STREAM, SUCCESS, LineKind, TaskStarLine
 from asterism.orchestrator.core.records import ConstellationEnded, StarFinished
 from asterism.orchestrator.core.replan import ask_replan, is_held
 from asterism.orchestrator.core.request import ConstellationState
 from asterism.orchestrator.core.retry import NOT_NEEDED, successor
-from asterism.orchestrator.core.star import Attempt, AttemptOutcome, StarError, StarKind, StarState, TaskStar
+from asterism.orchestrator.core.star import (
+    CANCELLED,
+    FAILED,
+    READY,
+    SUCCEEDED,
+    WAITING,
+    Attempt,
+    AttemptOutcome,
+    StarError,
+    StarKind,
+    StarState,
+    TaskStar,
+)
 from asterism.orchestrator.core.streams import break_streams, tell_whole
 from asterism.orchestrator.core.turn import Turn
 from asterism.orchestrator.core.values import Artifact, Result
@@ -76,25 +88,25 @@ def finish_star(
         )
         if live is not None and not releases_slot:
             turn.effect(Stop(live.worker, live.fencing_token, "" if error is None else error.message))
-        if state is StarState.FAILED and constellation.replan is not None and spreads:
+        if state is FAILED and constellation.replan is not None and spreads:
             _ask_to_save(turn, constellation, star)
         for child_id, line in reversed(constellation.children.get(star.spec.id, _NO_LINES).items()):
-            if state is StarState.SUCCEEDED and line.kind is LineKind.SUCCESS:
+            if state is SUCCEEDED and line.kind is SUCCESS:
                 continue
-            if state is StarState.SUCCEEDED and line.kind is LineKind.QUORUM:
+            if state is SUCCEEDED and line.kind is QUORUM:
                 for other in _spare_parents(constellation, constellation.stars[child_id]):
                     reason = StarError(NOT_NEEDED, f"{child_id} has its quorum without it")
                     outcome, is_idle = AttemptOutcome.CANCELLED, other.live_attempt is None
-                    pending.append((other, StarState.CANCELLED, None, reason, outcome, is_idle))
+                    pending.append((other, CANCELLED, None, reason, outcome, is_idle))
                 continue
             skip = find_skip(constellation, line)
             if spreads and skip is not None and not is_held(constellation, child_id):
                 child = constellation.stars[child_id]
                 outcome, is_idle = AttemptOutcome.CANCELLED, child.live_attempt is None
                 pending.append((child, skip_state(skip), None, skip, outcome, is_idle))
-        if state is StarState.SUCCEEDED and star.spec.id in constellation.listeners:
+        if state is SUCCEEDED and star.spec.id in constellation.listeners:
             for child, error in tell_whole(turn, constellation, star):
-                pending.append((child, StarState.FAILED, None, error, AttemptOutcome.FAILED, False))
+                pending.append((child, FAILED, None, error, AttemptOutcome.FAILED, False))
 
 
 def _streamed(turn: Turn, live: Attempt) -> int:
@@ -120,8 +132,7 @@ def _ask_to_save(turn: Turn, constellation: TaskConstellation, star: TaskStar) -
     held = [
         child
         for child, line in lines.items()
-        if constellation.stars[child].state in (StarState.WAITING, StarState.READY)
-        and find_skip(constellation, line) is not None
+        if constellation.stars[child].state in (WAITING, READY) and find_skip(constellation, line) is not None
     ]
     why = f"{star.spec.id} has failed: {star.error.message} ({star.error.code})"
     ask_replan(turn, constellation, why, cause=star.spec.id, held=held)
@@ -136,20 +147,20 @@ def find_skip(constellation: TaskConstellation, line: TaskStarLine) -> StarError
         others = (of for of in constellation.parents[line.child].values() if of.kind is not LineKind.GUARD)
         ended = (of for of in others if constellation.stars[of.parent].state.is_terminal)
         return next((skip for of in ended if (skip := find_skip(constellation, of)) is not None), None)
-    if line.kind is LineKind.QUORUM:
+    if line.kind is QUORUM:
         child = constellation.stars[line.child]
         if child.quorum_spare >= 0:
             return None
         lines = constellation.parents[line.child].values()
         voters = [constellation.stars[of.parent] for of in lines if of.kind is line.kind]
-        is_failure = any(voter.state is StarState.FAILED or _is_skipped(voter) for voter in voters)
+        is_failure = any(voter.state is FAILED or _is_skipped(voter) for voter in voters)
         left = child.spec.quorum + child.quorum_spare
         reason = f"its quorum of {child.spec.quorum} is out of reach: of {len(voters)} parents {left} are left"
         return StarError(SKIPPED if is_failure else UNCHOSEN, reason)
-    if line.kind in (LineKind.SUCCESS, LineKind.STREAM):
-        if parent.state is StarState.SUCCEEDED:
+    if line.kind in (SUCCESS, STREAM):
+        if parent.state is SUCCEEDED:
             return None
-        code = SKIPPED if parent.state is StarState.FAILED or _is_skipped(parent) else UNCHOSEN
+        code = SKIPPED if parent.state is FAILED or _is_skipped(parent) else UNCHOSEN
         return StarError(code, f"its parent {line.parent} {_how(parent)}")
     if line.condition is not None and line.condition.looks_into_result and isinstance(parent.result, Artifact):
         size = parent.result.size
@@ -165,7 +176,7 @@ def _spare_parents(constellation: TaskConstellation, child: TaskStar) -> list[Ta
     if child.quorum_met != child.spec.quorum:
         return []
     parents = constellation.parents[child.spec.id].values()
-    others = [constellation.stars[line.parent] for line in parents if line.kind is LineKind.QUORUM]
+    others = [constellation.stars[line.parent] for line in parents if line.kind is QUORUM]
     return [star for star in others if not star.state.is_terminal and not _is_awaited(constellation, star)]
 
 
@@ -173,7 +184,7 @@ def _is_awaited(constellation: TaskConstellation, star: TaskStar) -> bool:
     """Whether some child cannot do without the star."""
     for child_id, line in constellation.children[star.spec.id].items():
         child = constellation.stars[child_id]
-        has_quorum = line.kind is LineKind.QUORUM and child.quorum_met >= child.spec.quorum
+        has_quorum = line.kind is QUORUM and child.quorum_met >= child.spec.quorum
         if not has_quorum and not child.state.is_terminal:
             return True
     return False
@@ -181,11 +192,11 @@ def _is_awaited(constellation: TaskConstellation, star: TaskStar) -> bool:
 
 def skip_state(skip: StarError) -> StarState:
     """How a star ends that will never run: what nobody could decide is a failure, and no choice."""
-    return StarState.FAILED if skip.code == UNREADABLE else StarState.CANCELLED
+    return FAILED if skip.code == UNREADABLE else CANCELLED
 
 
 def _how(star: TaskStar) -> str:
-    if star.state is StarState.FAILED and star.error is not None:
+    if star.state is FAILED and star.error is not None:
         return f"failed ({star.error.code})"
     return "was skipped" if _is_skipped(star) else "was cancelled"
 
@@ -198,7 +209,7 @@ def cancel_star(
         turn,
         constellation,
         star,
-        StarState.CANCELLED,
+        CANCELLED,
         error=StarError("cancelled", reason),
         outcome=AttemptOutcome.CANCELLED,
         releases_slot=star.live_attempt is None,
@@ -227,26 +238,24 @@ def outcome_of(constellation: TaskConstellation) -> tuple[ConstellationState, st
     stars other than plans, where there are any); else CANCELLED. The reason is the earliest failure of all.
     """
     sinks = [star for star in _sinks(constellation.stars, constellation.children) if _counts(constellation, star)]
-    failed = [star for star in sinks if star.state is StarState.FAILED or _is_skipped(star)]
+    failed = [star for star in sinks if star.state is FAILED or _is_skipped(star)]
     if failed:
-        causes = [star for star in constellation.stars.values() if star.state is StarState.FAILED] or failed
+        causes = [star for star in constellation.stars.values() if star.state is FAILED] or failed
         first = min(causes, key=lambda star: star.finished_at or 0.0)
         error = first.error or StarError("unknown", "no reason was given")
         return ConstellationState.FAILED, f"star {first.spec.id}: {error.message} ({error.code})"
     work = [star for star in sinks if star.spec.kind is not StarKind.PLAN] or sinks
-    if any(star.state is StarState.SUCCEEDED for star in work):
+    if any(star.state is SUCCEEDED for star in work):
         return ConstellationState.SUCCEEDED, ""
     return ConstellationState.CANCELLED, "every star was cancelled"
 
 
 def _counts(constellation: TaskConstellation, star: TaskStar) -> bool:
     """A rewrite that failed stands for what it was to save, unless that has been retried; others only tried."""
-    if not star.spec.asks_replan or star.state is not StarState.FAILED:
+    if not star.spec.asks_replan or star.state is not FAILED:
         return True
     parents = (constellation.stars[parent] for parent in constellation.parents.get(star.spec.id, ()))
-    return any(
-        parent.state is StarState.FAILED and successor(parent.spec.id) not in constellation.stars for parent in parents
-    )
+    return any(parent.state is FAILED and successor(parent.spec.id) not in constellation.stars for parent in parents)
 
 
 def _is_skipped(star: TaskStar) -> bool:

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from asterism.orchestrator.core.condition import Condition
 from asterism.orchestrator.core.ids import StarId
 from asterism.orchestrator.core.lean import lean
-from asterism.orchestrator.core.star import StarState
+from asterism.orchestrator.core.star import RUNNING, StarState
 
 
 class LineKind(StrEnum):
@@ -29,6 +30,12 @@ class LineKind(StrEnum):
     other parents say whether it runs."""
 
 
+# As in star.py.
+SUCCESS: Final = LineKind.SUCCESS
+QUORUM: Final = LineKind.QUORUM
+STREAM: Final = LineKind.STREAM
+
+
 @lean
 @dataclass(frozen=True, slots=True)
 class TaskStarLine:
@@ -36,10 +43,10 @@ class TaskStarLine:
 
     parent: StarId
     child: StarId
-    kind: LineKind = LineKind.SUCCESS
+    kind: LineKind = SUCCESS
     condition: Condition | None = None
     """Given exactly when the kind is CONDITION."""
 
     def is_met(self, parent: StarState) -> bool:
         """Whether the child need not wait for a parent in that state; whether it runs at all is another question."""
-        return parent.is_terminal or (self.kind is LineKind.STREAM and parent is StarState.RUNNING)
+        return parent.is_terminal or (self.kind is STREAM and parent is RUNNING)

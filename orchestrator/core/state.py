@@ -12,7 +12,7 @@ from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId
 from asterism.orchestrator.core.profile import Description, WorkerProfile
 from asterism.orchestrator.core.results import Results
 from asterism.orchestrator.core.snapshot import Snapshot
-from asterism.orchestrator.core.star import StarKind, TaskStar, Telling
+from asterism.orchestrator.core.star import APPROVAL, TaskStar, Telling
 from asterism.orchestrator.core.values import Json
 
 KEEP_ENDED: Final = 256
@@ -258,7 +258,7 @@ class State:
             start_by = self.start_by(constellation, star)
             if start_by is not None:
                 self.push(Deadline(start_by, Timer.SCHEDULE_TO_START, constellation, spec.id))
-        if spec.kind is StarKind.APPROVAL:
+        if spec.kind is APPROVAL:
             return
         capabilities = spec.capabilities
         heap = self.ready.get(capabilities)

@@ -17,7 +17,7 @@ from asterism.orchestrator.core.edits import (
 )
 from asterism.orchestrator.core.errors import InvalidField
 from asterism.orchestrator.core.ids import StarId
-from asterism.orchestrator.core.line import LineKind, TaskStarLine
+from asterism.orchestrator.core.line import TaskStarLine
 from asterism.protocol.convert import checks
 from asterism.protocol.convert.star import (
     line_from_proto,
@@ -153,7 +153,7 @@ def _read_star(proto: pb.Edit.AddStar, edits: list[Edit], new: dict[str, StarId]
     # A slice is made at once; one by one the names take three times as long.
     for name in proto.after[:]:
         parent = new.get(name) or star_id(name, ".add_line.line.parent")
-        edits.append(AddLine(TaskStarLine(parent, child, LineKind.SUCCESS)))
+        edits.append(AddLine(TaskStarLine(parent, child)))
 
 
 def edit_batch_to_proto(batch: EditBatch, at: str = "batch") -> pb.EditBatch:

@@ -217,8 +217,8 @@ MUTANTS: Final[Sequence[Mutant]] = (
     Mutant(
         "parents are not waited for",
         f"{CORE}/apply.py",
-        "    if star.unmet > 0:\n        if star.state is not StarState.WAITING:\n",
-        "    if star.unmet > 1:\n        if star.state is not StarState.WAITING:\n",
+        "    if star.unmet > 0:\n        if star.state is not WAITING:\n",
+        "    if star.unmet > 1:\n        if star.state is not WAITING:\n",
     ),
     Mutant(
         "conditions of lines are not looked at",
@@ -311,8 +311,8 @@ MUTANTS: Final[Sequence[Mutant]] = (
     Mutant(
         "a backoff is not waited for",
         f"{CORE}/apply.py",
-        "    star.retry_at = record.retry_at\n    star.state = StarState.WAITING",
-        "    star.retry_at = None\n    star.state = StarState.WAITING",
+        "    star.retry_at = record.retry_at\n    star.state = WAITING",
+        "    star.retry_at = None\n    star.state = WAITING",
     ),
     Mutant(
         "start_to_close is forgotten at a restart",
