@@ -1,11 +1,11 @@
 """Many stars through one orchestrator that forgets what ended: does it stay as small and as quick as it was?
 
 Run it with `python -m tests.bench.soak`. Requests of 50 stars come at a fixed rate, each planned and run by a real
-worker. Every 20,000 stars it prints the largest memory of the orchestrator's process since the last line, how long
-requests took, the CPU time a star, the size of the database, and the CPU time of a fixed piece of work beside it: a
-shared machine is now faster and now slower. It ends with 1 where memory or the database at any later mark is more than
-a tenth above the first, or where the times, in those of the fixed piece, rise by more than a tenth from the first mark
-to the last.
+worker. Every 20,000 stars it prints the largest memory of the orchestrator's process since the last line, the size of
+the database, how long requests took and the CPU time a star; and then, since a shared machine is now faster and now
+slower, both times once more as multiples of those of a twin: an orchestrator that has had nothing else to do gets the
+same requests in turns with the old one. It ends with 1 where memory or the database at any later mark is more than a
+tenth above the first, or where a multiple rises by more than a tenth from the first mark to the last.
 """
 
 import argparse
@@ -34,38 +34,33 @@ WIDTH: Final = 7
 EACH: Final = WIDTH * WIDTH + 1
 RETENTION_S: Final = 5.0
 ALLOWED: Final = 1.10
-PACE_STEPS: Final = 20_000
-"""Of the fixed piece of work: about a millisecond."""
+TURNS: Final = 40
+"""Requests to the old one and to its twin at each mark: in the end the twin has had as many as make the first mark."""
 
 
 @dataclass
 class Mark:
     """What was seen in one part, and at its end."""
 
-    stars: int = 0
+    stars: int
     memory_mb: float = 0.0
     seconds: list[float] = field(default_factory=list)
     """Of each request, from when it was due to be submitted until its end was known."""
     cpu_ms: float = 0.0
     """Of the orchestrator, a star."""
     database_mb: float = 0.0
-    paces_ms: list[float] = field(default_factory=list)
-    """CPU times of the fixed piece of work."""
-
-    @property
-    def pace_ms(self) -> float:
-        return statistics.median(self.paces_ms)
-
-    @property
-    def ms_p50(self) -> float:
-        return 1e3 * statistics.median(self.seconds)
+    times_twin: float = 0.0
+    """The median time of a request as a multiple of the twin's, in turns."""
+    times_twin_cpu: float = 0.0
+    """The same of the CPU time."""
 
     def line(self) -> str:
         """For people."""
-        p99 = 1e3 * sorted(self.seconds)[int(0.99 * len(self.seconds))]
+        p50, p99 = (1e3 * sorted(self.seconds)[int(share * len(self.seconds))] for share in (0.5, 0.99))
         return (
-            f"{self.stars:>8,} stars  {self.memory_mb:7.1f} MB  p50 {self.ms_p50:6.1f} ms  p99 {p99:7.1f} ms"
-            f"  CPU {self.cpu_ms:.3f} ms a star  database {self.database_mb:6.2f} MB  fixed piece {self.pace_ms:.3f} ms"
+            f"{self.stars:>8,} stars  {self.memory_mb:7.1f} MB  database {self.database_mb:6.2f} MB"
+            f"  p50 {p50:6.1f} ms  p99 {p99:7.1f} ms  CPU {self.cpu_ms:.3f} ms a star"
+            f"  of a twin's: p50 {self.times_twin:.2f}x  CPU {self.times_twin_cpu:.2f}x"
         )
 
 
@@ -90,11 +85,11 @@ def faults(marks: Sequence[Mark]) -> list[str]:
         if max(after) > ALLOWED * before:
             found.append(f"{name} went from {before:.1f} to {max(after):.1f} MB")
     for name, values in (
-        ("the median of the times", [mark.ms_p50 / mark.pace_ms for mark in marks]),
-        ("CPU time a star", [mark.cpu_ms / mark.pace_ms for mark in marks]),
+        ("the median of the times", [mark.times_twin for mark in marks]),
+        ("the CPU time", [mark.times_twin_cpu for mark in marks]),
     ):
         if rise(values) > ALLOWED:
-            found.append(f"{name} rose by {rise(values) - 1:.0%}, in times of the fixed piece of work")
+            found.append(f"{name} rose by {rise(values) - 1:.0%}, in multiples of the twin's")
     return found
 
 
@@ -115,42 +110,46 @@ def plan() -> str:
 async def soak(stars: int, rate: float) -> list[Mark]:
     """Put so many stars through, `rate` of them a second."""
     options = ("--retention-s", str(RETENTION_S), *NO_LIMITS)
-    async with serving("sqlite-full", None, *options, workers=["ada"], slots=32) as (fleet, client):
-        of = psutil.Process(fleet.children[0].pid)
-        folder = fleet.folder / "data"
+    async with (
+        serving("sqlite-full", None, *options, workers=["ada"], slots=32) as (fleet, client),
+        serving("sqlite-full", None, *options, workers=["ada"], slots=32) as (of_twin, twin),
+    ):
+        process, process_of_twin = (psutil.Process(one.children[0].pid) for one in (fleet, of_twin))
         marks: list[Mark] = []
-        began_at, sent, spent_s = time.perf_counter(), 0, _cpu_s(of)
-        while sent * EACH < stars:
-            mark = Mark()
+        for last in range(MARK, stars + 1, MARK):
+            mark = Mark(last)
+            began_at, spent_s = time.perf_counter(), _cpu_s(process)
             async with asyncio.TaskGroup() as group:
-                for _ in range(MARK // EACH):
-                    due_at = began_at + sent * EACH / rate
+                for number in range(MARK // EACH):
+                    due_at = began_at + number * EACH / rate
                     await asyncio.sleep(max(0.0, due_at - time.perf_counter()))
-                    group.create_task(_one(client, due_at, mark))
-                    sent += 1
-                    mark.memory_mb = max(mark.memory_mb, of.memory_info().rss / 2**20)
-                    mark.paces_ms.append(_pace_ms())
-            before, spent_s = spent_s, _cpu_s(of)
-            mark.stars = sent * EACH
-            mark.cpu_ms = 1e3 * (spent_s - before) / MARK
-            mark.database_mb = sum(file.stat().st_size for file in _database(folder)) / 2**20
+                    group.create_task(_one(client, due_at, mark.seconds))
+                    mark.memory_mb = max(mark.memory_mb, process.memory_info().rss / 2**20)
+            mark.cpu_ms = 1e3 * (_cpu_s(process) - spent_s) / MARK
+            mark.database_mb = sum(file.stat().st_size for file in _database(fleet.folder / "data")) / 2**20
+            await _compare(mark, (client, process), (twin, process_of_twin))
             print(mark.line(), flush=True)
             marks.append(mark)
     return marks
 
 
-async def _one(client: AsyncClient, due_at: float, mark: Mark) -> None:
+async def _compare(mark: Mark, *both: tuple[AsyncClient, psutil.Process]) -> None:
+    """Have the old one and its twin do the same, one request at a time."""
+    seconds: tuple[list[float], list[float]] = [], []
+    spent_s = [-_cpu_s(process) for _, process in both]
+    for turn in range(2 * TURNS):
+        which = turn % 2
+        await _one(both[which][0], time.perf_counter(), seconds[which])
+    old, young = (statistics.median(of_one) for of_one in seconds)
+    old_cpu, young_cpu = (before + _cpu_s(process) for before, (_, process) in zip(spent_s, both, strict=True))
+    mark.times_twin, mark.times_twin_cpu = old / young, old_cpu / young_cpu
+
+
+async def _one(client: AsyncClient, due_at: float, seconds: list[float]) -> None:
     submitted = await client.submit(Request("plan", PLAN))
     ended = await client.wait(submitted.constellation)
     assert ended.state is ConstellationState.SUCCEEDED, ended
-    mark.seconds.append(time.perf_counter() - due_at)
-
-
-def _pace_ms() -> float:
-    began = time.thread_time()
-    for number in range(PACE_STEPS):
-        _ = number * number
-    return 1e3 * (time.thread_time() - began)
+    seconds.append(time.perf_counter() - due_at)
 
 
 def _cpu_s(process: psutil.Process) -> float:
