@@ -1,8 +1,6 @@
 """Placement: which ready star goes to which worker now, and what it is given."""
 
-from heapq import heapify, heappop, heapreplace
-from operator import attrgetter
-from typing import Final
+from heapq import heapify, heappop, heappush, heapreplace
 
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.effects import Assign
@@ -17,8 +15,6 @@ from asterism.orchestrator.core.star import StarError, StarState, TaskStar, prog
 from asterism.orchestrator.core.state import ReadyStar, State, Worker
 from asterism.orchestrator.core.streams import tell_written
 from asterism.orchestrator.core.turn import Turn
-
-_FREE_SLOTS: Final = attrgetter("free_slots")
 
 
 def dispatch(turn: Turn) -> None:
@@ -97,13 +93,14 @@ class _Places:
         return None
 
     def untried(self, star: TaskStar, freest: Worker) -> Worker:
-        """In place of the worker with the most free slots one that has not tried this star, if there is any."""
+        """In place of the worker with the most free slots the next that has not tried this star, if there is any."""
         tried = {attempt.worker for attempt in star.attempts}
-        if freest.id not in tried:
-            return freest
-        others = [worker for worker in self._state.candidates(star.spec.capabilities) if worker.id not in tried]
-        most = max(others, key=_FREE_SLOTS, default=freest)
-        return most if most.free_slots > 0 else freest
+        heap, passed = self._heaps[star.spec.capabilities], []
+        while (worker := self._freest(star.spec.capabilities)) is not None and worker.id in tried:
+            passed.append(heappop(heap))
+        for entry in passed:
+            heappush(heap, entry)
+        return freest if worker is None else worker
 
 
 def _lease(turn: Turn, constellation: TaskConstellation, star: TaskStar, worker: Worker, inputs: Inputs) -> None:

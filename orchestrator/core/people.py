@@ -26,6 +26,8 @@ def on_decided(turn: Turn, constellation: TaskConstellation, event: Decided) -> 
     if star.state.is_terminal:
         if event.is_approved is not _answer(star):
             raise WrongState("star", event.star, star.state.value, "it has been decided already")
+        if event.value is not None and event.value != _value(star):
+            raise WrongState("star", event.star, star.state.value, "it has been decided already, and not with this value")
         return
     if event.is_approved:
         result: Mapping[str, Json] = {
@@ -45,6 +47,11 @@ def _answer(star: TaskStar) -> bool | None:
     if star.state is StarState.SUCCEEDED:
         return True
     return False if star.error is not None and star.error.code == REJECTED else None
+
+
+def _value(star: TaskStar) -> Json:
+    """What came with a yes."""
+    return star.result.get("value") if isinstance(star.result, Mapping) else None
 
 
 def on_pause(turn: Turn, constellation: TaskConstellation, event: PauseRequested) -> None:

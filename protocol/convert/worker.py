@@ -183,7 +183,8 @@ def edits_proposed_from_proto(
 ) -> EditsProposed:
     """Edits that a running attempt wants."""
     token = _token(proto.fencing_token, f"{at}.fencing_token")
-    return EditsProposed(at_time, worker, token, proto.proposal, edit_batch_from_proto(proto.batch, f"{at}.batch"))
+    number = checks.integer(proto.proposal, f"{at}.proposal", 1)
+    return EditsProposed(at_time, worker, token, number, edit_batch_from_proto(proto.batch, f"{at}.batch"))
 
 
 def finished_to_proto(report: AttemptSucceeded | AttemptFailed) -> worker_pb2.Finished:

@@ -10,6 +10,7 @@ from asterism.orchestrator.core.events import (
     AttemptSucceeded,
     DrainRequested,
     LabelRequested,
+    PauseRequested,
     WorkerDetached,
     WorkerLeaving,
 )
@@ -89,6 +90,19 @@ def test_retry_prefers_a_worker_that_has_not_tried_the_star() -> None:
     scene = graph(add("x", retry=RetryPolicy(3, 0.0)))
     scene.attach(BOB, 1)
     assert assigned(scene.fail("x")) == [("x", "bob")]
+    assert assigned(scene.fail("x")) == [("x", "ada")]
+
+
+def test_retry_passes_over_all_that_have_tried_and_leaves_them_to_others() -> None:
+    scene = graph(add("x", retry=RetryPolicy(9, 0.0)))
+    scene.attach(BOB, 3)
+    scene.attach(WorkerId("cat"), 2)
+    scene.tell(PauseRequested(scene.at, C, "client:me", "", True))
+    scene.fail("x")
+    scene.edit(add("y"))
+    # Ada has the most free slots, and is passed over for x alone.
+    assert assigned(scene.tell(PauseRequested(scene.at, C, "client:me", "", False))) == [("x", "bob"), ("y", "ada")]
+    assert assigned(scene.fail("x")) == [("x", "cat")]
     assert assigned(scene.fail("x")) == [("x", "ada")]
 
 

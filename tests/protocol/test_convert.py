@@ -158,10 +158,13 @@ def test_report_survives_the_wire(report: AttemptSucceeded | AttemptFailed) -> N
 
 
 @quick
-@given(st.builds(EditsProposed, s.times, s.worker_ids, s.fencing_tokens, small_counts, s.edit_batches))
+@given(st.builds(EditsProposed, s.times, s.worker_ids, s.fencing_tokens, st.integers(1, 2**32 - 1), s.edit_batches))
 def test_proposed_edits_survive_the_wire(proposed: EditsProposed) -> None:
     proto = over_the_wire(convert.edits_proposed_to_proto(proposed))
     assert convert.edits_proposed_from_proto(proto, proposed.at, proposed.worker) == proposed
+    proto.proposal = 0
+    with pytest.raises(InvalidField, match=r"proposed\.proposal: must be 1 to"):
+        convert.edits_proposed_from_proto(proto, proposed.at, proposed.worker)
 
 
 @quick
