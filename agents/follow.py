@@ -23,6 +23,8 @@ JOB: Final = (
 )
 MAX_PARTS: Final = 1_024
 _ENDS: Final = {"paragraph": re.compile(r"\n[ \t]*\n\s*"), "line": re.compile(r"\n\s*")}
+_BETWEEN: Final = {"paragraph": "\n\n", "line": "\n"}
+"""What is written, as it streams and in the end."""
 _SPARE: Final = 200
 
 
@@ -53,7 +55,7 @@ def follow(inputs: Mapping[str, Json], context: ProgramContext) -> Program:
     yield from work.finish(spent)
     return ProgramResult(
         {
-            "answer": ("\n\n" if by == "paragraph" else "\n").join(work.answers),
+            "answer": _BETWEEN[by].join(work.answers),
             "parts": len(work.answers),
             "restarts": restarts,
             "spent": spent.to_json(),
@@ -95,7 +97,7 @@ class _Work:
         if sum(len(turn.text) for turn in self._turns) > self._room:
             self._turns.clear()
         if number > 1:
-            yield from say("\n\n")
+            yield from say(_BETWEEN[self._parts.by])
         question = Question((Message("system", self._system), *self._turns, asked), self._brief.sampling)
         written = yield from answer(question, spent)
         self.answers.append(written.text.strip())

@@ -54,6 +54,7 @@ def test_a_conversation_goes_on_so_that_nothing_is_read_twice() -> None:
 def test_a_text_that_is_there_already_is_followed_just_so() -> None:
     value, talker = run(Whole("one\ntwo\n\n\nthree"), by="line")
     assert (value["answer"], len(talker.chats)) == ("ONE\nTWO\nTHREE", 3)
+    assert talker.said == ["\n", "\n"], "what streams is what stands there in the end"
     assert run(Whole(""))[0]["answer"] == ""
     assert run(Whole({"a": 1}))[0]["answer"] == '{"A": 1}'
 
