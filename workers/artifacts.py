@@ -23,7 +23,7 @@ from asterism.orchestrator.core.values import (
     find_at,
 )
 from asterism.protocol.convert import json_from_text
-from asterism.workers.reports import AttemptFailed, Report, Succeeded
+from asterism.workers.reports import AttemptFailed, Report, Succeeded, utf8_size
 
 MAX_FETCHED_BYTES: Final = MAX_ARTIFACT_BYTES
 """All artifacts of one assignment; as values they take several times as much memory."""
@@ -86,7 +86,7 @@ class Artifacts:
             message = f"the result could not be put: {error.message}"
             raise AttemptFailed("artifact_refused", message, retryable=True) from error
         self._cache.add(artifact.sha256, data)
-        edits_bytes = report.size_bytes - len(report.result_json)
+        edits_bytes = report.size_bytes - utf8_size(report.result_json)
         return replace(report, result_json="", artifact=artifact, size_bytes=edits_bytes)
 
     async def _fetch(self, fencing_token: FencingToken, artifact: Artifact) -> bytes:

@@ -23,7 +23,7 @@ class Succeeded:
     result_json: str
     edits: EditBatch | None = None
     size_bytes: int = 0
-    """About how much of a frame it takes, the edits included."""
+    """About how much of a frame it takes, in UTF-8 and with the edits."""
     artifact: Artifact | None = None
     """Where the result lies, in place of `result_json`."""
     tokens: int = 0
@@ -39,6 +39,11 @@ class Failed:
     error: StarError
     tokens: int = 0
 
+    @property
+    def size_bytes(self) -> int:
+        """About how much of a frame it takes."""
+        return utf8_size(self.error.message)
+
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
@@ -46,6 +51,11 @@ class Stopped:
 
     fencing_token: FencingToken
     tokens: int = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """Next to nothing."""
+        return 0
 
 
 Report: TypeAlias = Succeeded | Failed | Stopped
@@ -72,11 +82,20 @@ class Outgoing:
     is_goodbye: bool = False
 
 
+def utf8_size(text: str) -> int:
+    """Bytes that it takes in a frame."""
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def writable(text: str) -> str:
+    """The text, with a question mark for each half of a surrogate pair: no frame can carry one."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
+
+
 def describe_error(code: str, message: str, *, retryable: bool = False) -> StarError:
     """An error that travels whatever is in it: a failure must never go unreported for how it is worded."""
     is_word = 1 <= len(code) <= 64 and code.isprintable() and code.isascii()
-    text = message[:MAX_MESSAGE].encode(errors="replace").decode()
-    return StarError(code if is_word else "program_error", text, retryable)
+    return StarError(code if is_word else "program_error", writable(message[:MAX_MESSAGE]), retryable)
 
 
 class AttemptFailed(Exception):

@@ -57,7 +57,7 @@ from asterism.workers.artifacts import ArtifactPort, Artifacts
 from asterism.workers.ask_check import check_ask, check_edits
 from asterism.workers.engine.seam import Engine
 from asterism.workers.hearing import Hearing, complete, value_of
-from asterism.workers.reports import AttemptFailed, Failed, Report, Succeeded, describe_error
+from asterism.workers.reports import AttemptFailed, Failed, Report, Succeeded, describe_error, utf8_size
 from asterism.workers.text_streams import EngineLoad
 from asterism.workers.thread_desk import ThreadDesk
 
@@ -333,7 +333,7 @@ def report_tool(assignment: Assign, outcome: ToolOutcome) -> Report:
                 text = encode_result(value)
             except AttemptFailed as failed:
                 return Failed(token, failed.error)
-            return Succeeded(token, text, size_bytes=len(text))
+            return Succeeded(token, text, size_bytes=utf8_size(text))
         case ToolError(code, message, may_repeat):
             return Failed(token, describe_error(code, message, retryable=may_repeat))
         case _:
@@ -344,14 +344,14 @@ def report_program(assignment: Assign, result: ProgramResult) -> Report:
     """The end of a program that returned: a result that travels, and edits that can be read."""
     text = encode_result(result.value)
     if not result.edits:
-        return Succeeded(assignment.fencing_token, text, size_bytes=len(text))
+        return Succeeded(assignment.fencing_token, text, size_bytes=utf8_size(text))
     if not assignment.may_edit:
         raise AttemptFailed("may_not_edit", "the program ends with edits, and its star may not edit", retryable=False)
     try:
         batch, size = read_edits("result.edits", result.edits)
     except InvalidField as error:
         raise AttemptFailed("invalid_edits", error.message, retryable=False) from error
-    return Succeeded(assignment.fencing_token, text, batch, size_bytes=len(text) + size)
+    return Succeeded(assignment.fencing_token, text, batch, size_bytes=utf8_size(text) + size)
 
 
 def encode_result(value: Json) -> str:

@@ -6,9 +6,20 @@ from typing import Final
 
 from asterism.orchestrator.core.events import Chunk
 from asterism.orchestrator.core.ids import FencingToken
-from asterism.workers.reports import Failed, Outgoing, Proposal, Report, Stopped, Succeeded, describe_error
+from asterism.protocol.convert.worker import MAX_CHUNK
+from asterism.workers.reports import (
+    Failed,
+    Outgoing,
+    Proposal,
+    Report,
+    Stopped,
+    Succeeded,
+    describe_error,
+    utf8_size,
+    writable,
+)
 
-MAX_WAITING_CHARACTERS: Final = 64 * 1024
+MAX_WAITING_BYTES: Final = 64 * 1024
 """Streamed text that may wait for the stream; beyond it whoever streams waits, so a slow link slows the text only."""
 MAX_CHUNK_CHARACTERS: Final = 4 * 1024
 """Waiting text of one thread is merged into chunks of about this size."""
@@ -31,7 +42,7 @@ class Session:
         self._waiting: dict[FencingToken, dict[str, list[Chunk]]] = {}
         self._tokens: dict[FencingToken, int] = {}
         """That models have written for each running attempt."""
-        self._waiting_characters = 0
+        self._waiting_bytes = 0
         self._is_attached = False
         self._is_draining = False
         self._owes_drain = False
@@ -58,7 +69,7 @@ class Session:
     @property
     def has_room(self) -> bool:
         """Whether streamed text may be added now; without a connection there is always room, to drop it."""
-        return not self._is_attached or self._waiting_characters < MAX_WAITING_CHARACTERS
+        return not self._is_attached or self._waiting_bytes < MAX_WAITING_BYTES
 
     @property
     def has_something_to_send(self) -> bool:
@@ -108,16 +119,19 @@ class Session:
         """Add text to the next frame, merged with what waits of the same thread."""
         if fencing_token in self._running:
             self._tokens[fencing_token] = self._tokens.get(fencing_token, 0) + chunk.tokens
-        if not self._is_attached and self._waiting_characters >= MAX_WAITING_CHARACTERS:
+        if not self._is_attached and self._waiting_bytes >= MAX_WAITING_BYTES:
             self.chunks_dropped += 1
             return
+        text = writable(chunk.text)
         chunks = self._waiting.setdefault(fencing_token, {}).setdefault(chunk.thread, [])
-        self._waiting_characters += len(chunk.text)
-        if chunks and len(chunks[-1].text) + len(chunk.text) <= MAX_CHUNK_CHARACTERS:
+        self._waiting_bytes += utf8_size(text)
+        if chunks and len(chunks[-1].text) + len(text) <= MAX_CHUNK_CHARACTERS:
             last = chunks[-1]
-            chunks[-1] = Chunk(chunk.thread, last.text + chunk.text, last.tokens + chunk.tokens)
+            chunks[-1] = Chunk(chunk.thread, last.text + text, last.tokens + chunk.tokens)
         else:
-            chunks.append(chunk)
+            chunks.append(Chunk(chunk.thread, text[:MAX_CHUNK], chunk.tokens))
+            rest = range(MAX_CHUNK, len(text), MAX_CHUNK)
+            chunks.extend(Chunk(chunk.thread, text[start : start + MAX_CHUNK], 0) for start in rest)
 
     def propose(self, proposal: Proposal) -> None:
         """Send edits, on every new stream again; their answer comes as `answered`."""
@@ -170,10 +184,10 @@ class Session:
             (fencing_token, tuple(chunk for chunks in threads.values() for chunk in chunks))
             for fencing_token, threads in self._waiting.items()
         )
-        # Half of what the orchestrator takes: sizes are those of JSON text, and the text goes beside it.
-        room = self.max_frame_bytes // 2 - self._waiting_characters
+        # Half of what the orchestrator takes: some bytes of each part are not counted.
+        room = self.max_frame_bytes // 2 - self._waiting_bytes
         self._waiting.clear()
-        self._waiting_characters = 0
+        self._waiting_bytes = 0
         proposals: list[Proposal] = []
         for key in list(self._unsent_proposals):
             proposal = self._proposals[key]
@@ -186,7 +200,7 @@ class Session:
         if not self._unsent_proposals:
             for fencing_token in list(self._unsent):
                 report = self._kept[fencing_token]
-                size = report.size_bytes if isinstance(report, Succeeded) else 0
+                size = report.size_bytes
                 if len(reports) >= MAX_FRAME_ITEMS or ((reports or proposals) and size > room):
                     break
                 room -= size

@@ -233,6 +233,23 @@ class Schemas:
     BOUND = replace(CHAT, grammar=Grammar("json_schema", '{"type": "integer"}'))
 
 
+async def test_a_character_that_a_server_cuts_in_two_is_whole_and_half_of_one_is_replaced(collect: Collect) -> None:
+    server = Server([events(said("a\ud83d"), said("\ude00"), said("\ud83d"), said("b\ud83d", "stop"), "[DONE]")])
+    async with before(server) as engine:
+        text, end = (await collect(engine, [CHAT]))["a"]
+    assert (text, end.finish_reason) == ("a\U0001f600\ufffdb", "end")
+
+
+@pytest.mark.parametrize("name", list(USAGE)[:2])
+@pytest.mark.parametrize("count", [2**40, 1.5, -1, "3"])
+async def test_a_number_of_tokens_that_makes_no_sense_is_an_error(collect: Collect, name: str, count: object) -> None:
+    server = Server([events(said("fine"), {**said(None), "choices": [], "usage": {**USAGE, name: count}}, "[DONE]")])
+    async with before(server) as engine:
+        _, end = (await collect(engine, [CHAT]))["a"]
+    assert (end.finish_reason, end.tokens) == ("error", 1 if name == "completion_tokens" else 3)
+    assert "a number of tokens is" in (end.error or "")
+
+
 async def test_a_server_without_schemas_is_found_out_once(collect: Collect) -> None:
     server = Server([BAD, BAD, FINE])
     async with before(server) as engine:

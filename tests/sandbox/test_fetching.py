@@ -24,6 +24,8 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
             return
         body = b"x" * 100_000 if self.path == "/large" else f"{self.path} {self.headers['X-Mine']}".encode()
+        if self.path == "/secret":
+            body = str(self.headers["Authorization"]).encode()
         self.send_response(200 if self.path != "/none" else 404)
         self.send_header("Content-Type", "image/png" if self.path == "/bytes" else "text/plain; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))
@@ -72,6 +74,21 @@ def test_it_follows_to_allowed_hosts_only_and_not_for_ever(port: int) -> None:
         with pytest.raises(CallFailed) as failed:
             get(f"{there}/to?{target}", "127.0.0.1")
         assert failed.value.code == code
+
+
+@pytest.mark.parametrize("name", ["Host", "host", "Transfer-Encoding", "content-length", "Connection"])
+def test_nobody_else_says_where_a_request_goes_and_ends(port: int, name: str) -> None:
+    with pytest.raises(CallFailed, match=f"headers: {name} is not for the caller to say"):
+        get(f"http://127.0.0.1:{port}/", "127.0.0.1", headers={name: "admin.internal"})
+
+
+def test_secrets_are_for_whom_they_were_meant(port: int) -> None:
+    there, hosts, headers = f"http://127.0.0.1:{port}", ("127.0.0.1", "localhost"), {"authorization": "Bearer x"}
+    assert get(f"{there}/to?/secret", *hosts, headers=headers)["text"] == "Bearer x"
+    assert get(f"{there}/to?http://localhost:{port}/secret", *hosts, headers=headers)["text"] == "None"
+    # Nor do they come back on the way.
+    back = f"{there}/to?http://localhost:{port}/to?{there}/secret"
+    assert get(back, *hosts, headers=headers)["text"] == "None"
 
 
 def test_a_pattern_leads_to_the_public_internet_only(port: int) -> None:

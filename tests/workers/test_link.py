@@ -20,7 +20,7 @@ from asterism.protocol.routes import Routes
 from asterism.protocol.v1 import worker_pb2
 from asterism.workers.link import Link
 from asterism.workers.reports import AttemptFailed, Stopped, Succeeded
-from asterism.workers.session import MAX_WAITING_CHARACTERS, Backoff
+from asterism.workers.session import MAX_WAITING_BYTES, Backoff
 from tests.workers.making import an_assignment
 from tests.workers.peer import Peer, Stream, serving
 
@@ -255,10 +255,10 @@ async def test_streaming_waits_until_the_writer_has_made_room(peer: Peer) -> Non
         await stream.welcome()
         await link.wait_attached()
         # The first fills what may wait; the writer has had no turn, so it waits until that has.
-        await link.stream(ONE, Chunk("t", "x" * MAX_WAITING_CHARACTERS, 1))
+        await link.stream(ONE, Chunk("t", "x" * MAX_WAITING_BYTES, 1))
         frame = await stream.hear()
         assert frame is not None
-        assert len(frame.progress[0].chunks[0].text) == MAX_WAITING_CHARACTERS
+        assert len(frame.progress[0].chunks[0].text) == MAX_WAITING_BYTES
 
 
 @pytest.mark.parametrize("refusal", [Unauthenticated("who?"), Forbidden("client", "attach")])

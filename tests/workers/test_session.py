@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 from asterism.orchestrator.core.edits import CancelStar, EditBatch
 from asterism.orchestrator.core.events import Chunk
 from asterism.orchestrator.core.ids import FencingToken, StarId
+from asterism.protocol.convert.worker import MAX_CHUNK
 from asterism.workers.reports import Failed, Outgoing, Proposal, Stopped, Succeeded, describe_error
-from asterism.workers.session import MAX_CHUNK_CHARACTERS, MAX_WAITING_CHARACTERS, Backoff, Session
+from asterism.workers.session import MAX_CHUNK_CHARACTERS, MAX_WAITING_BYTES, Backoff, Session
+from asterism.workers.wire import frame_to_proto
 
 ONE, TWO, THREE = FencingToken(1), FencingToken(2), FencingToken(3)
 BATCH = EditBatch((CancelStar(StarId("s")),))
@@ -143,7 +145,7 @@ def test_text_of_a_thread_is_merged_and_threads_stay_apart() -> None:
 
 def test_there_is_no_room_when_too_much_text_waits() -> None:
     session = attached()
-    for _ in range(MAX_WAITING_CHARACTERS // MAX_CHUNK_CHARACTERS):
+    for _ in range(MAX_WAITING_BYTES // MAX_CHUNK_CHARACTERS):
         assert session.has_room
         session.stream(ONE, Chunk("t", "x" * MAX_CHUNK_CHARACTERS, 1))
     assert not session.has_room
@@ -154,9 +156,36 @@ def test_there_is_no_room_when_too_much_text_waits() -> None:
 def test_text_without_a_connection_is_dropped_beyond_the_bound() -> None:
     session = Session(1)
     for _ in range(3):
-        session.stream(ONE, Chunk("t", "x" * MAX_WAITING_CHARACTERS, 1))
+        session.stream(ONE, Chunk("t", "x" * MAX_WAITING_BYTES, 1))
         assert session.has_room
     assert session.chunks_dropped == 2
+
+
+def test_text_of_any_length_goes_out_in_pieces_that_the_orchestrator_takes() -> None:
+    session = attached()
+    session.stream(ONE, Chunk("t", "x" * (2 * MAX_CHUNK + 1), 5))
+    ((_, chunks),) = session.take().progress
+    assert [(len(chunk.text), chunk.tokens) for chunk in chunks] == [(MAX_CHUNK, 5), (MAX_CHUNK, 0), (1, 0)]
+
+
+def test_half_of_a_surrogate_pair_ends_no_stream() -> None:
+    session = attached()
+    session.accept(ONE)
+    session.stream(ONE, Chunk("t", "a\ud83d", 1))
+    session.finish(Failed(ONE, describe_error("odd", "b\ud83d")))
+    frame = frame_to_proto(session.take())
+    assert (frame.progress[0].chunks[0].text, frame.finished[0].error.message) == ("a?", "b?")
+
+
+def test_sizes_are_those_of_bytes() -> None:
+    session = attached()
+    session.max_frame_bytes = 3000
+    for token in (ONE, TWO):
+        session.accept(token)
+        session.finish(Failed(token, describe_error("odd", "漢" * 400)))
+    assert [len(session.take().reports) for _ in range(2)] == [1, 1]
+    session.stream(ONE, Chunk("t", "漢" * (MAX_WAITING_BYTES // 3 + 1), 1))
+    assert not session.has_room
 
 
 def test_reports_are_spread_over_frames_of_the_size_that_the_orchestrator_takes() -> None:
@@ -246,7 +275,7 @@ def test_a_fresh_session_has_nothing_to_say(slots: int) -> None:
 def test_tokens_that_models_wrote_go_with_the_report_also_where_text_was_dropped() -> None:
     session = Session(4)
     session.accept(ONE)
-    session.stream(ONE, Chunk("main", "a" * MAX_WAITING_CHARACTERS, 7))
+    session.stream(ONE, Chunk("main", "a" * MAX_WAITING_BYTES, 7))
     session.stream(ONE, Chunk("main", "b", 5))
     session.stream(TWO, Chunk("main", "of nobody", 3))
     session.finish(Failed(ONE, describe_error("boom", "it broke")))

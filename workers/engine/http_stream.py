@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 RETRY_S: Final = 1.0
 """When to try again where an overloaded server does not say."""
+MAX_TOKENS: Final = 2**24
+"""Of one prompt or answer: more than any model takes or writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,29 +58,31 @@ class Reading:
     error: str | None = None
     unsaid_tokens: int = 0
     unsaid_logprobs: list[TokenLogprob] = field(default_factory=list)
+    half: str = ""
+    """The first half of a surrogate pair, where an event ended with it: servers cut JSON text there too."""
 
     def take(self, completion: "AnyCompletion") -> list[GenerationChunk]:
         """What one event of the stream adds. Raises TypeError, ValueError or AttributeError for what is none."""
         chunks = list[GenerationChunk]()
         known = self.tokens
         for choice in completion.choices:
-            text = _text(choice)
+            text = self._whole(_text(choice))
             logprobs = _logprobs(choice, self.request.logprobs or 0)
             # Without a running count, which is vLLM's, SGLang's and ours, an event with text is taken for a token.
             self._count(known + (len(logprobs) or bool(text or _thought(choice))))
             self.unsaid_logprobs += logprobs
             if completion.usage is not None:
-                self._count(completion.usage.completion_tokens)
+                self._count(_tokens(completion.usage.completion_tokens))
             if text and self.request.max_tokens:
                 chunks.append(self._chunk(text))
             if choice.finish_reason:
                 self._finish(choice)
         if completion.usage is not None:
             usage = completion.usage
-            self._count(usage.completion_tokens)
-            self.prompt_tokens = max(self.prompt_tokens, usage.prompt_tokens)
+            self._count(_tokens(usage.completion_tokens))
+            self.prompt_tokens = max(self.prompt_tokens, _tokens(usage.prompt_tokens))
             if usage.prompt_tokens_details is not None:
-                self.cached_tokens = max(self.cached_tokens, usage.prompt_tokens_details.cached_tokens or 0)
+                self.cached_tokens = max(self.cached_tokens, _tokens(usage.prompt_tokens_details.cached_tokens or 0))
         return chunks
 
     def end(self) -> GenerationEnd:
@@ -92,6 +96,15 @@ class Reading:
 
     def failed(self, error: str) -> GenerationEnd:
         return self._ended("error", error=error)
+
+    def _whole(self, text: str) -> str:
+        """What is there in whole characters; half of a pair that nothing follows becomes a replacement character."""
+        text, self.half = self.half + text, ""
+        if text.isascii():
+            return text
+        if "\ud800" <= text[-1] <= "\udbff":
+            text, self.half = text[:-1], text[-1]
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
     def _count(self, tokens: int) -> None:
         self.unsaid_tokens += max(0, tokens - self.tokens)
@@ -179,6 +192,13 @@ def _text(choice: "AnyChoice") -> str:
     if text is not None and not isinstance(text, str):
         raise TypeError(f"text is a {type(text).__name__}")
     return text or ""
+
+
+def _tokens(count: object) -> int:
+    """A count of tokens. Raises ValueError for what is none."""
+    if not isinstance(count, int) or not 0 <= count <= MAX_TOKENS:
+        raise ValueError(f"a number of tokens is {count!r}")
+    return count
 
 
 def _thought(choice: "AnyChoice") -> bool:

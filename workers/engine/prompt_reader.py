@@ -13,6 +13,8 @@ from asterism.workers.engine.seam import GenerationRequest, Message
 
 INLINE_CHARACTERS: Final = 20_000
 """What a call brings up to this length is read on the event loop: about 2 ms, a trip to a thread takes 0.1 ms."""
+INLINE_MESSAGES: Final = 16
+"""The same: a conversation that is new here is rendered turn by turn, in some 0.5 ms a message."""
 
 _Segment = tuple[str, bool]
 """A text, and whether the tokenizer adds the tokens that it adds to whole texts, such as one for their beginning."""
@@ -50,10 +52,11 @@ class PromptReader:
             prompt = (request.prompt,) if isinstance(request.prompt, str) else request.prompt
             return [(part, number == 0) for number, part in enumerate(prompt)]
         # A template writes the tokens of a beginning itself.
-        if sum(len(message.text) for message in request.messages) > INLINE_CHARACTERS:
-            prompt = await asyncio.to_thread(self._conversations.segments, request.messages)
+        messages = request.messages
+        if len(messages) > INLINE_MESSAGES or sum(len(each.text) for each in messages) > INLINE_CHARACTERS:
+            prompt = await asyncio.to_thread(self._conversations.segments, messages)
         else:
-            prompt = self._conversations.segments(request.messages)
+            prompt = self._conversations.segments(messages)
         return [(part, False) for part in prompt]
 
     def _find_ids(self, segments: Iterable[_Segment], read: Mapping[_Segment, Ids]) -> list[int] | _Segment:

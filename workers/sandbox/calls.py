@@ -39,6 +39,7 @@ async def run_order(order: Order, given: bytes = b"") -> Ended:
     output, errors, report = (
         _Kept(most) for most in (limits.output_bytes, limits.output_bytes, limits.result_bytes + _PART)
     )
+    told = await asyncio.to_thread(lambda: order.encode() + given)  # as much as the inputs of a star may be
     async with AsyncExitStack() as stack:
         writing = [await stack.enter_async_context(_piped(kept)) for kept in (output, errors, report)]
         try:
@@ -58,7 +59,7 @@ async def run_order(order: Order, given: bytes = b"") -> Ended:
         assert process.stdin is not None
         try:
             async with asyncio.timeout(limits.time_s), asyncio.TaskGroup() as group:
-                group.create_task(_feed(process.stdin, order.encode() + given))
+                group.create_task(_feed(process.stdin, told))
                 await process.wait()
                 if not order.is_confined:
                     _kill_group(process)

@@ -22,6 +22,10 @@ DEFAULT_BYTES: Final = 256 * 1024
 MOST_REDIRECTS: Final = 5
 _CONNECT_S: Final = 15.0
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_OURS: Final = frozenset({"host", "connection", "content-length", "te", "trailer", "transfer-encoding", "upgrade"})
+"""Headers that say where a request goes and where it ends: with another `Host` one allowed host is asked as another."""
+_SECRET: Final = frozenset({"authorization", "cookie", "proxy-authorization"})
+"""Headers for the host that was asked for, and for no other that it redirects to."""
 _TEXTS: Final = ("text/", "application/json", "application/xml", "application/javascript", "+json", "+xml")
 
 
@@ -34,15 +38,28 @@ class _Target:
     port: int
     may_be_private: bool
 
+    @property
+    def origin(self) -> tuple[str, str, int]:
+        """Whom it asks: what else has the same may know the same secrets."""
+        return self.parts.scheme, self.host, self.port
+
 
 def fetch(order: Order) -> dict[str, Any]:
     """Status, kind and body of what is at a URL, after at most so many redirections."""
     arguments = order.arguments
     url: str = arguments["url"]
+    headers: dict[str, str] = arguments.get("headers", {})
+    for name in headers:
+        if name.strip().lower() in _OURS:
+            raise CallFailed("not_allowed", f"headers: {name[:100]} is not for the caller to say")
+    origin: tuple[str, str, int] | None = None
     for _ in range(MOST_REDIRECTS + 1):
         target = check_url(url, order.hosts)
+        if origin not in (None, target.origin):
+            headers = {name: value for name, value in headers.items() if name.strip().lower() not in _SECRET}
+        origin = target.origin
         try:
-            found = _get(target, arguments.get("headers", {}), arguments.get("max_bytes", DEFAULT_BYTES))
+            found = _get(target, headers, arguments.get("max_bytes", DEFAULT_BYTES))
         except (OSError, http.client.HTTPException) as error:
             raise CallFailed("http_error", f"{target.host}: {type(error).__name__}: {error}") from None
         if found["status"] not in _REDIRECTS or "location" not in found:

@@ -62,7 +62,7 @@ class Sandbox:
                 if size > self._limits.workspace_bytes:
                     most = self._limits.workspace_bytes
                     return ToolError("workspace_full", f"the working folder holds {size} bytes; at most {most}")
-                order, given = self._order(name, arguments, folder)
+                order, given = await asyncio.to_thread(self._order, name, arguments, folder)
                 ended = await run_order(order, given)
             except TimeoutError:
                 return ToolError("tool_timed_out", f"not finished within {self._limits.time_s:g} s", may_repeat=True)
