@@ -27,7 +27,9 @@ def on_decided(turn: Turn, constellation: TaskConstellation, event: Decided) -> 
         if event.is_approved is not _answer(star):
             raise WrongState("star", event.star, star.state.value, "it has been decided already")
         if event.value is not None and event.value != _value(star):
-            raise WrongState("star", event.star, star.state.value, "it has been decided already, and not with this value")
+            raise WrongState(
+                "star", event.star, star.state.value, "it has been decided already, with another value"
+            )
         return
     if event.is_approved:
         result: Mapping[str, Json] = {

@@ -64,7 +64,7 @@ def test_same_answer_again_is_harmless_and_another_is_refused() -> None:
     assert scene.records == before
     with pytest.raises(WrongState, match="decided already"):
         decide(scene, False)
-    with pytest.raises(WrongState, match="decided already, and not with this value"):
+    with pytest.raises(WrongState, match="decided already, with another value"):
         decide(scene, True, value=1)
 
 
