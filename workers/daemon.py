@@ -69,6 +69,7 @@ async def run_worker(settings: WorkSettings) -> None:
                 steps=StepThreads(),
                 heard={name: spec.hears for name, spec in specs.items()},
             )
+            ending.waits_for_attempts = True
             try:
                 await work(link, runner, tools, name=settings.name, drain_s=settings.drain_s, told=ending.wait)
             except ExceptionGroup as failures:
@@ -112,22 +113,26 @@ async def _leave_when_told(
 
 
 class _Ending:
-    """The signals that end a worker: the first one drains it, the second one ends the process there and then."""
+    """The signals that end a worker: the first one drains it, the second one ends the process there and then.
+
+    One that comes while models are still being loaded does so too: nobody knows of the worker yet.
+    """
 
     def __init__(self) -> None:
+        self.waits_for_attempts = False
         self._told = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._take)
+            loop.add_signal_handler(number, self._take, number)
 
     async def wait(self) -> None:
         """Until the first signal."""
         await self._told.wait()
 
-    def _take(self) -> None:
-        if self._told.is_set():
+    def _take(self, number: int) -> None:
+        if self._told.is_set() or not self.waits_for_attempts:
             # Tool processes end when their input does; nothing else outlives this process.
-            os._exit(INTERRUPTED)
+            os._exit(INTERRUPTED if self._told.is_set() or number == signal.SIGINT else 0)
         self._told.set()
 
 

@@ -283,6 +283,8 @@ class Link:
         self._failures = 0
         self._rival_since = None
         self._lease_s = welcome.lease_s
+        if welcome.worker != self._worker:
+            _log.warning("the token names this worker otherwise", asked=self._worker, worker=welcome.worker)
         self._worker = welcome.worker
         self._session.max_frame_bytes = welcome.max_frame_bytes
         self._session.attach()

@@ -1,10 +1,13 @@
 """The worker as a real process against a scripted orchestrator."""
 
 import asyncio
+import json
+import os
 import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -78,6 +81,18 @@ async def test_second_signal_leaves_at_once(peer: Peer) -> None:
             pass
         process.send_signal(signal.SIGINT)
         assert await process.wait() == 130
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+async def test_a_signal_ends_a_worker_that_still_starts(peer: Peer, tmp_path: Path, number: int, code: int) -> None:
+    os.mkfifo(begun := tmp_path / "begun")
+    silent = f"import sys; open({str(begun)!r}, 'w').close(); sys.stdin.read()"
+    config = tmp_path / "worker.toml"
+    config.write_text(f"[mcp.silent]\ncommand = {json.dumps(sys.executable)}\nargs = {json.dumps(['-c', silent])}\n")
+    async with worker(peer, "--config", str(config)) as process:
+        await asyncio.to_thread(begun.read_text)
+        process.send_signal(number)
+        assert await process.wait() == code
 
 
 async def test_refused_identity_ends_the_worker_with_its_reason(peer: Peer) -> None:
