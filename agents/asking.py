@@ -4,6 +4,7 @@ from collections.abc import Generator, Mapping
 from typing import TypeAlias, TypeVar
 
 from asterism.agents.asks import (
+    MAX_SAY_CHARACTERS,
     Ask,
     CallTool,
     CallTools,
@@ -37,6 +38,7 @@ from asterism.agents.asks import (
     ToolResult,
     Whole,
 )
+from asterism.agents.data import as_text
 
 _T = TypeVar("_T")
 
@@ -160,4 +162,7 @@ def emit(edits: tuple[Mapping[str, Json], ...]) -> Asking[EditReply]:
 
 
 def say(text: str, thread: str = "main") -> Asking[None]:
-    yield Say(text, thread)
+    """Say a text of any length and content: in several parts where it is long, with '?' for halves of characters."""
+    text = as_text(text)
+    for begin in range(0, len(text), MAX_SAY_CHARACTERS):
+        yield Say(text[begin : begin + MAX_SAY_CHARACTERS], thread)

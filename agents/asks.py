@@ -17,6 +17,8 @@ MAX_PROMPT_CHARACTERS: Final = 1024 * 1024
 """In all segments of one prompt together, and in all messages of one conversation."""
 MAX_MESSAGES: Final = 4096
 """Of one conversation."""
+MAX_SAY_CHARACTERS: Final = 16 * 1024
+"""Of one `Say`."""
 
 FinishReason: TypeAlias = Literal["stop", "length", "end", "cancelled", "error"]
 

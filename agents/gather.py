@@ -1,7 +1,8 @@
 """The program `gather`: one answer from the results of many stars, however long they are.
 
 Map and reduce within the model's context: what does not fit is cut into parts, each is summarised for the task, and the
-summaries take the parts' place until all fits. A summary is cut to a third of its part, so that this ends.
+summaries take the parts' place until all fits. A summary is cut so that three of them fit wherever they are shown, in a
+part and in the end: so each round leaves a third of the parts, and this ends.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,8 @@ PART_JOB: Final = (
 )
 MAX_PARTS: Final = 512
 """Of one round: with the default context, results of about 10 MB."""
+MAX_ROUNDS: Final = 8
+"""Of summaries: 512 parts take 6, as each round leaves a third of them."""
 _SPARE: Final = 200
 _SHRINKS: Final = 3
 
@@ -40,18 +43,25 @@ def gather(inputs: Mapping[str, Json], context: ProgramContext) -> Program:
         raise ProgramFailed("invalid_input", "context_characters: leaves no room for data", retryable=False)
     items = [(name, as_text(value)) for name, value in brief.data.items()]
     rounds = 0
+    most = min(room, part_room) // _SHRINKS - MARKS
     while sum(len(text) + MARKS for _, text in items) > room:
+        if most < 1:
+            raise ProgramFailed("invalid_input", "context_characters: leaves no room for summaries", retryable=False)
+        if rounds == MAX_ROUNDS:
+            reason = f"outcomes: do not fit after {rounds} rounds of summaries"
+            raise ProgramFailed("too_large", reason, retryable=False)
         rounds += 1
-        items = yield from _summarised(brief, items, part_system, part_room, spent, at_once=at_once)
+        texts = yield from _summaries(brief, items, part_system, part_room, spent, at_once=at_once)
+        items = [(f"summary of part {number}", text[:most]) for number, text in enumerate(texts, 1)]
     data = "\n".join(as_data(name, text) for name, text in items)
     asked = (Message("system", system), Message("user", f"{data}\n\n{brief.task}"))
     written = yield from answer(Question(asked, brief.sampling, brief.check), spent)
     return ProgramResult({"answer": written.value, "rounds": rounds, "spent": spent.to_json()})
 
 
-def _summarised(
+def _summaries(
     brief: Brief, items: list[tuple[str, str]], system: str, room: int, spent: Spent, *, at_once: int
-) -> Asking[list[tuple[str, str]]]:
+) -> Asking[list[str]]:
     """One round: a summary for each part of what is there."""
     parts = list(_parts(items, room))
     if len(parts) > MAX_PARTS:
@@ -68,9 +78,7 @@ def _summarised(
         for number, part in enumerate(parts, 1)
     ]
     answers = yield from answer_all(questions, spent, at_once=at_once)
-    most = room // _SHRINKS - MARKS
-    texts = [one.text if isinstance(one, Written) else one for one in answers]
-    return [(f"summary of part {number}", text[:most]) for number, text in enumerate(texts, 1)]
+    return [one.text if isinstance(one, Written) else one for one in answers]
 
 
 def _parts(items: list[tuple[str, str]], room: int) -> Iterator[str]:

@@ -1,13 +1,18 @@
 """Finds the JSON value in what a model wrote, where nothing kept it from writing more than that."""
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from asterism.agents.asks import Json
 
 MAX_WRITTEN: Final = 1024 * 1024
 """Characters that are looked at."""
+MAX_DEPTH: Final = 60
+"""Lists and objects in each other: a program puts some of its own around them, and a result has 64 at most."""
+MAX_DIGITS: Final = 300
+"""Of a whole number, as in a result: these two stand in `protocol/convert/checks.py` too, which no program imports."""
 _MOST_TRIES: Final = 64
 _FENCE: Final = "```"
 
@@ -19,9 +24,18 @@ class NoJson(ValueError):
 def read_written(text: str) -> Json:
     """The whole text as JSON; else what stands in its first fence; else the first object or list in it that is whole.
 
-    Raises NoJson. NaN and the infinities are no JSON.
+    Raises NoJson, also for a value that no result can carry: with NaN, an infinity, a longer number than MAX_DIGITS or
+    half a surrogate pair in it, or nested deeper than MAX_DEPTH.
     """
-    text = text[:MAX_WRITTEN].strip()
+    value = _find_value(text[:MAX_WRITTEN].strip())
+    fault = _find_fault(value)
+    if fault is not None:
+        raise NoJson(fault)
+    return value
+
+
+def _find_value(text: str) -> Json:
+    """The value that stands there, whether or not a result can carry it."""
     first: NoJson | None = None
     for candidate in (text, _fenced(text)):
         if candidate is None:
@@ -55,7 +69,6 @@ def _fenced(text: str) -> str | None:
 
 def _first_inside(text: str) -> tuple[Json] | None:
     """The first object or list that can be read from where it opens, in a tuple, as null is a value too."""
-    decoder = json.JSONDecoder(parse_constant=_no_constant)
     at = -1
     for _ in range(_MOST_TRIES):
         opens = [place for mark in "{[" if (place := text.find(mark, at + 1)) >= 0]
@@ -63,7 +76,7 @@ def _first_inside(text: str) -> tuple[Json] | None:
             return None
         at = min(opens)
         try:
-            return (decoder.raw_decode(text, at)[0],)
+            return (_DECODER.raw_decode(text, at)[0],)
         except (ValueError, RecursionError):
             continue
     return None
@@ -71,15 +84,39 @@ def _first_inside(text: str) -> tuple[Json] | None:
 
 def _loads(text: str) -> Json:
     try:
-        value: Json = json.loads(text, parse_constant=_no_constant)
+        value: Json = _DECODER.decode(text)
     except RecursionError:
         raise NoJson("it is nested too deeply") from None
     except json.JSONDecodeError as error:
         raise NoJson(f"line {error.lineno}, column {error.colno}: {error.msg}") from None
-    except ValueError as error:
-        raise NoJson(str(error)[:200]) from None
     return value
 
 
-def _no_constant(name: str) -> Json:
-    raise ValueError(f"{name} is no JSON")
+def _find_fault(value: Json) -> str | None:
+    """Why no result can carry the value; None where one can."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [inner for outer in level for inner in _inside(outer) if isinstance(inner, dict | list)]
+    if level:
+        return f"it is nested deeper than {MAX_DEPTH} lists and objects"
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError:
+        return "a text in it has half of a surrogate pair"
+    except ValueError:
+        return "a number in it is too large, or is none"
+    return None
+
+
+def _inside(value: Json) -> Iterable[Json]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def _whole_number(digits: str) -> float:
+    """What is too long to be carried counts as infinite: reading it takes the square of its length."""
+    return int(digits) if len(digits) <= MAX_DIGITS else math.inf
+
+
+_DECODER: Final = json.JSONDecoder(parse_int=_whole_number)

@@ -1,6 +1,6 @@
 """What a model is told that plans: the grammar, what there is, and the request as data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 from asterism.agents.asks import Message
@@ -119,8 +119,8 @@ def _type(schema: Json) -> str:
     return str(schema.get("type", "any"))
 
 
-def repair_message(bad: Sequence[BadStar]) -> Message:
+def repair_message(bad: BadStar) -> Message:
     """Asks for one star again."""
-    shown = "\n".join(f"{star.text}\nThis line is wrong at {star.at}: {star.reason}" for star in bad)[:_MAX_BAD_LINES]
-    again = "Write only this line again, with the same id and put right. Write nothing else; all other lines stand."
+    shown = f"{bad.text}\nThis line is wrong at {bad.at}: {bad.reason}"[:_MAX_BAD_LINES]
+    again = f"Write only this line again, put right, with the id {bad.id}. Write nothing else; all other lines stand."
     return Message("user", f"{shown}\n{again}")

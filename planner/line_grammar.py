@@ -15,6 +15,7 @@ nothing to escape, and it is what models have read most of: Python. That is an a
 """
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -29,13 +30,24 @@ from asterism.planner.written_values import Words
 
 RESERVED: Final = frozenset({"item", "index", "parents", "plan", *WORDS})
 """Names that no star of a plan may have."""
-_HEAD: Final = re.compile(
-    r"[ \t]*(?:[-*+][ \t]+|[0-9]+[.)][ \t]+)?(?P<id>[A-Za-z][A-Za-z0-9_]{0,59})[ \t]*=(?!=)[ \t]*"
-)
+MAX_ID: Final = 60
+"""Characters, as many as the orchestrator takes."""
+_ID: Final = re.compile(rf"[A-Za-z][A-Za-z0-9_]{{0,{MAX_ID - 1}}}")
+_HEAD: Final = re.compile(rf"[ \t]*(?:[-*+][ \t]+|[0-9]+[.)][ \t]+)?(?P<id>{_ID.pattern})[ \t]*=(?!=)[ \t]*")
 """Models like to number what they list."""
 _PROGRAM: Final = re.compile(NAME_PATTERN)
 _WORD: Final = re.compile(r"[A-Za-z_]+")
 _KINDS: Final = {kind.value: kind for kind in PlanKind}
+_CALL: Final = re.compile(
+    rf"(?<![=!<>])=[ \t]*(?:{PlanKind.APPROVAL.value}\(|(?:{'|'.join(_KINDS)})\.{NAME_PATTERN}\()"
+)
+_BEFORE_CALL: Final = 300
+"""Characters in which the id is looked for."""
+_ANNOTATED: Final = re.compile(r"[\s>*`+-]*(?P<id>[^\s:>*`\"'(\[{]+)\s*:\s*[A-Za-z_][\w.]*(?:\[.*\])?")
+"""`ID: TYPE`, as Python has it."""
+_BEFORE: Final = re.compile(r"[\s>*`+\-(]*(?:[0-9]+[.)])?[\s>*`(]*(?:[A-Za-z]+(?: [0-9]+)?:)?[\s>*`(]*")
+"""What models put before the lines of a list, and around code; a label too, such as `Step 1:`."""
+_LAST_WORD: Final = re.compile(r"[^\s:>*`\"'(\[{,;|]*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +63,76 @@ class StarText:
 def find_id(line: str) -> str | None:
     """The id of the star that begins on this line; None where none does."""
     found = _HEAD.match(line)
-    return None if found is None else found["id"]
+    return None if found is None or found["id"] in RESERVED else found["id"]
 
 
 def begins_star(line: str) -> bool:
     """Whether the line can be nothing but the beginning of a star: for whoever waits for the end of another."""
     found = _HEAD.match(line)
     if found is None:
-        return False
+        odd = find_odd_head(line)
+        return odd is not None and odd.begins_line
     kind = _WORD.match(line, found.end())
     return kind is not None and kind.group() in _KINDS and line[kind.end() : kind.end() + 1] in (".", "(")
+
+
+@dataclass(frozen=True, slots=True)
+class OddHead:
+    """How a line begins that calls for a star but does not begin with an id of one."""
+
+    written: str
+    """What stands where the id belongs."""
+    at: int
+    """Where it stands."""
+    call: int
+    """Where the `=` behind it stands."""
+    begins_line: bool
+    """Whether nothing but marks stands before it: else a text may only speak of such a call."""
+
+    @property
+    def is_id(self) -> bool:
+        """Whether a star may be called so: then something else stands before or behind it."""
+        return _ID.fullmatch(self.written) is not None and self.written not in RESERVED
+
+    @property
+    def like(self) -> str:
+        """An id that is as like it as can be."""
+        plain = unicodedata.normalize("NFKD", self.written).encode("ascii", "ignore").decode()
+        name = re.sub("[^A-Za-z0-9_]+", "_", plain).strip("_") or "star"
+        return (name if name[0].isalpha() else f"s_{name}")[:MAX_ID]
+
+    def explain(self, star: str) -> str:
+        """What is wrong, for whoever is to write the line again for this star."""
+        if self.is_id:
+            return f"nothing else stands on the line of a star, and nothing between its id and =: write {star} = ..."
+        shown = repr(self.written[:80])
+        if self.written in RESERVED:
+            return f"{shown} has a meaning of its own: write {star} in its place"
+        return (
+            f"an id is letters, digits and _, begins with a letter and has at most {MAX_ID} characters, which {shown}"
+            f" does not: write {star} in its place"
+        )
+
+
+def find_odd_head(line: str) -> OddHead | None:
+    """How a line begins that calls for a star, `= KIND.NAME(`, where `find_id` finds none; None for prose and comments.
+
+    A star that a model means is not to be lost for its name, or for the marks around it.
+    """
+    if find_id(line) is not None or line.lstrip().startswith("#"):
+        return None
+    call = _CALL.search(line)
+    if call is None:
+        return None
+    begin = max(0, call.start() - _BEFORE_CALL)
+    before = line[begin : call.start()].rstrip(" \t:*`\"'")
+    annotated = _ANNOTATED.fullmatch(before)
+    if annotated is not None:
+        return OddHead(annotated["id"], begin + annotated.start("id"), call.start(), begin == 0)
+    word = _LAST_WORD.search(before)
+    assert word is not None  # it matches nothing at all, too
+    at = begin + word.start()
+    return OddHead(word.group(), at, call.start(), at == begin or _BEFORE.fullmatch(line, 0, at) is not None)
 
 
 def read_star(text: str, programs: frozenset[str] = frozenset()) -> StarText:
@@ -71,9 +143,6 @@ def read_star(text: str, programs: frozenset[str] = frozenset()) -> StarText:
     head = _HEAD.match(text)
     if head is None:
         raise BadText(0, "a star begins with its id and =")
-    name = head["id"]
-    if name in RESERVED:
-        raise BadText(head.start("id"), f"{name!r} has a meaning of its own; take another id")
     kind, at = _read_kind(text, head.end())
     draft = Draft(kind, head.end())
     if kind is PlanKind.MAP:
@@ -103,7 +172,7 @@ def read_star(text: str, programs: frozenset[str] = frozenset()) -> StarText:
         modifier(words, draft, word.at)
     if words.next.kind is not TokenKind.END:
         raise BadText(words.next.at, f"the star ends here, and {words.next.shown} follows")
-    return StarText(name, draft.fields, draft.places)
+    return StarText(head["id"], draft.fields, draft.places)
 
 
 def _read_kind(text: str, at: int) -> tuple[PlanKind, int]:

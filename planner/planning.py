@@ -117,13 +117,11 @@ class _Plan:
             tries[star_id] = tries.get(star_id, 0) + 1
             bad = self._bad[star_id]
             yield from say(f"asking again for {star_id}: {bad.reason}\n")
-            ask = Chat((*conversation, repair_message([bad])), Sampling(max_tokens=REPAIR_TOKENS), f"repair {star_id}")
-            generated = self._spent.count((yield from generate(ask)))
             self._spent.repairs += 1
-            found = self._parser.repair(bad, generated.text)
-            if isinstance(found, GoodStar):
-                del self._bad[star_id]
-            yield from self._take([found])
+            thread = f"repair {self._spent.repairs}"
+            ask = Chat((*conversation, repair_message(bad)), Sampling(max_tokens=REPAIR_TOKENS), thread)
+            generated = self._spent.count((yield from generate(ask)))
+            yield from self._take([self._parser.repair(bad, generated.text)])
 
     def _tries(self, star: StarId) -> int:
         return 1 if star in self._refused else MAX_TRIES
@@ -153,6 +151,8 @@ class _Plan:
             if isinstance(star, GoodStar) and (reason := self._find_fault(star)) is not None:
                 star = BadStar(star.id, star.at, reason, star.text)
             if isinstance(star, GoodStar):
+                # A model that sees its own mistake writes the line again: then the bad one is of no account.
+                self._bad.pop(star.id, None)
                 self._waiting[star.id] = star
             elif star.id is None:
                 self._left_out.append(str(star))

@@ -1,14 +1,17 @@
 """Reads a plan while a model writes it: text goes in as it comes, and each star comes out with the line that ends it.
 
 Lines that do not begin with `ID =` are no part of the plan: prose, fences of code, blank lines and comments are
-skipped, wherever they stand. A star whose brackets are still open at the end of a line goes on in the next ones, unless
-one of these begins a star. A bad line is told apart and harms no other: a star may name it, and waits until it was
-mended.
+skipped, wherever they stand. But one that calls for a star, `= KIND.NAME(`, by what is no id, or with marks around it,
+is a bad line: it is given an id that a star may have. In the midst of a text such a call is left out, and said to be. A
+star whose brackets are still open at the end of a line goes on in the
+next ones, unless one of these begins a star. A bad line is told apart and harms no other: a star may name it, and waits
+until it was mended.
 """
 
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import Final, TypeAlias
 
 from asterism.orchestrator.core.ids import StarId
@@ -16,7 +19,7 @@ from asterism.orchestrator.core.values import Path
 from asterism.planner.compiling import Compiled, compile_star
 from asterism.planner.document import Position, format_path
 from asterism.planner.fields import WrongAt, validated
-from asterism.planner.line_grammar import StarText, begins_star, find_id, read_star
+from asterism.planner.line_grammar import MAX_ID, OddHead, StarText, begins_star, find_id, find_odd_head, read_star
 from asterism.planner.stars import OneStar, PlanStar
 from asterism.planner.tokens import BadText
 
@@ -77,6 +80,8 @@ class PushParser:
         """Number of each star that was seen, good or bad: each may name those before it alone, so there is no cycle."""
         self._texts: dict[StarId, str] = {}
         """Of good ones."""
+        self._renamed: dict[str, StarId] = {}
+        """What stars are to be called whose lines name them as no star may be."""
         self._bad = 0
         self._pieces: list[str] = []
         self._held = 0
@@ -114,7 +119,9 @@ class PushParser:
         lines = text.split("\n")
         at = next((index for index, line in enumerate(lines) if find_id(line) is not None), None)
         if at is None:
-            return BadStar(bad.id, bad.at, "there is no star in the answer", _shown(text))
+            odd = next((odd for line in lines if (odd := find_odd_head(line)) is not None), None)
+            reason = "there is no star in the answer" if odd is None else odd.explain(str(bad.id))
+            return BadStar(bad.id, bad.at, reason, _shown(text))
         end = at + 1
         depth = _depth(lines[at], 0)
         while depth > 0 and end < min(len(lines), at + MAX_LINES) and not begins_star(lines[end]):
@@ -147,33 +154,63 @@ class PushParser:
                     yield from self._close()
                 return
             yield from self._close()
-        if self.is_full or find_id(line) is None:
+        odd = find_odd_head(line)
+        if self.is_full or (odd is None and find_id(line) is None):
             self.skipped += 1
             if _GOES_ON.match(line):
                 reason = "what is said of a star stands on the line where its call ends"
                 yield self._bad_star(None, Position(self._line, 1), reason, line)
             return
+        if odd is not None and not odd.begins_line:
+            self.skipped += 1
+            if not any(text in line for text in self._texts.values()):
+                reason = "what stands in the midst of a text is no line of the plan"
+                yield self._bad_star(None, Position(self._line, odd.at + 1), reason, line)
+            return
         self._open_at = self._line
-        self._go_on(line)
+        # What stands before a call opens nothing.
+        self._go_on(line, 0 if odd is None else odd.call)
         if self._depth <= 0 or len(line) > MAX_CHARACTERS:
             yield from self._close()
 
-    def _go_on(self, line: str) -> None:
+    def _go_on(self, line: str, start: int = 0) -> None:
         self._open.append(line)
         self._open_size += len(line) + 1
-        self._depth = _depth(line, self._depth)
+        self._depth = _depth(line[start:], self._depth)
 
     def _close(self) -> Iterator[Found]:
         if not self._open:
             return
         text = "\n".join(self._open)
+        odd = find_odd_head(self._open[0])
         self._open.clear()
         self._open_size = self._depth = 0
-        name = find_id(text)
-        if name is not None and self._texts.get(StarId(name)) == text:
-            self.skipped += 1  # a model that repeats itself says nothing new
-            return
-        yield self._read(text, self._open_at)
+        name = find_id(text) if odd is None else odd.written
+        known = None if name is None else self._texts.get(StarId(name))
+        if known is not None and (known == text or (odd is not None and known in text)):
+            self.skipped += 1  # a model that repeats itself, or speaks of its plan, says nothing new
+        elif odd is not None:
+            yield self._read_odd(odd, text, self._open_at)
+        else:
+            yield self._read(text, self._open_at)
+
+    def _read_odd(self, odd: OddHead, text: str, line: int) -> BadStar:
+        """A line that calls for a star, under the id that the star is to have."""
+        at = Position(line, odd.at + 1)
+        star_id = StarId(odd.written) if odd.is_id else self._rename(odd)
+        if star_id in self._texts or star_id in self._known:
+            return self._bad_star(None, at, f"the id {star_id!r} is taken by another star", text)
+        self._order.setdefault(star_id, len(self._order))
+        return self._bad_star(star_id, at, odd.explain(star_id), text)
+
+    def _rename(self, odd: OddHead) -> StarId:
+        """What a star is to be called that cannot be called as it is; the same for the same."""
+        if odd.written not in self._renamed:
+            ids = (odd.like if n == 1 else f"{odd.like[: MAX_ID - 5]}_{n}" for n in count(1))
+            self._renamed[odd.written] = next(
+                StarId(name) for name in ids if StarId(name) not in self._order and find_id(f"{name}=") is not None
+            )
+        return self._renamed[odd.written]
 
     def _read(self, text: str, line: int) -> Found:
         name = find_id(text)
@@ -189,9 +226,13 @@ class PushParser:
         try:
             compiled = self._compile(star_id, read_star(text, self._programs))
         except BadText as bad:
-            return self._bad_star(star_id, _position(text, bad.at, line), bad.reason, text)
+            return self._bad_star(star_id, _position(text, bad.at, line), bad.reason + self._say_renamed(text), text)
         self._texts[star_id] = text
         return GoodStar(star_id, compiled, Position(line, 1), text)
+
+    def _say_renamed(self, text: str) -> str:
+        """What the stars are called now that this text may speak of by other names."""
+        return "".join(f"; {old[:80]} is called {new} now" for old, new in self._renamed.items() if old and old in text)
 
     def _compile(self, star_id: StarId, read: StarText) -> Compiled:
         """The edits of a star; raises BadText."""

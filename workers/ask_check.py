@@ -6,6 +6,7 @@ from typing import Final, get_args
 from asterism.agents.asks import (
     MAX_MESSAGES,
     MAX_PROMPT_CHARACTERS,
+    MAX_SAY_CHARACTERS,
     MAX_SEGMENTS,
     Ask,
     Branch,
@@ -37,7 +38,6 @@ MAX_STOPS: Final = 64
 MAX_GRAMMAR_CHARACTERS: Final = 64 * 1024
 MAX_CALLS: Final = 64
 """Tools that one ask runs at the same time."""
-MAX_SAY_CHARACTERS: Final = 16 * 1024
 MAX_EDITS: Final = 20_000
 MAX_THREAD_NAME: Final = 64
 

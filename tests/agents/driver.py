@@ -22,6 +22,8 @@ from asterism.agents.asks import (
     Say,
     prompt_text,
 )
+from asterism.protocol.convert.checks import json_to_text
+from asterism.workers.ask_check import check_ask
 
 CONTEXT = ProgramContext(constellation="c", star="s", attempt=1, revision=0, model="countdown")
 
@@ -86,6 +88,7 @@ class ScriptedWriter:
 
 
 def drive(program: Program, answer: Callable[[Ask], Reply], *, most_asks: int = 1_000) -> ProgramResult:
+    """The program's end; its asks must be such as a worker serves, and its result such as a worker reports."""
     reply: Reply = None
     for _ in range(most_asks):
         try:
@@ -93,6 +96,7 @@ def drive(program: Program, answer: Callable[[Ask], Reply], *, most_asks: int = 
         except StopIteration as end:
             result = end.value
             assert isinstance(result, ProgramResult)
+            json_to_text(result.value, "result", limit=None)
             return result
-        reply = answer(ask)
+        reply = answer(check_ask(ask))
     raise AssertionError(f"the program went on for more than {most_asks} asks")

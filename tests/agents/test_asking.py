@@ -2,9 +2,12 @@ from collections.abc import Generator
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from asterism.agents import asking
 from asterism.agents.asks import (
+    MAX_SAY_CHARACTERS,
     Ask,
     EditReply,
     Fork,
@@ -14,9 +17,12 @@ from asterism.agents.asks import (
     ProgramFailed,
     Reply,
     Sampling,
+    Say,
     ToolError,
     ToolResult,
 )
+from asterism.agents.data import as_text
+from asterism.workers.ask_check import check_ask
 
 GENERATED = Generated("main", "text", "end", None, 1, 1, 0)
 EDITED = EditReply(True, (), 3)
@@ -63,3 +69,16 @@ def test_text_that_the_engine_did_not_finish_is_worth_another_attempt(reason: An
     with pytest.raises(ProgramFailed) as caught:
         generator.send(Generated("main", "", reason, None, 0, 1, 0))
     assert caught.value.retryable
+
+
+@given(st.text(st.characters(exclude_categories=()), max_size=20), st.integers(0, 4_000))
+@example("", 0)
+@example("x", MAX_SAY_CHARACTERS + 1)
+@example("😀", 2 * MAX_SAY_CHARACTERS)
+@example("\ud83d", MAX_SAY_CHARACTERS)
+def test_any_text_is_said_in_parts_that_a_worker_serves(text: str, times: int) -> None:
+    said = list(asking.say(text * times, "thoughts"))
+
+    assert all(isinstance(check_ask(part), Say) for part in said)
+    assert "".join(part.text for part in said if isinstance(part, Say)) == as_text(text * times)
+    assert {part.thread for part in said if isinstance(part, Say)} <= {"thoughts"}

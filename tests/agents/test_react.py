@@ -61,6 +61,34 @@ def test_a_wrong_step_is_repaired_once_and_then_fails_the_star() -> None:
     assert (failed.value.code, failed.value.retryable) == ("bad_answer", False)
 
 
+def test_a_thought_is_said_however_long_it_is() -> None:
+    talker = Talker(in_turn(step(thought="word " * 8_000, answer=1)))
+    assert run(talker, sampling={"max_tokens": 32_768})["answer"] == 1
+    assert "".join(talker.said) == "word " * 8_000 + "\n"
+
+
+@pytest.mark.parametrize(
+    ("thought", "answer", "said"),
+    [
+        ("\\ud83d fine", "1", "half of a surrogate pair"),
+        ("", '"\\ud83d"', "half of a surrogate pair"),
+        ("", '{"\\udc00": 1}', "half of a surrogate pair"),
+        ("", "1e999", "too large"),
+        ("", "9" * 5_000, "too large"),
+        ("", "[" * 64 + "]" * 64, "nested deeper than 60"),
+        ("", "[" * 900 + "]" * 900, "nested"),
+    ],
+)
+def test_a_step_that_cannot_travel_is_repaired_once(thought: str, answer: str, said: str) -> None:
+    wrong = f'{{"thought": "{thought}", "calls": [], "answer": {answer}}}'
+    talker = Talker(in_turn(wrong, step(answer="fine")))
+    assert run(talker)["answer"] == "fine"
+    assert said in talker.chats[1].messages[-1].text
+    with pytest.raises(ProgramFailed) as failed:
+        Talker(in_turn(wrong, wrong)).run(program())
+    assert failed.value.code == "bad_answer"
+
+
 def run(talker: Talker, **inputs: Any) -> Any:
     """The value of the loop's result."""
     return talker.run(program(**inputs)).value

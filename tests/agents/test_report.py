@@ -4,7 +4,7 @@ import pytest
 
 from asterism.agents.asks import Json, ProgramFailed, Say
 from asterism.agents.registry import PROGRAMS
-from asterism.agents.report import gather_boards
+from asterism.agents.report import MAX_BOARDS, gather_boards
 from asterism.agents.tools import TOOLS
 from tests.agents.driver import CONTEXT, drive
 
@@ -67,6 +67,21 @@ def test_report_is_said_aloud() -> None:
 
     drive(gather_boards({"boards": BOARDS, "outcomes": {}}, CONTEXT), answer)
     assert isinstance(asks[0], Say)
+
+
+def test_a_report_on_as_many_boards_as_there_may_be_is_said_in_parts() -> None:
+    said: list[str] = []
+    boards: list[Json] = [{"id": f"b{i}", "numbers": [1 + i % 13, 2, 3, 4], "target": 24} for i in range(MAX_BOARDS)]
+
+    def answer(ask: object) -> None:
+        assert isinstance(ask, Say)
+        said.append(ask.text)
+
+    value = drive(gather_boards({"boards": boards, "outcomes": {}}, CONTEXT), answer).value
+
+    assert isinstance(value, dict)
+    assert "".join(said) == value["text"]
+    assert len(said) > 1
 
 
 @pytest.mark.parametrize("outcome", [None, 3, {"result": 3}, {"result": {}}, {"result": {"numbers": "x"}}])

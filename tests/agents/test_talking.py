@@ -98,6 +98,32 @@ def test_any_amount_is_gathered_within_the_context_and_ends(sizes: list[int], co
     assert shown >= sum(sizes)  # every character of every result was seen by some text
 
 
+@given(st.integers(0, 17_000), st.integers(0, 12_000))
+def test_gathering_ends_however_much_of_the_context_a_schema_takes(schema: int, summary: int) -> None:
+    def write(chat: Chat) -> str:
+        assert characters(chat.messages) <= 24_000
+        return "s" * summary if chat.thread.startswith("part") else '"joined"'
+
+    described: Json = {"type": "string", "description": "d" * schema}
+    value, _ = run(gather, write, data={"report": "word " * 8_000}, schema=described)
+    assert value["answer"] == "joined"
+
+
+def test_gathering_gives_up_after_as_many_rounds_as_it_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asterism.agents.gather.MAX_ROUNDS", 1)
+
+    with pytest.raises(ProgramFailed, match="do not fit after 1 rounds of summaries") as failed:
+        run(gather, lambda chat: "s" * 9_000, data={"report": "word " * 40_000})
+    assert (failed.value.code, failed.value.retryable) == ("too_large", False)
+
+
+def test_a_context_without_room_for_summaries_is_refused_before_any_text() -> None:
+    talker = Talker(in_turn())
+    inputs: dict[str, Json] = {"task": "t", "data": {"d": "x" * 5_000}, "context_characters": 1_000}
+    with pytest.raises(ProgramFailed, match="context_characters: leaves no room for summaries"):
+        talker.run(gather(inputs, CONTEXT))
+
+
 def verdict(**values: Json) -> str:
     return json.dumps({"reason": "because", **values})
 

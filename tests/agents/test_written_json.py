@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from asterism.agents.asks import Json
 from asterism.agents.data import as_data, shortened
-from asterism.agents.written_json import NoJson, read_object, read_written
+from asterism.agents.written_json import MAX_DEPTH, MAX_DIGITS, NoJson, read_object, read_written
+from asterism.protocol.convert.checks import json_from_text, json_to_text
 from tests.agents.test_json_check import VALUES
 
 FINITE: st.SearchStrategy[Json] = VALUES.filter(
@@ -38,6 +39,31 @@ def test_what_holds_none_is_refused_in_words(text: str) -> None:
     with pytest.raises(NoJson) as refusal:
         read_written(text)
     assert str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ('"\\udc00"', "half of a surrogate pair"),
+        ("-1e999", "too large"),
+        ("Infinity", "or is none"),
+        ("1" * (MAX_DIGITS + 1), "too large"),
+        ("[" * MAX_DEPTH + "]" * MAX_DEPTH, f"nested deeper than {MAX_DEPTH}"),
+    ],
+)
+def test_a_value_that_no_result_can_carry_is_refused_and_no_part_of_it_is_taken(value: str, said: str) -> None:
+    with pytest.raises(NoJson, match=said):
+        read_written(f'Here: {{"whole": {value}, "part": {{"a": 1}}}}')
+
+
+@pytest.mark.parametrize(
+    "value", ['"\\ud83d\\ude00"', "-1e308", "9" * MAX_DIGITS, "[" * (MAX_DEPTH - 1) + "1" + "]" * (MAX_DEPTH - 1)]
+)
+def test_what_is_taken_fits_into_a_result(value: str) -> None:
+    read = read_written(f'{{"whole": {value}}}')
+
+    result = json_to_text({"answer": read}, "result")
+    assert json_from_text(result, "result") == {"answer": read}
 
 
 def test_an_object_is_asked_for() -> None:

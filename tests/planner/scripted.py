@@ -23,6 +23,7 @@ from asterism.agents.asks import (
     Say,
 )
 from asterism.orchestrator.core.ids import FencingToken
+from asterism.workers.ask_check import check_ask
 from tests.planner.fleet import Ended, Fleet
 
 
@@ -55,11 +56,12 @@ class Model:
 def drive(
     running: Program, model: Model, emit: Callable[[Emit], Reply], heard: Callable[[], None] = lambda: None
 ) -> Ended:
-    """Run a program to its end; `heard` is called before each piece that it gets."""
+    """Run a program, whose asks a worker must serve, to its end; `heard` is called before each piece that it gets."""
     answer: Reply = None
     try:
         ask: Ask = next(running)
         while True:
+            check_ask(ask)
             match ask:
                 case Open(of):
                     answer = model.open(of)

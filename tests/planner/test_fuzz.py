@@ -46,7 +46,8 @@ WHOLE_LINES: Final = (
 LINES: Final = _joined(WHOLE_LINES) | _joined(
     "a b c s1 _=_ tool agent map approval .http.get .x ( ) , \\n \r\\n \" ' \\ \\u12 x= y= 1 -2.5 [ ] { } :",
     "null True item index parents # ``` .after( .stream( .when( .over( .quorum(1,_ .model( result.ok",
-    "state == _and_ 😀 \x00",
+    "state == _and_ 😀 \x00 - ` ** é :",
+    "step-2_=_tool.x(\\n `a_=_tool.x()`\\n é:_T_=_approval(a=b)\\n",
     f"a_=_tool.x( b_=_agent.y(z=a)\\n {WHOLE_LINES}",
 )
 CONDITIONS: Final = _joined(

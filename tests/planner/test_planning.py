@@ -122,6 +122,86 @@ def test_a_bad_line_is_asked_for_again_alone_and_the_rest_runs_meanwhile() -> No
     assert find_at(ended.value, ("spent", "repairs")) == 1
 
 
+BAD: Final = "a = tool.http.get(url=https://example.org/a)\n"
+GOOD: Final = 'a = tool.http.get(url="https://example.org/a")\n'
+
+
+@pytest.mark.parametrize("text", [BAD + GOOD, f"{BAD}b = tool.noop(of=a)\n{GOOD}", BAD + BAD + GOOD + GOOD])
+def test_a_line_that_the_model_puts_right_itself_is_not_asked_for_again(text: str) -> None:
+    fleet, model, ended = _plan(text)
+
+    assert isinstance(ended, ProgramResult)
+    assert len(model.chats) == 1
+    assert sorted(_stars(fleet)) == (["a", "b"] if "b =" in text else ["a"])
+
+
+def test_a_repair_that_is_wrong_and_then_right_leaves_nothing_bad() -> None:
+    fleet, model, ended = _plan(f"{BAD}b = tol.x()\n", f"{BAD}{GOOD}", GOOD, "b = tool.rm()", "b = tool.noop(of=a)")
+
+    assert isinstance(ended, ProgramResult)
+    assert _stars(fleet) == ["a", "b"]
+    assert find_at(ended.value, ("spent", "repairs")) == len(model.chats) - 1 == 4
+
+
+@pytest.mark.parametrize("length", [1, 58, 60])
+def test_a_bad_line_is_asked_for_again_however_long_its_id_is(length: int) -> None:
+    star = "y" * length
+    fleet, model, ended = _plan(f"{star} = tool.noop(of=text)\n", f'{star} = tool.noop(of="text")')
+
+    assert isinstance(ended, ProgramResult)
+    assert _stars(fleet) == [star]
+    assert len({chat.thread for chat in model.chats}) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "star", "reason"),
+    [
+        ("step-2 = tool.noop(of=a)", "step_2", "'step-2' does not: write step_2 in its place"),
+        ("2 = tool.noop(of=a)", "s_2", "an id is letters, digits and _, begins with a letter and has at most 60"),
+        ("étape = tool.noop(of=a)", "etape", "write etape in its place"),
+        ("步骤 = approval(shows=a)", "star", "write star in its place"),
+        (f"{'x' * 65} = tool.noop(of=a)", "x" * 60, f"write {'x' * 60} in its place"),
+        ("plan = tool.noop(of=a)", "plan_2", "'plan' has a meaning of its own: write plan_2"),
+        ("`c = tool.noop(of=a)`", "c", "nothing else stands on the line of a star"),
+        ("c: Page = map.tool.noop(of=item).over(a.list)", "c", "nothing between its id and ="),
+    ],
+)
+def test_a_star_with_another_id_than_a_star_may_have_is_asked_for_again(line: str, star: str, reason: str) -> None:
+    fleet, model, ended = _plan(f"a = tool.noop()\n{line}\nd = tool.noop()\n", f"{star} = tool.noop(of=a)")
+
+    assert isinstance(ended, ProgramResult)
+    assert _stars(fleet) == ["a", "d", star]
+    again = model.chats[1].messages[-1].text
+    assert reason in again
+    assert f"with the id {star}." in again
+
+
+def test_lines_that_use_such_an_id_are_told_the_new_one() -> None:
+    fleet, model, ended = _plan(
+        "step-1 = tool.noop()\nb = tool.noop(of=step-1)\n", "step_1 = tool.noop()", "b = tool.noop(of=step_1)"
+    )
+
+    assert isinstance(ended, ProgramResult)
+    assert "step-1 is called step_1 now" in model.chats[2].messages[-1].text
+    assert _stars(fleet) == ["step_1", "b"]
+
+
+@pytest.mark.parametrize(
+    "prose",
+    [
+        'First I fetch it with `a = tool.http.get(url="https://example.org/a")`, and then I compare:\n{plan}',
+        "{plan}\nHere `c = agent.answer(...)` compares both, and d = approval(...) asks a person.\n",
+        "The form is ID = KIND.NAME(ARGUMENT=VALUE), with tool.http.get(url) and approval(question).\n{plan}",
+    ],
+)
+def test_prose_about_a_plan_costs_nothing(prose: str) -> None:
+    fleet, model, ended = _plan(prose.format(plan=PLAN))
+
+    assert isinstance(ended, ProgramResult)
+    assert _stars(fleet) == ["a", "b", "c", "d"]
+    assert len(model.chats) == 1
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [

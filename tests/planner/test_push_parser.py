@@ -93,12 +93,13 @@ def test_lines_of_every_kind_lead_where_they_should() -> None:
     }
 
 
-def test_every_cut_in_two_gives_the_same_stars() -> None:
-    whole = _whole(PLAN)
+@pytest.mark.parametrize("plan", [PLAN, "a = tool.x(\n`étape-2 = map.agent.y(\n z=a)`\nSo b: T = approval(\nc=a)\n"])
+def test_every_cut_in_two_gives_the_same_stars(plan: str) -> None:
+    whole = _whole(plan)
 
-    for cut in range(len(PLAN) + 1):
+    for cut in range(len(plan) + 1):
         parser = PushParser()
-        assert [*parser.feed(PLAN[:cut]), *parser.feed(PLAN[cut:]), *parser.finish()] == whole
+        assert [*parser.feed(plan[:cut]), *parser.feed(plan[cut:]), *parser.finish()] == whole
 
 
 def test_letter_by_letter_each_star_comes_with_the_newline_that_ends_it() -> None:
@@ -162,7 +163,18 @@ def test_any_value_written_as_json_is_data(value: object) -> None:
         ("x = map.map.y().over(ok.b)", "line 2, column 9", "each.kind: Input should be"),
         ('x = map.tool.y().over("ok")', "line 2, column 23", "a map goes over a list in an earlier star's result"),
         ("x = map.tool.y(a=parents).over(ok.b)", "line 2, column 18", "has no parents of its own"),
-        ("plan = tool.y()", "line 2, column 1", "'plan' has a meaning of its own"),
+        ("plan = tool.y()", "line 2, column 1", "'plan' has a meaning of its own: write plan_2"),
+        ("- step-2 = tool.y(", "line 2, column 3", "an id is letters, digits and _"),
+        ("1. **Step.2** = agent.y(a=ok)", "line 2, column 6", "'Step.2' does not: write Step_2 in its place"),
+        ("So we have (b-1 = map.tool.y(", "line 2, column 13", "in the midst of a text is no line"),
+        ("I could say x = tool.y() there", "line 2, column 13", "in the midst of a text is no line"),
+        ("= approval()", "line 2, column 1", "write star in its place"),
+        ("> `x` = tool.y()", "line 2, column 4", "nothing else stands on the line of a star"),
+        ("Step 1: x = tool.y()", "line 2, column 9", "between its id and =: write x = ..."),
+        ("x: dict[str, int] = tool.y()", "line 2, column 1", "between its id and =: write x = ..."),
+        ("(x := tool.y())", "line 2, column 2", "between its id and =: write x = ..."),
+        ("x" * 400 + " = tool.y()", "line 2, column 102", "has at most 60 characters"),
+        ("`ok = tool.y()`", "line 2, column 2", "the id 'ok' is taken"),
         ("ok = tool.y()", "line 2, column 1", "the id 'ok' is taken"),
         ("x = tool.y(", "line 2, column 12", "an argument begins with its name, not with the end"),
         ("x = tool.y(" + "a" * MAX_CHARACTERS, "line 2, column 1", "a star has at most 65536 characters"),
@@ -176,6 +188,57 @@ def test_a_bad_line_is_named_with_its_place_and_poisons_no_other(line: str, plac
     (bad,) = (star for star in found if isinstance(star, BadStar))
     assert str(bad.at) == place
     assert reason in bad.reason
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Each star is one line: ID = KIND.NAME(ARGUMENT=VALUE, ...)",
+        "The step-2 result is then given to tool.y(a) and to approval(b).",
+        "if step-2 == tool.y(a) or step-2 != approval(b) or step-2 >= tool.y(c):",
+        "# step-2 = tool.y(a), which I left out",
+        "step-2 = tol.y(a)",
+        "step-2 = tool",
+        "step-2 = tool.(a)",
+        "The approval = yes (a person's)",
+        "step-2 := 3, é = 4, **x = 5**",
+        "```python",
+        "As I said, ok = tool.x() begins.",
+    ],
+)
+def test_prose_and_comments_are_no_stars(line: str) -> None:
+    found = _whole(f"ok = tool.x()\n{line}\nnext = tool.z(a=ok)\n")
+
+    assert [star.id for star in found] == ["ok", "next"]
+    assert _bad(found) == []
+
+
+def test_a_star_with_an_odd_id_goes_over_lines_and_ends_the_one_before() -> None:
+    text = "a = tool.x(\n- step-2 = tool.y(\n    task=1,\n    data=2,\n).timeout(3)\nb = tool.z(of=step_2)\n"
+    bad, odd, user = _whole(text)
+
+    assert (bad.id, odd.id, user.id) == ("a", "step_2", "b")
+    assert odd.text.endswith(".timeout(3)")
+    assert isinstance(user, GoodStar)
+
+
+def test_an_odd_id_has_one_place_and_shares_it_with_no_other_star() -> None:
+    found = _whole("a_1 = tool.x()\na-1 = tool.y()\na.1 = tool.y()\na-1 = tool.y()\n")
+
+    assert [star.id for star in found] == ["a_1", "a_1_2", "a_1_3", "a_1_2"]
+
+
+def test_a_repair_under_the_old_id_is_told_the_new_one_again() -> None:
+    parser = PushParser()
+    (bad,) = parser.feed("step-2 = tool.x()\n")
+    assert isinstance(bad, BadStar)
+
+    again = parser.repair(bad, "Sure:\nstep-2 = tool.x()")
+    mended = parser.repair(bad, "step_2 = tool.x()")
+
+    assert isinstance(again, BadStar)
+    assert (again.id, again.reason) == ("step_2", bad.reason)
+    assert isinstance(mended, GoodStar)
 
 
 def test_what_depends_on_a_bad_line_may_name_it_and_the_repaired_line_takes_its_place() -> None:
