@@ -216,6 +216,7 @@ def _let_go(state: State, attempt: Attempt, releases_slot: bool) -> None:
 def _release(state: State, attempt: Attempt) -> None:
     attempt.holds_slot = False
     del state.workers[attempt.worker].running[attempt.fencing_token]
+    state.may_place = True
 
 
 def _edit(state: State, constellation: TaskConstellation, record: EditsApplied) -> None:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from asterism.orchestrator.core.check import check_batch
+from asterism.orchestrator.core.check import MAX_EDITS, check_batch
 from asterism.orchestrator.core.constellation import BY_STAR, TaskConstellation
 from asterism.orchestrator.core.edits import AddLine, AddStar, CancelStar, Edit, EditBatch
 from asterism.orchestrator.core.effects import AnswerEdits, Broadcast, Stop
@@ -92,6 +92,10 @@ def on_succeeded(turn: Turn, event: AttemptSucceeded) -> None:
             error = StarError("edit_refused", refusal)
             outcome = AttemptOutcome.FAILED
             finish_star(turn, constellation, star, FAILED, error=error, outcome=outcome, tokens=event.tokens)
+            return
+        if star.live_attempt is None:
+            # The batch cancelled what the star listens to, and with it this attempt.
+            _confirm_stopped(turn, event.worker, event.fencing_token)
             return
     finish_star(
         turn,
@@ -246,12 +250,15 @@ def apply_batch(
 ) -> int:
     """Apply a batch that has been checked, then what follows from it: cancelled stars, and stars left without hope.
 
-    Gives the batch's revision: what holds children for a rewrite is an edit of its own, after it.
+    Gives the batch's revision: what holds children for a rewrite is an edit of its own, after it. A retry may be more
+    than one record, and revision.
     """
     turn.touch(constellation)
     before = len(constellation.stars)
-    revision = constellation.revision + 1
-    turn.record(EditsApplied(turn.seq, turn.at, constellation.id, revision, by, batch.edits, reason, proposal))
+    for at in range(0, len(batch.edits), MAX_EDITS):
+        edits, revision = batch.edits[at : at + MAX_EDITS], constellation.revision + 1
+        turn.record(EditsApplied(turn.seq, turn.at, constellation.id, revision, by, edits, reason, proposal))
+    revision = constellation.revision
     most = constellation.budget.stars
     if constellation.replan is not None and is_pressing(len(constellation.stars), before, most):
         on_pressure(turn, constellation, f"{most} stars")

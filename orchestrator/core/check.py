@@ -17,9 +17,8 @@ from asterism.orchestrator.core.edits import (
     update_spec,
 )
 from asterism.orchestrator.core.errors import InvalidEdit, InvalidField, StaleRevision
-from asterism.orchestrator.core.ids import StarId, is_name, is_replan_name
+from asterism.orchestrator.core.ids import StarId, is_name, is_replan_name, is_successor
 from asterism.orchestrator.core.line import QUORUM, STREAM, SUCCESS, LineKind, TaskStarLine
-from asterism.orchestrator.core.retry import is_successor
 from asterism.orchestrator.core.star import (
     OutputOf,
     ParentOutcomes,
@@ -31,8 +30,10 @@ from asterism.orchestrator.core.star import (
 )
 
 MAX_EDITS: Final = 20_000
-"""Edits in one batch; a larger plan comes as several."""
+"""Edits in one batch, or in one record of a retry, which is as large as the graph; a larger plan comes as several."""
 MAX_INPUTS: Final = 64
+MAX_STREAMED: Final = 8
+"""Inputs of one star from one parent that streams: each piece of its text goes to each of them."""
 MAX_REQUIRES: Final = 32
 MAX_PRIORITY: Final = 100
 MAX_ATTEMPTS: Final = 100
@@ -52,14 +53,15 @@ def check_batch(
     """Refuse what does not hold: InvalidEdit names the star and the reason, StaleRevision the stars that changed.
 
     `known` is every capability that the fleet offers, empty while there is no worker: what nobody offers cannot be
-    asked for. `by` is the star whose attempt proposes the batch. Only a retry may add stars with the names of retries.
+    asked for. `by` is the star whose attempt proposes the batch. Only a retry may add stars with the names of retries,
+    and have more than MAX_EDITS.
     """
     base = batch.base_revision
     if base is not None and base > constellation.revision:
         raise InvalidField("base_revision", f"{base} has not been reached: the graph is at {constellation.revision}")
     if not batch.edits:
         raise InvalidField("edits", "a batch needs at least one edit")
-    if len(batch.edits) > MAX_EDITS:
+    if len(batch.edits) > MAX_EDITS and not is_retry:
         raise InvalidField("edits", f"{len(batch.edits)} edits in one batch; at most {MAX_EDITS}")
     draft = _Draft(constellation, known, by, is_retry=is_retry)
     for edit in batch.edits:
@@ -147,7 +149,9 @@ class _Draft:
         if spec.id in self._graph.stars or spec.id in self._added or spec.id in self._removed:
             raise InvalidEdit(spec.id, "there is a star of this name already")
         if len(self._graph.stars) + len(self._added) >= self._graph.budget.stars:
-            raise InvalidEdit(spec.id, f"the request's budget of {self._graph.budget.stars} stars is used up")
+            reason = f"the request's budget of {self._graph.budget.stars} stars is used up"
+            instead = ": name fewer stars to retry, or submit it anew with a larger budget" if self._is_retry else ""
+            raise InvalidEdit(spec.id, reason + instead)
         if self._last is None or not _are_alike(spec, self._last):
             check_spec(spec, self._known)
             self._last = spec
@@ -244,6 +248,8 @@ class _Draft:
                 if parents[source.star] is QUORUM:
                     reason = f"input {name} refers to {source.star}, which its quorum may do without: take all parents"
                     raise InvalidEdit(star, reason)
+                if parents[source.star] is STREAM:
+                    _check_streamed(star, inputs, source.star)
             # One that has begun may lose a parent that its quorum did without.
             if spec.quorum and not self._has_begun(star):
                 self._check_quorum(star, parents)
@@ -415,6 +421,12 @@ def _check_inputs(star: StarId, inputs: Mapping[str, StarInput]) -> None:
     for name in inputs:
         if not is_name(name):
             raise InvalidEdit(star, f"input {name!r} is not a name")
+
+
+def _check_streamed(star: StarId, inputs: Mapping[str, StarInput], parent: StarId) -> None:
+    taken = sum(isinstance(source, OutputOf) and source.star == parent for source in inputs.values())
+    if taken > MAX_STREAMED:
+        raise InvalidEdit(star, f"{taken} inputs stream from {parent}; at most {MAX_STREAMED}: take all of it as one")
 
 
 def _check_told(star: StarId, inputs: Mapping[str, StarInput]) -> None:

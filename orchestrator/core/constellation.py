@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from asterism.orchestrator.core.ids import ConstellationId, StarId
+from asterism.orchestrator.core.ids import ConstellationId, StarId, successor
 from asterism.orchestrator.core.line import QUORUM, STREAM, TaskStarLine
 from asterism.orchestrator.core.request import Budget, ConstellationState, Request
 from asterism.orchestrator.core.star import SUCCEEDED, StarKind, StarSpec, TaskStar
@@ -105,6 +105,10 @@ class TaskConstellation:
         elif not parent.state.is_terminal:
             child.quorum_spare += by
 
+    def was_retried(self, star: StarId) -> bool:
+        """Whether another star has taken its place."""
+        return successor(star) in self.stars
+
     def outcome(self, star: StarId) -> Mapping[str, Json]:
         """What a terminal star's children may look at: `{state, result, error}`.
 
@@ -118,11 +122,14 @@ class TaskConstellation:
         }
 
     def answer(self) -> Mapping[str, Result]:
-        """The results of the succeeded stars that nothing depends on, plan stars apart."""
+        """The results of the succeeded stars that nothing depends on, without plan stars and what was retried."""
         return {
             star_id: star.result
             for star_id, star in self.stars.items()
-            if star.state is SUCCEEDED and star.spec.kind is not StarKind.PLAN and star_id not in self.children
+            if star.state is SUCCEEDED
+            and star.spec.kind is not StarKind.PLAN
+            and star_id not in self.children
+            and not self.was_retried(star_id)
         }
 
 

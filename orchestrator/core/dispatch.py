@@ -1,6 +1,8 @@
 """Placement: which ready star goes to which worker now, and what it is given."""
 
 from heapq import heapify, heappop, heappush, heapreplace
+from operator import attrgetter
+from typing import Final
 
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.effects import Assign
@@ -16,9 +18,13 @@ from asterism.orchestrator.core.state import ReadyStar, State, Worker
 from asterism.orchestrator.core.streams import tell_written
 from asterism.orchestrator.core.turn import Turn
 
+_ID: Final = attrgetter("id")
+
 
 def dispatch(turn: Turn) -> None:
     """Lease ready stars while there is a free slot that fits: highest priority first, then the longest ready."""
+    if not turn.state.may_place:
+        return
     places = _Places(turn.state)
     while (chosen := places.next()) is not None:
         entry, worker = chosen
@@ -54,11 +60,16 @@ def dispatch(turn: Turn) -> None:
 class _Places:
     """The free slots of the fleet, while one step hands them out: they only become fewer meanwhile.
 
-    A star costs the logarithm of the number of workers, and a step looks once at each that could take one.
+    A star costs the logarithms of the numbers of workers and of different needs, and a step looks at each worker once,
+    and for each need at those that have a free slot.
     """
 
     def __init__(self, state: State) -> None:
         self._state = state
+        free = (worker for worker in state.workers.values() if worker.free_slots > 0 and worker.takes_stars)
+        self._free = sorted(free, key=_ID)
+        self._firsts: list[tuple[ReadyStar, frozenset[str]]] = []
+        """A heap of the first star of each set of capabilities, while some worker may have a slot for it."""
         self._heaps: dict[frozenset[str], list[tuple[int, int, Worker]]] = {}
         """For each set of capabilities: how many slots each worker has free, negated, and its place in the order of
         ids. What it says may be too many by now."""
@@ -66,19 +77,30 @@ class _Places:
     def next(self) -> tuple[ReadyStar, Worker] | None:
         """The first star in order for which some worker has a free slot, and the worker with the most: the first by id
         among equals."""
-        best: tuple[ReadyStar, Worker] | None = None
-        for capabilities in self._state.placeable():
+        if self._state.may_place:
+            self._state.may_place = False
+            ready = ((self._state.first_ready(capabilities), capabilities) for capabilities in self._state.placeable())
+            self._firsts = [(entry, capabilities) for entry, capabilities in ready if entry is not None]
+            heapify(self._firsts)
+        while self._free and self._free[-1].free_slots <= 0:
+            self._free.pop()
+        while self._free and self._firsts:
+            noted, capabilities = self._firsts[0]
             worker = self._freest(capabilities)
             entry = None if worker is None else self._state.first_ready(capabilities)
-            if worker is not None and entry is not None and (best is None or entry < best[0]):
-                best = entry, worker
-        return best
+            if worker is None or entry is None:
+                heappop(self._firsts)
+            elif entry is noted:
+                return entry, worker
+            else:
+                heapreplace(self._firsts, (entry, capabilities))
+        return None
 
     def _freest(self, capabilities: frozenset[str]) -> Worker | None:
         heap = self._heaps.get(capabilities)
         if heap is None:
-            workers = enumerate(self._state.candidates(capabilities))
-            heap = [(-free, place, worker) for place, worker in workers if (free := worker.free_slots) > 0]
+            able = enumerate(worker for worker in self._free if capabilities <= worker.capabilities)
+            heap = [(-worker.free_slots, place, worker) for place, worker in able if worker.free_slots > 0]
             heapify(heap)
             self._heaps[capabilities] = heap
         while heap:

@@ -86,6 +86,12 @@ class EditBatch:
     """None: whatever it is now. An older one is fine while nothing that the batch names was edited since."""
 
 
+def adds_stars(batch: EditBatch) -> bool:
+    """Whether it leaves some star that was not there before."""
+    added = {edit.spec.id for edit in batch.edits if isinstance(edit, AddStar)}
+    return not added <= {edit.star for edit in batch.edits if isinstance(edit, RemoveStar)}
+
+
 def folded(edits: Sequence[Edit]) -> Iterator[tuple[Edit, list[StarId]]]:
     """Each edit with the parents of the plain lines to its star that follow it: most stars come with such lines.
 

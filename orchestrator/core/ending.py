@@ -5,12 +5,12 @@ from typing import Final
 
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.effects import Stop
-from asterism.orchestrator.core.ids import StarId
+from asterism.orchestrator.core.ids import StarId, successor
 from asterism.orchestrator.core.line import QUORUM, STREAM, SUCCESS, LineKind, TaskStarLine
 from asterism.orchestrator.core.records import ConstellationEnded, StarFinished
 from asterism.orchestrator.core.replan import ask_replan, is_held
 from asterism.orchestrator.core.request import ConstellationState
-from asterism.orchestrator.core.retry import NOT_NEEDED, successor
+from asterism.orchestrator.core.retry import NOT_NEEDED
 from asterism.orchestrator.core.star import (
     CANCELLED,
     FAILED,
@@ -99,9 +99,11 @@ def finish_star(
                     outcome, is_idle = AttemptOutcome.CANCELLED, other.live_attempt is None
                     pending.append((other, CANCELLED, None, reason, outcome, is_idle))
                 continue
+            child = constellation.stars[child_id]
+            if not spreads or child.state.is_terminal:
+                continue
             skip = find_skip(constellation, line)
-            if spreads and skip is not None and not is_held(constellation, child_id):
-                child = constellation.stars[child_id]
+            if skip is not None and not is_held(constellation, child_id):
                 outcome, is_idle = AttemptOutcome.CANCELLED, child.live_attempt is None
                 pending.append((child, skip_state(skip), None, skip, outcome, is_idle))
         if state is SUCCEEDED and star.spec.id in constellation.listeners:
@@ -255,7 +257,7 @@ def _counts(constellation: TaskConstellation, star: TaskStar) -> bool:
     if not star.spec.asks_replan or star.state is not FAILED:
         return True
     parents = (constellation.stars[parent] for parent in constellation.parents.get(star.spec.id, ()))
-    return any(parent.state is FAILED and successor(parent.spec.id) not in constellation.stars for parent in parents)
+    return any(parent.state is FAILED and not constellation.was_retried(parent.spec.id) for parent in parents)
 
 
 def _is_skipped(star: TaskStar) -> bool:

@@ -15,9 +15,8 @@ from asterism.orchestrator.core.events import (
 from asterism.orchestrator.core.ids import WorkerId, is_name
 from asterism.orchestrator.core.profile import WorkerProfile
 from asterism.orchestrator.core.records import WorkerDraining, WorkerJoined, WorkerLabelled, WorkerLeft
-from asterism.orchestrator.core.replan import DEPARTED_S
 from asterism.orchestrator.core.star import AttemptOutcome, StarError
-from asterism.orchestrator.core.state import Deadline, Lease, Timer, Worker
+from asterism.orchestrator.core.state import DEPARTED_S, Deadline, Lease, Timer, Worker
 from asterism.orchestrator.core.streams import tell_written
 from asterism.orchestrator.core.turn import Turn
 

@@ -27,3 +27,22 @@ def is_replan_name(star: str) -> bool:
 def is_name(text: str) -> bool:
     """Whether `text` may name a star, a worker, a program or a tool."""
     return _NAME.fullmatch(text) is not None
+
+
+def successor(star: StarId) -> StarId:
+    """The name of the star that retries `star`: `b`, `b~2`, `b~3`."""
+    name, tilde, number = star.rpartition("~")
+    if tilde and number.isdecimal():
+        return StarId(f"{name}~{int(number) + 1}")
+    return StarId(f"{star}~2")
+
+
+def first_of(star: StarId) -> StarId:
+    """The name of the star that `star` retries, or its own."""
+    return StarId(star.rpartition("~")[0]) if is_successor(star) else star
+
+
+def is_successor(star: StarId) -> bool:
+    """Whether `star` has the name of a retry."""
+    _, tilde, number = star.rpartition("~")
+    return bool(tilde) and number.isdecimal()

@@ -9,7 +9,7 @@ from asterism.orchestrator.core.check import check_batch, check_spec
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.deadlines import on_time
 from asterism.orchestrator.core.dispatch import dispatch
-from asterism.orchestrator.core.edits import AddStar, EditBatch
+from asterism.orchestrator.core.edits import AddStar, EditBatch, adds_stars
 from asterism.orchestrator.core.effects import Acknowledge, Outcome, Reply
 from asterism.orchestrator.core.ending import end_constellation, end_if_finished
 from asterism.orchestrator.core.errors import AlreadyExists, InvalidField, NotFound, WrongState
@@ -219,6 +219,9 @@ class Machine:
     ) -> None:
         constellation = self._find(constellation_id)
         check_batch(constellation, batch, self._state.known_capabilities(), is_retry=is_retry)
+        if constellation.state.is_terminal and not adds_stars(batch):
+            reason = "an edit brings it back only if it adds a star; a retry runs again what failed or was cancelled"
+            raise WrongState("request", constellation.id, constellation.state.value, reason)
         turn.outcome.reply = Reply(constellation.id, apply_batch(turn, constellation, batch, by, reason))
 
     def _replan(self, turn: Turn, event: ReplanRequested) -> None:

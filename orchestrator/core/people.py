@@ -26,10 +26,8 @@ def on_decided(turn: Turn, constellation: TaskConstellation, event: Decided) -> 
     if star.state.is_terminal:
         if event.is_approved is not _answer(star):
             raise WrongState("star", event.star, star.state.value, "it has been decided already")
-        if event.value is not None and event.value != _value(star):
-            raise WrongState(
-                "star", event.star, star.state.value, "it has been decided already, with another value"
-            )
+        if event.is_approved and event.value is not None and event.value != _value(star):
+            raise WrongState("star", event.star, star.state.value, "it has been decided already, with another value")
         return
     if event.is_approved:
         result: Mapping[str, Json] = {

@@ -22,8 +22,6 @@ from asterism.orchestrator.core.state import PRESSURE, Worker
 from asterism.orchestrator.core.turn import Turn
 from asterism.orchestrator.core.values import Artifact
 
-DEPARTED_S: Final = 30.0
-"""How long a worker may be gone before a rewrite does without what only it offered: a restart takes less."""
 WHY: Final = "why"
 """The input that says why a rewrite is asked for."""
 MUST_EDIT: Final = "must_edit"
@@ -48,20 +46,20 @@ def replan_id(number: int) -> StarId:
 
 def is_held(constellation: TaskConstellation, child: StarId) -> bool:
     """Whether a rewrite is under way that may yet save the child."""
-    return any(
-        line.kind is LineKind.GUARD and not constellation.stars[parent].state.is_terminal
-        for parent, line in constellation.parents[child].items()
-    )
+    # Few are asked for, and of a gather thousands of parents may fail.
+    parents = constellation.parents[child]
+    lines = (parents.get(star.spec.id) for star in replans_of(constellation) if not star.state.is_terminal)
+    return any(line is not None and line.kind is LineKind.GUARD for line in lines)
 
 
 def hold_for(turn: Turn, constellation: TaskConstellation, line: TaskStarLine) -> bool:
     """Hold the child of a new line whose parent has failed, while the rewrite that the failure led to is under way."""
-    for star_id in constellation.children.get(line.parent, ()):
-        star = constellation.stars[star_id]
-        if not star.spec.asks_replan or star.state.is_terminal:
+    for star in replans_of(constellation):
+        star_id = star.spec.id
+        if star.state.is_terminal or star_id not in constellation.children[line.parent]:
             continue
         if star_id not in constellation.parents[line.child]:
-            if _leads_to(constellation, line.child, star):
+            if not _to_hold(constellation, (line.child,), star):
                 continue
             _record(turn, constellation, [AddLine(TaskStarLine(star_id, line.child, LineKind.GUARD))], "")
         return True
@@ -152,11 +150,9 @@ def _ask(
     known_parents = constellation.parents.get(star_id, {})
     if cause is not None and cause not in known_parents:
         edits.append(AddLine(TaskStarLine(cause, star_id, LineKind.COMPLETION)))
-    edits.extend(
-        AddLine(TaskStarLine(star_id, child, LineKind.GUARD))
-        for child in held
-        if last is None or last.spec.id != star_id or not _leads_to(constellation, child, last)
-    )
+    if last is not None and last.spec.id == star_id:
+        held = _to_hold(constellation, held, last)
+    edits.extend(AddLine(TaskStarLine(star_id, child, LineKind.GUARD)) for child in held)
     _record(turn, constellation, edits, why, by)
 
 
@@ -189,7 +185,21 @@ def on_departure(turn: Turn, worker: Worker) -> None:
             needed = frozenset[str]().union(*(constellation.stars[star_id].spec.capabilities for star_id in stuck))
             lacking = sorted(needed & gone)
             why = f"the worker {worker.id} has left, and nobody else offers {_some(lacking)}, which these need: "
-            ask_replan(turn, constellation, why + _some(stuck))
+            why += _some(stuck)
+            if not _was_told(constellation, why, stuck):
+                ask_replan(turn, constellation, why)
+
+
+def _was_told(constellation: TaskConstellation, why: str, stuck: Sequence[StarId]) -> bool:
+    """Whether a rewrite has looked at this since `stuck` ran last: after a restart departures are looked at again."""
+    attempts = (attempt for star_id in stuck for attempt in constellation.stars[star_id].attempts[-1:])
+    since = max((attempt.leased_at for attempt in attempts), default=0.0)
+    for star in replans_of(constellation):
+        told = star.spec.inputs.get(WHY)
+        was_told = isinstance(told, Constant) and why in str(told.value)
+        if was_told and (not _has_begun(star) or any(attempt.leased_at >= since for attempt in star.attempts)):
+            return True
+    return False
 
 
 def _is_stuck(star: TaskStar, gone: frozenset[str]) -> bool:
@@ -216,21 +226,25 @@ def _first(constellation: TaskConstellation) -> Iterator[StarId]:
             yield star_id
 
 
-def _leads_to(constellation: TaskConstellation, child: StarId, replan: TaskStar) -> bool:
-    """Whether a line from the rewrite to the child is there already, or would close a cycle."""
-    if replan.spec.id in constellation.parents.get(child, {}):
-        return True
-    seen = {child}
-    # What has ended leads on from nothing that waits, but for those that listened.
-    pending = [child] if replan.unmet or constellation.listeners else []
+def _to_hold(constellation: TaskConstellation, children: Sequence[StarId], replan: TaskStar) -> Sequence[StarId]:
+    """Those to which no line from the rewrite leads yet, and to which one would close no cycle."""
+    free = [child for child in children if replan.spec.id not in constellation.parents.get(child, {})]
+    reached = set(free)
+    pending = list(free)
     while pending:
-        for below in constellation.children.get(pending.pop(), ()):
-            if below == replan.spec.id:
-                return True
-            if below not in seen:
-                seen.add(below)
-                pending.append(below)
-    return False
+        new = [below for below in constellation.children.get(pending.pop(), ()) if below not in reached]
+        reached.update(new)
+        pending.extend(new)
+    if replan.spec.id not in reached:
+        return free
+    leading = {replan.spec.id}
+    pending = [replan.spec.id]
+    while pending:
+        above = constellation.parents.get(pending.pop(), ())
+        new = [parent for parent in above if parent in reached and parent not in leading]
+        leading.update(new)
+        pending.extend(new)
+    return [child for child in free if child not in leading]
 
 
 def _bounded(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import Final
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.edits import AddLine, AddStar, CancelStar, Edit, EditBatch
 from asterism.orchestrator.core.errors import InvalidEdit, NotFound, WrongState
-from asterism.orchestrator.core.ids import StarId
+from asterism.orchestrator.core.ids import StarId, successor
 from asterism.orchestrator.core.line import LineKind
 from asterism.orchestrator.core.profile import Description, Effect
 from asterism.orchestrator.core.star import AttemptOutcome, OutputOf, RetryPolicy, StarInput, StarState, TaskStar
@@ -64,7 +64,7 @@ def retry_batch(
     pending = list(chosen)
     while pending:
         for child in constellation.children.get(pending.pop(), ()):
-            is_new = child not in chosen and not has_successor(constellation, child)
+            is_new = child not in chosen and not constellation.was_retried(child)
             if is_new and not constellation.stars[child].spec.asks_replan:
                 chosen[child] = None
                 pending.append(child)
@@ -99,7 +99,7 @@ def _unsuccessful(constellation: TaskConstellation) -> dict[StarId, None]:
         for star_id, star in constellation.stars.items()
         if star.state in (StarState.FAILED, StarState.CANCELLED)
         and not (star.error is not None and star.error.code == NOT_NEEDED)
-        and not has_successor(constellation, star_id)
+        and not constellation.was_retried(star_id)
         and not star.spec.asks_replan
     }
 
@@ -116,37 +116,13 @@ def _named(
             raise NotFound("star", star_id)
         if star.spec.asks_replan:
             raise InvalidEdit(star_id, "asked for a rewrite; asterism replan asks for another one")
-        if has_successor(constellation, star_id):
+        if constellation.was_retried(star_id):
             raise InvalidEdit(
                 star_id, f"has been run again already, as {latest(constellation, star_id)}: name that one"
             )
         if star_id not in stars:
             raise InvalidEdit(star_id, "gets other inputs, and is not among the stars to run again")
     return dict.fromkeys(stars)
-
-
-def successor(star: StarId) -> StarId:
-    """The name of the star that retries `star`: `b`, `b~2`, `b~3`."""
-    name, tilde, number = star.rpartition("~")
-    if tilde and number.isdecimal():
-        return StarId(f"{name}~{int(number) + 1}")
-    return StarId(f"{star}~2")
-
-
-def first_of(star: StarId) -> StarId:
-    """The name of the star that `star` retries, or its own."""
-    return StarId(star.rpartition("~")[0]) if is_successor(star) else star
-
-
-def is_successor(star: StarId) -> bool:
-    """Whether `star` has the name of a retry."""
-    _, tilde, number = star.rpartition("~")
-    return bool(tilde) and number.isdecimal()
-
-
-def has_successor(constellation: TaskConstellation, star: StarId) -> bool:
-    """Whether `star` has been retried already."""
-    return successor(star) in constellation.stars
 
 
 def to_latest(constellation: TaskConstellation, batch: EditBatch) -> EditBatch:
@@ -177,7 +153,7 @@ def _edit_to_latest(constellation: TaskConstellation, edit: Edit) -> Edit:
 
 def latest(constellation: TaskConstellation, star: StarId) -> StarId:
     """The star that runs in the place of `star` now."""
-    while has_successor(constellation, star):
+    while constellation.was_retried(star):
         star = successor(star)
     return star
 

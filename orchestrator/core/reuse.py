@@ -9,12 +9,11 @@ import json
 from collections.abc import Mapping
 
 from asterism.orchestrator.core.constellation import TaskConstellation
-from asterism.orchestrator.core.ids import StarId
+from asterism.orchestrator.core.ids import StarId, first_of
 from asterism.orchestrator.core.inputs import Inputs, resolve_inputs
 from asterism.orchestrator.core.line import LineKind
 from asterism.orchestrator.core.profile import Description, Effect
 from asterism.orchestrator.core.results import Reused
-from asterism.orchestrator.core.retry import first_of
 from asterism.orchestrator.core.star import ParentOutcomes, StarError, StarSpec, StarState, TaskStar, Told
 from asterism.orchestrator.core.state import State
 from asterism.orchestrator.core.values import Artifact, Json

@@ -21,6 +21,8 @@ KEEP_ENDED: Final = 256
 
 PRESSURE: Final = 0.8
 """Share of a budget at whose use a rewrite is asked for: a fifth is left for what it may make shorter."""
+DEPARTED_S: Final = 30.0
+"""How long a worker may be gone before a rewrite does without what only it offered: a restart takes less."""
 SWEEP_AFTER: Final = 4096
 """Queue entries, at least, between two sweeps of the void ones: a sweep costs less than the entries before it did."""
 
@@ -153,12 +155,14 @@ class State:
         """None of whose stars are queued."""
         self.pinned: Counter[ConstellationId] = Counter()
         """How many events that are on their way need a constellation to be there, ended or not."""
+        self.may_place = True
+        """Whether a star has become ready, or a slot free, since stars were placed last."""
         self._queued: dict[tuple[ConstellationId, StarId], int] = {}
         self._deadlines: list[Deadline] = []
         self._order = 0
         self._pushed = 0
         """Entries of ready stars since the last sweep."""
-        self._candidates: dict[frozenset[str], list[Worker]] = {}
+        self._offered: dict[frozenset[str], bool] = {}
         self._placeable: dict[frozenset[str], None] | None = None
         self._known: frozenset[str] | None = None
 
@@ -179,7 +183,24 @@ class State:
                 state.push(Deadline(worker.lease_expires_at, Timer.WORKER_LEASE, worker=worker.id))
         for constellation in snapshot.constellations:
             state.adopt(constellation, at=at)
+        state._watch_departed(at)
         return state
+
+    def _watch_departed(self, at: float) -> None:
+        """Wait once more for workers that have left: nothing says when, nor whether anybody was asked to do without."""
+        needed = {
+            star.spec.capabilities
+            for constellation in self.constellations.values()
+            if constellation.replan is not None
+            for star in constellation.stars.values()
+            if not star.state.is_terminal
+        }
+        lacking = frozenset[str]().union(*needed) - self.known_capabilities()
+        for worker in self.workers.values():
+            # One worker stands for all that offered the same: fleets that come and go leave thousands.
+            if worker.has_left and not lacking.isdisjoint(worker.capabilities):
+                lacking -= worker.capabilities
+                self.push(Deadline(at + DEPARTED_S, Timer.DEPARTURE, worker=worker.id))
 
     def adopt(self, constellation: TaskConstellation, *, at: float) -> None:
         """Take in a constellation that was loaded: index what is ready, what runs and what has a deadline."""
@@ -264,9 +285,10 @@ class State:
         heap = self.ready.get(capabilities)
         if heap is None:
             heap = self.ready[capabilities] = []
-            if self._placeable is not None and self.candidates(capabilities):
+            if self._placeable is not None and self.is_offered(capabilities):
                 self._placeable[capabilities] = None
         heapq.heappush(heap, ReadyStar(-spec.priority, self._order, constellation, spec.id))
+        self.may_place = True
 
     def _sweep(self) -> None:
         """Throw away what is void: edits of a star that nobody takes would else pile up entries for ever."""
@@ -290,10 +312,13 @@ class State:
         heapq.heapify(self._deadlines)
 
     def _matters(self, deadline: Deadline) -> bool:
-        """Whether the deadline of a star that waits is still its own, as an edit has not pushed it anew."""
-        if deadline.timer in (Timer.WORKER_LEASE, Timer.BUDGET, Timer.PRESSURE, Timer.DEPARTURE):
+        """Whether it is about a request that has not ended, or a star whose own it is still, as no edit has pushed it
+        anew."""
+        if deadline.timer in (Timer.WORKER_LEASE, Timer.DEPARTURE):
             return True
         constellation = self.constellations.get(deadline.constellation)
+        if deadline.timer in (Timer.BUDGET, Timer.PRESSURE):
+            return constellation is not None and not constellation.state.is_terminal
         star = None if constellation is None else constellation.stars.get(deadline.star)
         if star is None:
             return False
@@ -334,16 +359,15 @@ class State:
         """The capabilities that some ready star needs and some worker offers: thousands that nobody offers cost
         nothing at a step."""
         if self._placeable is None:
-            self._placeable = {capabilities: None for capabilities in self.ready if self.candidates(capabilities)}
+            self._placeable = {capabilities: None for capabilities in self.ready if self.is_offered(capabilities)}
         return list(self._placeable)
 
-    def candidates(self, capabilities: frozenset[str]) -> list[Worker]:
-        """The workers that take stars and offer all of `capabilities`, by id."""
-        found = self._candidates.get(capabilities)
+    def is_offered(self, capabilities: frozenset[str]) -> bool:
+        """Whether some worker that takes stars offers all of `capabilities`."""
+        found = self._offered.get(capabilities)
         if found is None:
-            workers = sorted(self.workers.values(), key=lambda worker: worker.id)
-            found = [worker for worker in workers if worker.takes_stars and capabilities <= worker.capabilities]
-            self._candidates[capabilities] = found
+            found = any(worker.takes_stars and capabilities <= worker.capabilities for worker in self.workers.values())
+            self._offered[capabilities] = found
         return found
 
     def known_capabilities(self) -> frozenset[str]:
@@ -355,7 +379,8 @@ class State:
 
     def fleet_changed(self) -> None:
         """Forget what was derived from the fleet: a worker came, went, drained or got labels."""
-        self._candidates.clear()
+        self.may_place = True
+        self._offered.clear()
         self._placeable = None
         self._known = None
 
@@ -364,9 +389,8 @@ class State:
         while len(self.ended) > KEEP_ENDED:
             oldest = next(iter(self.ended))
             del self.ended[oldest]
-            if oldest in self.pinned or any(
-                lease.constellation == oldest for worker in self.workers.values() for lease in worker.running.values()
-            ):
+            stars = self.constellations[oldest].stars.values()
+            if oldest in self.pinned or any(attempt.holds_slot for star in stars for attempt in star.attempts):
                 self.ended[oldest] = None
                 return
             self._drop(oldest)

@@ -3,11 +3,11 @@
 import pytest
 
 from asterism.orchestrator.core.condition import Comparison, Condition
-from asterism.orchestrator.core.edits import CancelStar, Edit
+from asterism.orchestrator.core.edits import CancelStar, Edit, RemoveStar
 from asterism.orchestrator.core.effects import Acknowledge, Stop
 from asterism.orchestrator.core.errors import NotFound, WrongState
 from asterism.orchestrator.core.events import CancelRequested
-from asterism.orchestrator.core.ids import ConstellationId, FencingToken
+from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId
 from asterism.orchestrator.core.line import LineKind
 from asterism.orchestrator.core.records import ConstellationEnded, StarFinished
 from asterism.orchestrator.core.request import Budget, ConstellationState
@@ -343,6 +343,19 @@ def test_edit_of_a_cancelled_request_forgets_why_it_ended() -> None:
     scene.edit(add("x"))
     constellation = scene.machine.constellations[C]
     assert (constellation.state, constellation.reason) == (ConstellationState.RUNNING, "")
+
+
+@pytest.mark.parametrize("edits", [(CancelStar(X),), (add("n"), RemoveStar(StarId("n")))])
+def test_edit_that_adds_no_star_does_not_bring_an_ended_request_back(edits: tuple[Edit, ...]) -> None:
+    scene = graph(add("x"), add("y"), budget=Budget(seconds=50.0))
+    scene.succeed("plan")
+    scene.succeed("x", 1)
+    scene.time(50.0)
+    count = len(scene.records)
+    with pytest.raises(WrongState, match="only if it adds a star"):
+        scene.edit(*edits)
+    assert ended(scene) == (ConstellationState.FAILED, "the budget of 50 seconds is used up")
+    assert len(scene.records) == count
 
 
 def test_end_is_recorded_once_however_much_ends_in_one_step() -> None:

@@ -429,8 +429,9 @@ class MachineStory(RuleBasedStateMachine):
                 if star.state in (StarState.WAITING, StarState.READY):
                     assert waiting[star_id]
                 if self.state.is_queued(constellation.id, star_id) and not star.spec.is_decided_by_people:
-                    candidates = self.state.candidates(star.spec.capabilities)
-                    assert all(worker.free_slots == 0 for worker in candidates)
+                    needed = star.spec.capabilities
+                    takers = [worker for worker in self.state.workers.values() if worker.takes_stars]
+                    assert all(worker.free_slots == 0 for worker in takers if needed <= worker.capabilities)
 
     @invariant()
     def the_journal_replays_to_an_equal_state(self) -> None:

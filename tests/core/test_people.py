@@ -68,6 +68,15 @@ def test_same_answer_again_is_harmless_and_another_is_refused() -> None:
         decide(scene, True, value=1)
 
 
+def test_no_again_is_harmless_whatever_value_comes_with_it() -> None:
+    scene = asking()
+    scene.succeed("x")
+    decide(scene, False, value=1)
+    before = list(scene.records)
+    decide(scene, False, value=1)
+    assert scene.records == before
+
+
 def test_what_cannot_be_decided_is_refused() -> None:
     scene = asking()
     with pytest.raises(WrongState, match="has not ended yet"):

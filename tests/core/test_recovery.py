@@ -13,16 +13,17 @@ from asterism.orchestrator.core.events import (
     TimePassed,
     WorkerAttached,
     WorkerDetached,
+    WorkerRenewed,
 )
-from asterism.orchestrator.core.ids import ConstellationId, FencingToken
+from asterism.orchestrator.core.ids import ConstellationId, FencingToken, WorkerId
 from asterism.orchestrator.core.machine import Machine
 from asterism.orchestrator.core.profile import WorkerProfile
 from asterism.orchestrator.core.records import Record, WorkerDraining, WorkerJoined, WorkerLabelled, WorkerLeft
 from asterism.orchestrator.core.request import Budget, ConstellationState
 from asterism.orchestrator.core.snapshot import Snapshot, StoredWorker
-from asterism.orchestrator.core.star import AttemptOutcome, StarState, Timeouts
-from asterism.orchestrator.core.state import Lease, State, Worker
-from tests.core.making import ADA, BOB, C, Scene, X, add, graph, join, profile
+from asterism.orchestrator.core.star import AttemptOutcome, StarKind, StarState, Timeouts
+from asterism.orchestrator.core.state import DEPARTED_S, Lease, State, Worker
+from tests.core.making import ADA, BOB, C, Scene, X, add, graph, join, profile, tool
 from tests.core.picture import replayed
 
 
@@ -238,6 +239,73 @@ def test_lease_is_live_until_it_is_told_to_stop() -> None:
     assert (lease.is_stopping, lease.last_progress_at) == (False, 0.0)
 
 
+RULE = tool("replan", kind=StarKind.PLAN, program="p", may_edit=True)
+
+
+def departed() -> Scene:
+    """x needs what only bob offers, and bob has left at 0 s; the plan has ended."""
+    scene = Scene()
+    scene.attach(BOB, models=("m",))
+    scene.submit(replan=RULE)
+    scene.edit(add("x", requires=frozenset({"model:m"})))
+    scene.succeed("plan")
+    scene.tell(WorkerDetached(0.0, BOB, "one", is_goodbye=True))
+    return scene
+
+
+def passes(scene: Scene, at: float) -> None:
+    """Ada is heard, and then it is so late."""
+    scene.at = at
+    if not scene.machine.workers[ADA].is_attached:
+        scene.attach(ADA)
+    scene.tell(WorkerRenewed(at, ADA))
+    scene.time(at)
+
+
+def test_worker_that_left_just_before_is_done_without_all_the_same() -> None:
+    scene = recovered(departed(), 5.0)
+    passes(scene, 5.0)
+    passes(scene, 5.0 + DEPARTED_S)
+    assert scene.star("replan.1").state is StarState.RUNNING
+    passes(scene, 5.0 + 2 * DEPARTED_S)
+    assert "replan.2" not in scene.states()
+
+
+def test_worker_that_comes_back_after_a_restart_is_not_done_without() -> None:
+    scene = recovered(departed(), 5.0)
+    passes(scene, 5.0)
+    scene.attach(BOB, models=("m",))
+    scene.tell(WorkerRenewed(5.0 + DEPARTED_S, BOB))
+    passes(scene, 5.0 + DEPARTED_S)
+    assert (scene.star("x").state, "replan.1" in scene.states()) == (StarState.RUNNING, False)
+
+
+def test_rewrite_that_has_looked_at_a_departure_is_not_asked_again_at_each_restart() -> None:
+    scene = departed()
+    scene.time(DEPARTED_S)
+    scene.succeed("replan.1")
+    scene = recovered(scene, 100.0)
+    passes(scene, 100.0)
+    passes(scene, 100.0 + DEPARTED_S)
+    assert "replan.2" not in scene.states()
+    scene.attach(BOB, models=("m",))
+    assert scene.star("x").state is StarState.RUNNING
+    scene.tell(WorkerDetached(scene.at, BOB, "one", is_goodbye=True))
+    passes(scene, 200.0)
+    assert scene.star("replan.2").state is StarState.RUNNING, "x has run since"
+
+
+def test_departures_that_nothing_waits_for_are_not_looked_at_after_a_restart() -> None:
+    before = graph(add("x"), replan=RULE)
+    for number in range(3):
+        before.attach(WorkerId(f"w{number}"), labels={"pod": f"p{number}"})
+        before.tell(WorkerDetached(0.0, WorkerId(f"w{number}"), "one", is_goodbye=True))
+    scene = recovered(before, 5.0)
+    assert scene.machine.next_deadline() == 15.0, "the lease of ada"
+    passes(scene, 15.0)
+    assert scene.machine.next_deadline() == 25.0
+
+
 def test_empty_state_has_seen_nothing() -> None:
     state = State()
     assert (state.last_seq, state.last_fencing_token, state.next_deadline()) == (0, 0, None)
@@ -254,13 +322,13 @@ def test_each_record_about_a_worker_changes_at_once_what_the_fleet_offers() -> N
         (WorkerJoined(5, 0.0, ADA, "one", WorkerProfile(1, tools=("u",))), {"tool:u", "label:zone=lab"}, 0),
         (WorkerLeft(6, 0.0, ADA, "goodbye"), set(), 0),
     ]
-    assert (state.known_capabilities(), state.candidates(frozenset({"tool:t"}))) == (frozenset(), [])
+    assert (state.known_capabilities(), state.is_offered(frozenset({"tool:t"}))) == (frozenset(), False)
     for record, offered, takers in records:
         apply(state, record)
         if not state.workers[ADA].has_left:
             state.workers[ADA].is_attached = True
         assert state.known_capabilities() == offered
-        assert len(state.candidates(frozenset({"tool:t"}))) == takers
+        assert state.is_offered(frozenset({"tool:t"})) == bool(takers)
         assert state.last_seq == record.seq
 
 

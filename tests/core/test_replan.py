@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import networkx
 import pytest
 
 from asterism.orchestrator.core.condition import Compare, Comparison, Condition
@@ -28,9 +29,10 @@ from asterism.orchestrator.core.events import (
 from asterism.orchestrator.core.ids import ConstellationId, StarId
 from asterism.orchestrator.core.line import LineKind, TaskStarLine
 from asterism.orchestrator.core.records import EditsApplied
-from asterism.orchestrator.core.replan import DEPARTED_S
 from asterism.orchestrator.core.request import Budget, ConstellationState, Request
 from asterism.orchestrator.core.star import Constant, OutputOf, StarError, StarKind, StarSpec, StarState, Telling, Told
+from asterism.orchestrator.core.state import DEPARTED_S
+from asterism.orchestrator.core.values import Artifact
 from tests.core.making import ADA, BOB, BOOM, ENDLESS, FATAL, C, Scene, X, Y, add, graph, join, plan_star, tool
 
 R1 = StarId("replan.1")
@@ -396,3 +398,20 @@ def test_a_worker_is_found_for_it_like_for_any_other() -> None:
     scene = failing()
     scene.fail("x", FATAL)
     assert scene.live("replan.1").worker == ADA
+
+
+def test_a_rewrite_holds_nothing_that_leads_to_it_by_way_of_what_ended_early() -> None:
+    """y cannot be read while v, another parent of it, still waits; the rewrite that y asked for waits for a slot."""
+    asks = Condition((Compare(("result", "a"), Comparison.EQ, 1),))
+    stars = [add("z"), add("v"), add("a"), add("y"), *(add(f"block{number}", priority=9) for number in range(4))]
+    lines = [join("z", "v"), join("v", "y"), join("a", "y", LineKind.CONDITION, asks)]
+    scene = graph(*stars, *lines, slots=7, replan=RULE)
+    scene.succeed("plan")
+    scene.edit(add("block4", priority=9))
+    scene.succeed("a", Artifact("0" * 64, 100))
+    scene.edit(add("block5", priority=9))
+    assert scene.star("y").state is StarState.FAILED
+    scene.fail("z", FATAL)
+    assert scene.star("v").state is StarState.CANCELLED
+    edges = [(line.parent, line.child) for line in scene.machine.constellations[C].lines()]
+    assert networkx.is_directed_acyclic_graph(networkx.DiGraph(edges))

@@ -3,7 +3,8 @@
 import pytest
 
 from asterism.orchestrator.core.edits import AddLine, AddStar, CancelStar, EditBatch, UpdateStar
-from asterism.orchestrator.core.errors import WrongState
+from asterism.orchestrator.core.effects import Reply
+from asterism.orchestrator.core.errors import InvalidEdit, WrongState
 from asterism.orchestrator.core.events import (
     AttemptFailed,
     CancelRequested,
@@ -12,12 +13,12 @@ from asterism.orchestrator.core.events import (
     TimePassed,
     WorkerDetached,
 )
-from asterism.orchestrator.core.ids import FencingToken, StarId
+from asterism.orchestrator.core.ids import FencingToken, StarId, is_successor, successor
 from asterism.orchestrator.core.line import LineKind
 from asterism.orchestrator.core.profile import Description, Effect
 from asterism.orchestrator.core.records import AttemptEnded, EditsApplied, EditsRefused
-from asterism.orchestrator.core.request import ConstellationState
-from asterism.orchestrator.core.retry import backoff_s, is_successor, retry_at, successor
+from asterism.orchestrator.core.request import Budget, ConstellationState
+from asterism.orchestrator.core.retry import backoff_s, retry_at
 from asterism.orchestrator.core.star import (
     Attempt,
     AttemptOutcome,
@@ -30,6 +31,7 @@ from asterism.orchestrator.core.star import (
     Timeouts,
 )
 from tests.core.making import ADA, BOOM, FATAL, C, Scene, X, add, graph, join, tool
+from tests.core.picture import replayed
 
 
 @pytest.mark.parametrize(
@@ -223,6 +225,30 @@ def test_retry_repeats_what_failed_and_what_depends_on_it_as_new_stars() -> None
     assert scene.machine.constellations[C].state is ConstellationState.RUNNING
 
 
+def test_retry_of_a_graph_larger_than_a_batch_is_several_records_of_one_step() -> None:
+    scene = graph(budget=Budget(stars=50_000, seconds=None))
+    fan = [edit for number in range(8_000) for edit in (add(f"s{number}"), join("x", f"s{number}"))]
+    scene.edit(add("x"), *fan)
+    scene.edit(add("y"), *(join(f"s{number}", "y") for number in range(8_000)))
+    scene.tell(CancelRequested(1.0, C, "enough"))
+    outcome = scene.tell(RetryRequested(2.0, C, "client:me"))
+    edits = [len(record.edits) for record in outcome.records if isinstance(record, EditsApplied)]
+    assert edits == [20_000, 4_003]
+    constellation = scene.machine.constellations[C]
+    assert outcome.reply == Reply(C, constellation.revision)
+    assert (constellation.unfinished, len(constellation.parents[StarId("y~2")])) == (8_003, 8_000)
+    assert scene.star("s0~2").state is StarState.WAITING
+    assert replayed(scene.records).constellations == scene.machine.constellations
+
+
+def test_retry_beyond_the_budget_of_stars_says_what_to_do() -> None:
+    scene = graph(add("x"), budget=Budget(stars=3, seconds=None))
+    scene.tell(CancelRequested(1.0, C, "enough"))
+    with pytest.raises(InvalidEdit, match="budget of 3 stars is used up: name fewer stars to retry, or submit it anew"):
+        scene.tell(RetryRequested(2.0, C, "client:me"))
+    scene.tell(RetryRequested(2.0, C, "client:me", (X,)))
+
+
 def test_star_of_the_longest_name_can_be_retried() -> None:
     name = "x" * 60
     scene = graph(add(name, retry=RetryPolicy(1)))
@@ -339,3 +365,14 @@ def test_redirected_edit_keeps_the_revision_that_it_was_made_against() -> None:
     batch = EditBatch((CancelStar(X),), 99)
     outcome = scene.tell(EditsProposed(2.0, live.worker, live.fencing_token, 1, batch))
     assert [type(record) for record in outcome.records] == [EditsRefused]
+
+
+def test_what_was_retried_is_no_answer_beside_what_took_its_place() -> None:
+    """x succeeded, and is retried because the request asks for something else of it."""
+    scene = graph(add("x", inputs={"of": Constant(1)}), add("z"))
+    scene.succeed("plan")
+    scene.succeed("x", "old")
+    scene.succeed("z", "same")
+    scene.tell(RetryRequested(2.0, C, "client:me", (X,), {X: {"of": Constant(2)}}))
+    scene.succeed("x~2", "new")
+    assert scene.machine.constellations[C].answer() == {"x~2": "new", "z": "same"}

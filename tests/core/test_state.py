@@ -1,10 +1,15 @@
 """The indexes of the state: queues that empty themselves, and what is derived from the fleet."""
 
+import pytest
+
+from asterism.orchestrator.core import state as core_state
 from asterism.orchestrator.core.apply import apply
+from asterism.orchestrator.core.profile import WorkerProfile
 from asterism.orchestrator.core.records import WorkerJoined
+from asterism.orchestrator.core.request import Budget
 from asterism.orchestrator.core.star import StarKind, StarState, TaskStar
-from asterism.orchestrator.core.state import Deadline, State, Timer
-from tests.core.making import ADA, C, X, Y, profile, tool
+from asterism.orchestrator.core.state import Deadline, State, Timer, Worker
+from tests.core.making import ADA, LEASE_S, C, X, Y, graph, plan_star, profile, tool
 
 TOOL = frozenset({"tool:t"})
 
@@ -48,12 +53,13 @@ def test_star_in_its_backoff_is_not_queued() -> None:
     assert (state.is_queued(C, X), state.next_deadline()) == (False, 5.0)
 
 
-def test_candidates_are_looked_up_once_until_the_fleet_changes() -> None:
+def test_what_is_offered_is_looked_up_once_until_the_fleet_changes() -> None:
     state = State()
-    first = state.candidates(TOOL)
-    assert state.candidates(TOOL) is first
+    assert not state.is_offered(TOOL)
+    state.workers[ADA] = Worker(ADA, "one", WorkerProfile(1), is_attached=True, capabilities=TOOL)
+    assert not state.is_offered(TOOL)
     state.fleet_changed()
-    assert state.candidates(TOOL) is not first
+    assert state.is_offered(TOOL)
 
 
 def test_deadlines_come_up_to_their_time_earliest_first_those_pushed_meanwhile_too() -> None:
@@ -67,6 +73,20 @@ def test_deadlines_come_up_to_their_time_earliest_first_those_pushed_meanwhile_t
             state.push(Deadline(1.5, Timer.BUDGET))
     assert seen == [1.0, 1.5, 2.0]
     assert state.next_deadline() == 3.0
+
+
+def test_deadlines_of_requests_that_have_ended_are_swept_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core_state, "SWEEP_AFTER", 0)
+    scene = graph(budget=Budget(seconds=50.0), replan=plan_star())
+    scene.time(1.0)
+    assert scene.machine.next_deadline() == 40.0
+    scene.whole_request("one")
+    scene.whole_request("two")
+    assert scene.machine.next_deadline() == 40.0
+    scene.succeed("plan")
+    for name in ("three", "four"):
+        scene.whole_request(name)
+    assert scene.machine.next_deadline() == LEASE_S
 
 
 def test_only_what_some_worker_offers_is_looked_at_for_placement() -> None:

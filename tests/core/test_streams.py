@@ -3,9 +3,10 @@
 import pytest
 
 from asterism.orchestrator.core.edits import AddLine, CancelStar, Edit, RebindInputs, RemoveLine
-from asterism.orchestrator.core.effects import Assign, Effect, InputText, InputValue, Outcome, Place, Stop
+from asterism.orchestrator.core.effects import Acknowledge, Assign, Effect, InputText, InputValue, Outcome, Place, Stop
 from asterism.orchestrator.core.errors import InvalidEdit
 from asterism.orchestrator.core.events import WorkerDetached
+from asterism.orchestrator.core.ids import StarId
 from asterism.orchestrator.core.line import LineKind
 from asterism.orchestrator.core.request import ConstellationState
 from asterism.orchestrator.core.retry import retry_batch
@@ -13,6 +14,7 @@ from asterism.orchestrator.core.star import AttemptOutcome, OutputOf, ParentOutc
 from asterism.orchestrator.core.streams import MAX_WRITTEN_CHARS
 from asterism.orchestrator.core.values import Artifact
 from tests.core.making import ADA, BOB, BOOM, FATAL, C, Scene, X, Y, Z, add, graph, join, plan_star
+from tests.core.picture import replayed
 
 STREAM = LineKind.STREAM
 RUNNING, WAITING, READY = StarState.RUNNING, StarState.WAITING, StarState.READY
@@ -227,6 +229,26 @@ def test_a_retry_listens_again_unless_it_may_take_a_result_over() -> None:
     edits = retry_batch(scene.machine.constellations[C]).edits
     kinds = {edit.line.child: edit.line.kind for edit in edits if isinstance(edit, AddLine)}
     assert kinds == {"y~2": STREAM, "z~2": LineKind.SUCCESS}
+
+
+def test_a_result_whose_edits_cancel_what_its_star_listens_to_frees_its_slot() -> None:
+    scene = listening(may_edit=True)
+    x, y = scene.live("x").fencing_token, scene.live("y").fencing_token
+    outcome = scene.succeed("y", 1, CancelStar(X))
+    assert (scene.star("x").state, scene.star("y").state) == (StarState.CANCELLED, StarState.CANCELLED)
+    assert Acknowledge(ADA, (y,)) in outcome.effects
+    assert (x in scene.held(), y in scene.held()) == (True, False), "only x has still to be stopped"
+    assert replayed(scene.records).workers[ADA].running.keys() == scene.held()
+
+
+def test_few_inputs_of_a_star_stream_from_one_parent() -> None:
+    many = {f"i{number}": OutputOf(X) for number in range(9)}
+    with pytest.raises(InvalidEdit, match="9 inputs stream from x; at most 8"):
+        graph(add("x"), add("y", inputs=many), join("x", "y", STREAM))
+    scene = graph(add("x"), add("w"), add("y", inputs=many), join("x", "y"), add("z"))
+    del many["i0"]
+    scene.edit(add("v", inputs={**many, "of": OutputOf(StarId("w"))}), join("x", "v", STREAM), join("w", "v", STREAM))
+    assert scene.star("v").state is RUNNING
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,8 @@ def refusal_of(graph: TaskConstellation, batch: EditBatch) -> grpc.StatusCode | 
             case _:
                 raise AssertionError(f"{edit} is none of these")
     is_stale = base is not None and any(graph.stars[star].revision > base for star in named if star in graph.stars)
-    return STALE if is_stale else None
+    adds_nothing = graph.state.is_terminal and there <= graph.stars.keys()
+    return STALE if is_stale else WRONG if adds_nothing else None
 
 
 def retried(graph: TaskConstellation, stars: Sequence[StarId]) -> set[StarId] | grpc.StatusCode:
