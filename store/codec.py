@@ -1,4 +1,4 @@
-"""Pages of the journal: the records of one constellation that follow each other in one append, as one JSON text."""
+"""Pages of the journal: records of one constellation that follow each other in one append, as one JSON text."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -17,6 +17,9 @@ VERSION: Final = 4
 """Of the bodies. A change that `decode` could not read raises it, and teaches `decode` to lift the older ones. Before 3
 a body was that of one record; a migration has lifted those. Before 4 a line was written apart from its star."""
 
+MAX_PAGE_CHARS: Final = 64 * 1024
+"""Of a page with more than one record: some hundred leases or ends. Whoever reads a few hundred records at a time may
+need a part of a page, and parses all of it: a cancelled graph of 9,900 stars ended with one, and took 2 s to watch."""
 _AFTER: Final = "after"
 """Key under which a new star has the parents of its plain lines."""
 _COLUMNS: Final = frozenset({"constellation"})
@@ -48,30 +51,34 @@ class Page:
 
 
 def encode(records: Sequence[Record]) -> list[Page]:
-    """As few pages as hold them in their order."""
+    """As few pages as hold them in their order, none much longer than MAX_PAGE_CHARS but for one long record."""
     pages: list[Page] = []
     texts: list[str] = []
+    chars = 0
     of: ConstellationId | None = None
     last: Record | None = None
     for record in records:
         constellation = getattr(record, "constellation", None)
-        if last is not None and constellation != of:
+        text = _write(record)
+        chars += len(text)
+        if last is not None and (constellation != of or chars > MAX_PAGE_CHARS):
             pages.append(_page(last, of, texts))
-            texts = []
-        texts.append(_write(record))
+            texts, chars = [], len(text)
+        texts.append(text)
         last, of = record, constellation
     if last is not None:
         pages.append(_page(last, of, texts))
     return pages
 
 
-def decode(page: Page) -> Iterator[Record]:
-    """The records of a page; raises Misconfigured where a newer asterism wrote it."""
+def decode(page: Page, *, after_seq: int = 0) -> Iterator[Record]:
+    """The records of a page after `after_seq`; raises Misconfigured where a newer asterism wrote it."""
     plain = json.loads(page.body)
     if plain["v"] > VERSION:
         raise _too_new(page, f"version {plain['v']}")
     for one in plain["records"]:
-        yield _read(page, one)
+        if one["seq"] > after_seq:
+            yield _read(page, one)
 
 
 def _page(last: Record, constellation: ConstellationId | None, texts: Sequence[str]) -> Page:

@@ -12,7 +12,7 @@ Synchronous: TypeAlias = Literal["FULL", "NORMAL"]
 
 
 class Database(Protocol):
-    """A connection that writes and one that reads."""
+    """A connection that writes, one that reads, and one that reads what is short."""
 
     @property
     def is_shared(self) -> bool:
@@ -35,6 +35,9 @@ class Database(Protocol):
         """
         ...
 
-    async def read(self, work: Work[T]) -> T:
-        """Do the work on one picture of what is on disk."""
+    async def read(self, work: Work[T], *, is_short: bool = False) -> T:
+        """Do the work on one picture of what is on disk.
+
+        `is_short`: it finds a few rows by a key, and waits for no work that reads whole graphs.
+        """
         ...

@@ -1,4 +1,4 @@
-"""PostgreSQL through asyncpg: a connection that writes, and one that reads."""
+"""PostgreSQL through asyncpg: a connection that writes, and two that read."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -100,9 +100,9 @@ class _Reader:
     """On an OS thread and event loop of its own: the graphs of an answer are made beside the statements, and that may
     take longer than the orchestrator's event loop may be held up."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, name: str) -> None:
         self._connected = _Connected(engine)
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store-reader")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._runner: asyncio.Runner | None = None
 
     async def run(self, work: Work[T]) -> T:
@@ -145,6 +145,8 @@ class PostgresDatabase:
         self._url = _driver_url(url)
         self._writer: _Writer | None = None
         self._reader: _Reader | None = None
+        self._finder: _Reader | None = None
+        """Reads what is short."""
 
     @property
     def is_shared(self) -> bool:
@@ -160,7 +162,8 @@ class PostgresDatabase:
     async def open(self, *, exclusive: bool) -> None:
         """Bring it to the newest migration; Unreachable where no server answers, or Misconfigured with what to mend."""
         self._writer = _Writer(_engine(self._url, WRITER_SETTINGS, "READ COMMITTED"))
-        self._reader = _Reader(_engine(self._url, READER_SETTINGS, "REPEATABLE READ"))
+        self._reader = _Reader(_engine(self._url, READER_SETTINGS, "REPEATABLE READ"), "store-reader")
+        self._finder = _Reader(_engine(self._url, READER_SETTINGS, "REPEATABLE READ"), "store-finder")
         try:
             await self._writer.run(_prepare)
         except (OSError, DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
@@ -172,10 +175,10 @@ class PostgresDatabase:
 
     async def close(self) -> None:
         """Finish what was asked for, then let go; harmless when nothing is open."""
-        for connected in (self._reader, self._writer):
+        for connected in (self._finder, self._reader, self._writer):
             if connected is not None:
                 await connected.close()
-        self._writer = self._reader = None
+        self._finder = self._reader = self._writer = None
 
     async def write(self, work: Work[T], *, is_short: bool = False) -> T:
         """Do the work in one transaction that is on disk when this returns; works never overlap.
@@ -188,15 +191,16 @@ class PostgresDatabase:
         except (OSError, _ConnectionLost) as error:
             raise Unreachable(self.address, f"the database was lost in a write: {_words(error)}") from error
 
-    async def read(self, work: Work[T]) -> T:
+    async def read(self, work: Work[T], *, is_short: bool = False) -> T:
         """Do the work on one picture of what is on disk; a connection that was lost meanwhile is made anew, once."""
-        assert self._reader is not None, "the store is not open"
+        connected = self._finder if is_short else self._reader
+        assert connected is not None, "the store is not open"
         try:
-            return await self._reader.run(work)
+            return await connected.run(work)
         except _ConnectionLost:
             pass
         try:
-            return await self._reader.run(work)
+            return await connected.run(work)
         except (OSError, _ConnectionLost) as error:
             raise Unreachable(self.address, f"the database was lost in a read: {_words(error)}") from error
 

@@ -204,8 +204,6 @@ def _records(connection: sa.Connection, constellation: ConstellationId | None, a
     while is_there_more:
         rows = connection.execute(query, {**values, "after_seq": seq}).all()
         for row in rows:
-            for record in decode(Page(row.seq, row.constellation, row.body)):
-                if record.seq > after_seq:
-                    yield record
+            yield from decode(Page(row.seq, row.constellation, row.body), after_seq=after_seq)
             seq = row.seq
         is_there_more = len(rows) == PAGES

@@ -83,7 +83,9 @@ class SqlStore:
 
     async def find_request(self, owner: str, request_id: str) -> ConstellationId | None:
         """The constellation that `owner` submitted under `request_id`."""
-        return await self._database.read(lambda connection: reads.find_request(connection, owner, request_id))
+        return await self._database.read(
+            lambda connection: reads.find_request(connection, owner, request_id), is_short=True
+        )
 
     async def list_constellations(
         self,
@@ -95,7 +97,10 @@ class SqlStore:
     ) -> list[Summary]:
         """At most `limit`, newest first, older than `before`; no states means all, no owner means everybody's."""
         query = reads.summaries_query(owner, states, before, limit)
-        return await self._database.read(lambda connection: reads.list_constellations(connection, query))
+        # Without states, each row that is looked at is an answer; with them they may be few of many.
+        return await self._database.read(
+            lambda connection: reads.list_constellations(connection, query), is_short=not states
+        )
 
     async def read_journal(
         self, constellation: ConstellationId, *, after_seq: int, limit: int
@@ -112,7 +117,9 @@ class SqlStore:
 
     async def find_artifact(self, constellation: ConstellationId, star: StarId) -> tuple[str, Artifact] | None:
         """Who owns the request, and the star's result where that is an artifact."""
-        return await self._database.read(lambda connection: reads.find_artifact(connection, constellation, star))
+        return await self._database.read(
+            lambda connection: reads.find_artifact(connection, constellation, star), is_short=True
+        )
 
     async def list_artifacts(self) -> set[Artifact]:
         """Every artifact that some star refers to."""
@@ -124,7 +131,9 @@ class SqlStore:
 
     async def find_credential(self, secret_sha256: bytes) -> StoredCredential | None:
         """The one with that secret, valid or not."""
-        return await self._database.read(lambda connection: credentials.find_credential(connection, secret_sha256))
+        return await self._database.read(
+            lambda connection: credentials.find_credential(connection, secret_sha256), is_short=True
+        )
 
     async def list_credentials(self) -> list[StoredCredential]:
         """All of them, oldest first."""

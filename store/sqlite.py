@@ -1,4 +1,4 @@
-"""SQLite: a connection that writes, one that reads, and one that keeps the log short, each with an OS thread.
+"""SQLite: a connection that writes, two that read, and one that keeps the log short, each with an OS thread.
 
 What is short the event loop writes by itself, as long as the disk is quick.
 """
@@ -195,6 +195,8 @@ class SqliteDatabase:
         self._lock = None if self._path is None else FileLock(self._path.with_name(self._path.name + ".lock"))
         self._writer: _Connected | None = None
         self._reader: _Connected | None = None
+        self._finder: _Connected | None = None
+        """Reads what is short."""
         self._copier: _Copier | None = None
 
     @property
@@ -225,12 +227,13 @@ class SqliteDatabase:
     async def _connect(self, prepare: Work[None]) -> None:
         engine = _engine(self._path, self._synchronous)
         if self._path is None:
-            self._reader = self._writer = _Connected(engine, "store", "BEGIN IMMEDIATE")
+            self._finder = self._reader = self._writer = _Connected(engine, "store", "BEGIN IMMEDIATE")
             await self._writer.run(prepare)
         else:
             self._writer = _FileWriter(engine)
             await self._writer.run(prepare)
             self._reader = _Connected(_engine(self._path, self._synchronous), "store-reader", "BEGIN")
+            self._finder = _Connected(_engine(self._path, self._synchronous), "store-finder", "BEGIN")
             self._copier = _Copier(_engine(self._path, self._synchronous))
 
     async def close(self) -> None:
@@ -238,11 +241,12 @@ class SqliteDatabase:
         copier, self._copier = self._copier, None
         if copier is not None:
             await copier.close()
-        writer, reader, self._writer, self._reader = self._writer, self._reader, None, None
-        if reader is not None and reader is not writer:
-            await reader.close()
-        if writer is not None:
-            await writer.close()
+        # Each once: in memory all are one.
+        open_ones = dict.fromkeys((self._finder, self._reader, self._writer))
+        self._finder = self._reader = self._writer = None
+        for connected in open_ones:
+            if connected is not None:
+                await connected.close()
         if self._lock is not None:
             self._lock.release()
 
@@ -264,10 +268,11 @@ class SqliteDatabase:
             self._copier.written()
         return result
 
-    async def read(self, work: Work[T]) -> T:
+    async def read(self, work: Work[T], *, is_short: bool = False) -> T:
         """Do the work on one picture of what is on disk."""
-        assert self._reader is not None, "the store is not open"
-        return await self._reader.run(work)
+        connected = self._finder if is_short else self._reader
+        assert connected is not None, "the store is not open"
+        return await connected.run(work)
 
 
 def _engine(path: Path | None, synchronous: Synchronous) -> sa.Engine:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 from asterism.orchestrator.clock import Clock
@@ -26,7 +27,7 @@ from asterism.orchestrator.loop import Loop
 from asterism.orchestrator.naming import ConstellationIds
 from asterism.orchestrator.outbox import WatcherOutbox
 from asterism.orchestrator.services.auth import CALLER, Gate, Identity
-from asterism.orchestrator.services.rates import Places, TokenBuckets
+from asterism.orchestrator.services.rates import Places, TokenBuckets, Turns
 from asterism.orchestrator.services.watch import stream_to
 from asterism.orchestrator.store import Store
 from asterism.planner.check import check, plan_star
@@ -57,6 +58,12 @@ MAX_RETRIED: Final = 1000
 MAX_REASON_CHARS: Final = 1000
 MAX_READING: Final = 16
 """Requests of one identity that are being checked at one time; each takes up to a second."""
+GRAPHS_AT_ONCE: Final = 2
+"""Whole graphs of one identity that are read from the store at one time: one is read while the other becomes a message.
+More would wait for the same reader, in front of those of others: one of 9,900 stars takes it 0.3 s."""
+MAX_GRAPHS: Final = 64
+"""That are read or wait. They wait, and are not refused, because whoever asks for several, or shares an identity as on
+a loopback address without credentials, does no harm and would only ask again."""
 
 
 class ClientService(client_pb2_grpc.ClientServiceServicer):
@@ -82,6 +89,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         self._watches = watches
         self._retention_s = retention_s
         self._reading = Places("submits", MAX_READING)
+        self._graphs = Turns("whole graphs that are being read", GRAPHS_AT_ONCE, MAX_GRAPHS)
         # One at a time: the check is pure Python, so that a second thread would only take turns with it and the loop.
         self._checking = asyncio.Semaphore(1)
 
@@ -126,11 +134,13 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         self, request: client_pb2.GetConstellationRequest, context: Any
     ) -> types_pb2.Constellation:
         """The whole graph as it is on disk, and what its stars wait for."""
+        identity = CALLER.get()
         wanted = constellation_id(request.constellation)
-        found = self._visible(await self._store.find_constellation(wanted), wanted, CALLER.get())
-        waiting_for = self._loop.machine.waiting_for(wanted)
-        # A copy that nobody else has; a graph of ten thousand stars takes some 200 ms.
-        return await asyncio.to_thread(constellation_to_proto, found, waiting_for, found.seq)
+        async with self._graphs.take(identity.name):
+            found = self._visible(await self._store.find_constellation(wanted), wanted, identity)
+            waiting_for = self._loop.machine.waiting_for(wanted)
+            # A copy that nobody else has; a graph of ten thousand stars takes some 200 ms.
+            return await asyncio.to_thread(constellation_to_proto, found, waiting_for, found.seq)
 
     async def ListConstellations(
         self, request: client_pb2.ListConstellationsRequest, context: Any
@@ -166,7 +176,8 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
             # What is watched is spared from here on; but the store may be forgetting a part of it just now.
             async with self._loop.kept(wanted):
                 await self._find(wanted, identity)
-            await outbox.serve(stream_to(context, self._loop, self._store, outbox, after_seq, renewal))
+            read = partial(self._read, wanted, identity.name)
+            await outbox.serve(stream_to(context, self._loop, self._store, read, outbox, after_seq, renewal))
 
     async def Wait(self, request: client_pb2.WaitRequest, context: Any) -> client_pb2.WaitResponse:
         """Answer once the constellation has ended, and that is on disk."""
@@ -275,15 +286,20 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
 
     async def _find(self, wanted: ConstellationId, identity: Identity) -> TaskConstellation:
         """The constellation, from memory where it is there; only its owner and its id are sure to be on disk."""
-        return self._visible(await self._find_any(wanted), wanted, identity)
+        return self._visible(await self._find_any(wanted, identity.name), wanted, identity)
 
-    async def _find_any(self, wanted: ConstellationId) -> TaskConstellation | None:
-        return self._loop.machine.constellations.get(wanted) or await self._store.find_constellation(wanted)
+    async def _find_any(self, wanted: ConstellationId, reader: str) -> TaskConstellation | None:
+        return self._loop.machine.constellations.get(wanted) or await self._read(wanted, reader)
+
+    async def _read(self, wanted: ConstellationId, reader: str) -> TaskConstellation | None:
+        """As it is on disk, when it is the turn of that identity."""
+        async with self._graphs.take(reader):
+            return await self._store.find_constellation(wanted)
 
     async def _find_request(self, owner: str, request_id: str) -> TaskConstellation | None:
         """What was submitted so; None also where it was forgotten between the two looks."""
         known = await self._store.find_request(owner, request_id)
-        return None if known is None else await self._find_any(known)
+        return None if known is None else await self._find_any(known, owner)
 
     def _visible(
         self, found: TaskConstellation | None, wanted: ConstellationId, identity: Identity

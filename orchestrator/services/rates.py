@@ -1,9 +1,11 @@
 """How much one identity may ask for at once and in the long run."""
 
+import asyncio
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
+from weakref import WeakValueDictionary
 
 from asterism.orchestrator.clock import Clock
 from asterism.orchestrator.core.errors import Overloaded
@@ -56,3 +58,22 @@ class Places:
             self._held[identity] -= 1
             if not self._held[identity]:
                 del self._held[identity]
+
+
+class Turns:
+    """A few of something at a time for each identity; more of them wait for their turn, and too many are refused."""
+
+    def __init__(self, what: str, at_once: int, limit: int) -> None:
+        """`limit`: how many may be under way or wait."""
+        self._places = Places(what, limit)
+        self._at_once = at_once
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        """Each for as long as somebody has it or waits for it."""
+
+    @asynccontextmanager
+    async def take(self, identity: str) -> AsyncIterator[None]:
+        """Wait for a turn and have it while the block runs, or raise Overloaded."""
+        with self._places.hold(identity):
+            turn = self._turns.setdefault(identity, asyncio.Semaphore(self._at_once))
+            async with turn:
+                yield

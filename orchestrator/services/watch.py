@@ -1,8 +1,9 @@
 """One watcher's stream: first what the journal holds, then what comes, each record once and in order."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final
 
+from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.effects import Broadcast
 from asterism.orchestrator.core.errors import NotFound
 from asterism.orchestrator.core.records import ConstellationEnded, ConstellationRecord, EditsApplied
@@ -20,16 +21,25 @@ MAX_FRAME_BYTES: Final = 256 * 1024
 
 
 async def stream_to(
-    context: Any, loop: Loop, store: Store, outbox: WatcherOutbox, after_seq: int, renewal: Renewal
+    context: Any,
+    loop: Loop,
+    store: Store,
+    read: Callable[[], Awaitable[TaskConstellation | None]],
+    outbox: WatcherOutbox,
+    after_seq: int,
+    renewal: Renewal,
 ) -> None:
-    """Write until the constellation has ended. `outbox` must have been open before: it bridges journal and presence."""
+    """Write until the constellation, which `read` gives as it is on disk, has ended.
+
+    `outbox` must have been open before: it bridges journal and presence.
+    """
     seq = after_seq
     while True:
         seq = await _replay(context, store, outbox, seq)
         in_memory = loop.machine.constellations.get(outbox.constellation)
         if in_memory is not None and not in_memory.state.is_terminal:
             break  # its end is still to come, through the outbox
-        on_disk = await store.find_constellation(outbox.constellation)
+        on_disk = await read()
         if on_disk is None:
             raise NotFound("request", outbox.constellation, "it has been removed while it was read")
         if on_disk.seq <= seq:

@@ -6,13 +6,21 @@ from types import FrameType
 
 import pytest
 
-from asterism.orchestrator.core.events import AttemptFailed, WorkerSaid
+from asterism.orchestrator.core.events import (
+    AttemptFailed,
+    AttemptSucceeded,
+    Event,
+    HeldAttempt,
+    WorkerAttached,
+    WorkerRenewed,
+    WorkerSaid,
+)
 from asterism.orchestrator.core.ids import WorkerId
 from asterism.orchestrator.core.line import LineKind
 from asterism.orchestrator.core.request import Budget
 from asterism.orchestrator.core.star import RetryPolicy, StarKind, StarSpec, StarState
 from asterism.orchestrator.core.state import KEEP_ENDED
-from tests.core.making import ADA, FATAL, Scene, add, join, tool
+from tests.core.making import ADA, FATAL, C, Scene, add, join, tool
 from tests.core.picture import replayed
 
 ONCE = RetryPolicy(1)
@@ -110,6 +118,43 @@ def test_a_rewrite_that_has_not_begun_takes_on_a_star_with_many_children_above_a
         scene.fail("w", FATAL)
         assert scene.star("replan.1").state is StarState.WAITING, "the plan is still being written"
         return lambda: scene.fail("x", FATAL)
+
+    assert is_linear(prepared)
+
+
+def waiting(size: int) -> Scene:
+    """As many workers, whose slots are all taken, as stars that wait, each for another set of labels."""
+    scene, labels = large(slots=1), {f"k{bit}": "v" for bit in range(10)}
+    for number in range(size):
+        scene.attach(WorkerId(f"w{number}"), 1, labels=labels)
+    scene.edit(*(add(f"busy{number}") for number in range(size)))
+    for number in range(1, size + 1):
+        needed = frozenset(f"label:k{bit}=v" for bit in range(10) if number >> bit & 1)
+        scene.edit(add(f"s{number}", requires=needed))
+    assert len(scene.machine.waiting_for(C)) == size
+    return scene
+
+
+@pytest.mark.parametrize("event", [WorkerRenewed, AttemptSucceeded, WorkerAttached])
+def test_a_worker_speaks_where_many_wait_for_many(event: type) -> None:
+    def prepared(size: int) -> Callable[[], object]:
+        scene = waiting(size)
+        worker = scene.machine.workers[WorkerId("w0")]
+        (token,) = worker.running
+        said: dict[type, Event] = {
+            WorkerRenewed: WorkerRenewed(0.0, worker.id),
+            AttemptSucceeded: AttemptSucceeded(0.0, worker.id, token, None),
+            WorkerAttached: WorkerAttached(0.0, worker.id, worker.instance, worker.profile, (HeldAttempt(token),)),
+        }
+        return lambda: scene.tell(said[event])
+
+    assert is_linear(prepared)
+
+
+def test_what_many_wait_for_beside_a_large_fleet() -> None:
+    def prepared(size: int) -> Callable[[], object]:
+        scene = waiting(size)
+        return lambda: scene.machine.waiting_for(C)
 
     assert is_linear(prepared)
 

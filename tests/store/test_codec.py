@@ -16,7 +16,7 @@ from asterism.orchestrator.core.line import LineKind, TaskStarLine
 from asterism.orchestrator.core.records import AttemptLeased, EditsApplied, Record, StarFinished
 from asterism.orchestrator.core.star import AttemptOutcome, RetryPolicy, StarKind, StarSpec, StarState, Timeouts
 from asterism.orchestrator.core.values import Json
-from asterism.store.codec import VERSION, Page, decode, encode
+from asterism.store.codec import MAX_PAGE_CHARS, VERSION, Page, decode, encode
 from asterism.store.plain import coder
 from tests import strategies
 
@@ -51,6 +51,28 @@ def test_neighbours_of_one_constellation_share_a_page() -> None:
     other = replace(LEASED, seq=9, constellation=ConstellationId("c2"))
     pages = encode([LEASED, replace(LEASED, seq=8), other, replace(LEASED, seq=10)])
     assert [(page.seq, page.constellation) for page in pages] == [(8, "c1"), (9, "c2"), (10, "c1")]
+
+
+def test_neighbours_that_are_many_fill_several_pages_of_a_bounded_length() -> None:
+    records: list[Record] = [replace(LEASED, seq=seq) for seq in range(1, 5_001)]
+    pages = encode(records)
+    lengths = [len(page.body) for page in pages]
+    assert len(pages) > 2
+    assert all(MAX_PAGE_CHARS / 2 < length < MAX_PAGE_CHARS * 1.1 for length in lengths[:-1])
+    assert [record for page in pages for record in decode(page)] == records
+
+
+def test_record_that_is_longer_than_a_page_has_one_of_its_own() -> None:
+    spec = StarSpec(StarId("a"), StarKind.TOOL, "t", title="x" * MAX_PAGE_CHARS)
+    long = EditsApplied(8, 0.5, ConstellationId("c1"), 1, "policy", (AddStar(spec),))
+    pages = encode([LEASED, long, replace(LEASED, seq=9), replace(LEASED, seq=10)])
+    assert [[record.seq for record in decode(page)] for page in pages] == [[7], [8], [9, 10]]
+
+
+def test_page_is_read_from_a_seq_on() -> None:
+    records: list[Record] = [LEASED, replace(LEASED, seq=8), replace(LEASED, seq=10)]
+    (page,) = encode(records)
+    assert [list(decode(page, after_seq=seq)) for seq in (6, 7, 9, 10)] == [records, records[1:], records[2:], []]
 
 
 def test_body_holds_neither_the_constellation_nor_spaces() -> None:
