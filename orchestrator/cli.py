@@ -191,7 +191,14 @@ def create(
         raise InvalidField("name", f"{name!r} is not a name: letters, digits, '_', '.', '~', '-', and not 'local'")
     flags = {"listen": listen, "data_dir": data_dir, "database": database, "store": store}
     flags |= {"tls": tls, "tls_cert": tls_cert, "tls_key": tls_key}
-    made = tokens.create(load(flags, file=config).settings, role=role, name=name, days=days)
+    settings = load(flags, file=config).settings
+    made = tokens.create(settings, role=role, name=name, days=days)
+    if (certificate := tokens.find_unnamed_certificate(settings)) is not None:
+        typer.echo(
+            f"warning: this credential does not name {certificate}, so that no server with TLS can be joined with it; "
+            "where `serve` has --tls, make another with the same --tls",
+            err=True,
+        )
     if output is Output.JSON:
         typer.echo(json.dumps({"name": name, "role": role.value, "credential": made}))
         return
@@ -211,7 +218,9 @@ def list_tokens(
     from asterism.orchestrator import tokens
     from asterism.orchestrator.config import load
 
-    rows = tokens.rows(load({"data_dir": data_dir, "database": database, "store": store}, file=config).settings)
+    settings = load({"data_dir": data_dir, "database": database, "store": store}, file=config).settings
+    tokens.check_database(settings)
+    rows = tokens.rows(settings)
     if output is Output.JSON:
         typer.echo(json.dumps(rows))
         return
@@ -231,7 +240,9 @@ def revoke(
     from asterism.orchestrator import tokens
     from asterism.orchestrator.config import load
 
-    tokens.revoke(load({"data_dir": data_dir, "database": database, "store": store}, file=config).settings, name)
+    settings = load({"data_dir": data_dir, "database": database, "store": store}, file=config).settings
+    tokens.check_database(settings)
+    tokens.revoke(settings, name)
 
 
 @artifacts.callback()

@@ -1,12 +1,16 @@
 """Who the orchestrator is: its certificate, own or self-made, and the rule on where it may listen without one."""
 
 import hashlib
+import re
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from asterism.orchestrator.config import Settings
 from asterism.orchestrator.core.errors import Misconfigured
+
+_FIRST: Final = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +22,11 @@ class ServerCertificate:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the first certificate's DER form, in hex: what a join token carries."""
-        text = self.chain.decode("ascii")
-        end = "-----END CERTIFICATE-----"
-        first = text[text.index("-----BEGIN CERTIFICATE-----") : text.index(end) + len(end)]
-        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(first)).hexdigest()
+        """SHA-256 of the first certificate's DER form, in hex: what a join token carries. ValueError without one."""
+        found = _FIRST.search(self.chain)
+        if found is None:
+            raise ValueError("there is no certificate in PEM")
+        return hashlib.sha256(ssl.PEM_cert_to_DER_cert(found[0].decode("ascii"))).hexdigest()
 
     def __repr__(self) -> str:
         return f"ServerCertificate(fingerprint={self.fingerprint})"
@@ -71,6 +75,9 @@ def _read(cert: Path, key: Path) -> ServerCertificate:
         _ = certificate.fingerprint
         # Refuses a key that belongs to another certificate.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key)
+    except ssl.SSLError as error:
+        reason = f"the key is no private key in PEM, or one of another certificate ({error})"
+        raise Misconfigured("tls_key", f"cannot use {cert} with {key}: {reason}") from error
     except (OSError, ValueError) as error:
         raise Misconfigured("tls_cert", f"cannot use {cert} with {key}: {error}") from error
     return certificate

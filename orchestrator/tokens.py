@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 
 from asterism.orchestrator.config import Settings
 from asterism.orchestrator.core.credential import Role, StoredCredential
+from asterism.orchestrator.core.errors import Misconfigured
 from asterism.orchestrator.identity import load_certificate
 from asterism.protocol.credentials import new_credential
 from asterism.store.credentials import SqlCredentials
@@ -27,6 +28,18 @@ def create(settings: Settings, *, role: Role, name: str, days: float) -> str:
     stored = StoredCredential(name, role, made.secret_sha256, at, at + days * DAY_S)
     _do(settings, lambda credentials: credentials.add_credential(stored))
     return made.text
+
+
+def find_unnamed_certificate(settings: Settings) -> Path | None:
+    """The certificate in the data folder, where the settings do without: credentials made so do not name it."""
+    certificate = settings.data_dir / "tls" / "cert.pem"
+    return certificate if settings.tls == "off" and certificate.exists() else None
+
+
+def check_database(settings: Settings) -> None:
+    """Raises Misconfigured where there is no database that could hold a credential; none is made."""
+    if isinstance(settings.location, Path) and not settings.location.exists():
+        raise Misconfigured("database", f"there is none at {settings.location}")
 
 
 def rows(settings: Settings) -> Sequence[dict[str, str]]:

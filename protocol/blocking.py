@@ -6,9 +6,10 @@ from collections.abc import Awaitable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Self, TypeVar
+from typing import Self, TypeAlias, TypeVar
 
 from asterism.orchestrator.core.edits import EditBatch
+from asterism.orchestrator.core.errors import WrongState
 from asterism.orchestrator.core.ids import ConstellationId, StarId, WorkerId
 from asterism.orchestrator.core.request import Budget, ConstellationState, Request
 from asterism.orchestrator.core.snapshot import Summary
@@ -20,6 +21,7 @@ from asterism.protocol.credentials import Credential
 from asterism.protocol.settings import DEFAULT_ADDRESS, ClientSettings
 
 T = TypeVar("T")
+_Opened: TypeAlias = Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]]
 
 
 class Client:
@@ -35,8 +37,9 @@ class Client:
         patience_s: float = PATIENCE_S,
     ) -> None:
         """As of `AsyncClient`."""
-        self._client = AsyncClient(address, credential, ca_file, deadline_s=deadline_s, patience_s=patience_s)
-        self._opened: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+        self._inner = AsyncClient(address, credential, ca_file, deadline_s=deadline_s, patience_s=patience_s)
+        self._opened: _Opened | None = None
+        """None before `__enter__` and after `__exit__`."""
         self._thread: threading.Thread | None = None
 
     @classmethod
@@ -47,21 +50,24 @@ class Client:
 
     def __enter__(self) -> Self:
         """Start the thread that the event loop runs in."""
-        self._opened = Future()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="asterism-client", daemon=True)
+        opened: _Opened = Future()
+        work = self._serve
+        self._thread = threading.Thread(target=lambda: asyncio.run(work(opened)), name="asterism-client", daemon=True)
         self._thread.start()
         try:
-            self._opened.result()
+            opened.result()
         except BaseException:
             self._thread.join()
             raise
+        self._opened = opened
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the connection, and wait until the thread has ended."""
-        loop, closing = self._opened.result()
+        loop, closing = self._running()
+        self._opened = None
         loop.call_soon_threadsafe(closing.set)
         assert self._thread is not None
         self._thread.join()
@@ -153,26 +159,39 @@ class Client:
         """Whether the orchestrator says that it serves."""
         return self._wait(self._client.health())
 
-    async def _serve(self) -> None:
+    @property
+    def _client(self) -> AsyncClient:
+        """The one that does the work, where it can: a call of it that nothing runs must not be made."""
+        self._running()
+        return self._inner
+
+    def _running(self) -> tuple[asyncio.AbstractEventLoop, asyncio.Event]:
+        """The loop, and what ends it; raises WrongState where there is none, or none any more."""
+        if self._opened is None:
+            raise WrongState("client", self._inner.address, "not open", "use it as `with Client(...) as client`")
+        return self._opened.result()
+
+    async def _serve(self, opened: _Opened) -> None:
         """Hold the connection until `__exit__`; the end of the loop cancels what still waits."""
         closing = asyncio.Event()
         try:
-            async with self._client:
-                self._opened.set_result((asyncio.get_running_loop(), closing))
+            async with self._inner:
+                opened.set_result((asyncio.get_running_loop(), closing))
                 await closing.wait()
         except Exception as error:
             # The supervisor of the thread: whoever opens the client gets the error, if it is not open yet.
-            if self._opened.done():
+            if opened.done():
                 raise
-            self._opened.set_exception(error)
+            opened.set_exception(error)
 
     def _wait(self, work: Awaitable[T]) -> T:
         """Run it in the client's loop; an interrupt of the waiting thread cancels it there."""
+        loop, _ = self._running()
 
         async def run() -> T:
             return await work
 
-        future = asyncio.run_coroutine_threadsafe(run(), self._opened.result()[0])
+        future = asyncio.run_coroutine_threadsafe(run(), loop)
         try:
             return future.result()
         finally:

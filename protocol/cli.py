@@ -9,6 +9,7 @@ import typer
 
 from asterism.orchestrator.core.errors import AsterismError
 from asterism.protocol.commands.ending import ExitCode, advice, print_error
+from asterism.protocol.commands.streams import give_up_stdout, is_broken_pipe, prepare_streams, words_of
 
 _GROUP: Final = "asterism.commands"
 _EXTRAS: Final = {
@@ -27,11 +28,22 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     commands = {point.name: point for point in entry_points(group=_GROUP)}
     chosen = given[0] if given and given[0] in commands else None  # only --help and --version may stand before it
     points = [commands[chosen]] if chosen else [] if given == ["--version"] else list(commands.values())
+    prepare_streams()
     try:
-        _program(points)(args=given, prog_name="asterism")
+        try:
+            _program(points)(args=given, prog_name="asterism")
+        finally:
+            sys.stdout.flush()  # else a fault of it would come up behind our back
     except AsterismError as error:
-        print_error(error.message, advice(error))
+        print_error(error.message, advice(error, chosen or ""))
         sys.exit(ExitCode.of(error))
+    except OSError as error:
+        if error.errno is None:
+            raise  # not the system's word: a deadline that nobody caught is a fault of ours
+        if not is_broken_pipe(error):
+            print_error(words_of(error))
+        give_up_stdout()
+        sys.exit(ExitCode.FAILED if is_broken_pipe(error) else ExitCode.USAGE)
     except ModuleNotFoundError as error:
         extra = None if chosen is None else _missing_extra(commands[chosen], error)
         if extra is None:

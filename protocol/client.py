@@ -12,7 +12,15 @@ import grpc
 import grpc.aio
 
 from asterism.orchestrator.core.edits import EditBatch
-from asterism.orchestrator.core.errors import AsterismError, DataLoss, InvalidField, NotLeading, Overloaded, Unreachable
+from asterism.orchestrator.core.errors import (
+    AsterismError,
+    DataLoss,
+    InvalidField,
+    NotLeading,
+    Overloaded,
+    Unreachable,
+    WrongState,
+)
 from asterism.orchestrator.core.ids import ConstellationId, StarId, WorkerId
 from asterism.orchestrator.core.records import ConstellationEnded, ConstellationRecord, EditsApplied
 from asterism.orchestrator.core.request import Budget, ConstellationState, Request
@@ -324,7 +332,8 @@ class AsyncClient:
 
     async def _channel(self, address: str) -> grpc.aio.Channel:
         """The one to an address, opened when it is first asked for."""
-        assert self._channels is not None, "use AsyncClient as an async context manager"
+        if self._channels is None:
+            raise WrongState("client", address, "not open", "use it as `async with AsyncClient(...) as client`")
         channel = self._channels.get(address)
         if channel is None:
             opened = await open_channel(address, self._credential, self._ca_file)

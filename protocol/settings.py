@@ -98,7 +98,7 @@ def load_settings(
             return None
         secret = Path(file.value).expanduser()
         warnings.extend(_exposed(secret))
-        return Setting(_read_secret(secret), file.source, str(secret))
+        return Setting(read_secret(secret, "token_file"), file.source, str(secret))
 
     return ClientSettings(
         address=find("address", address, "ASTERISM_ADDRESS") or Setting(DEFAULT_ADDRESS, Source.DEFAULT),
@@ -106,6 +106,15 @@ def load_settings(
         ca_file=find("ca_file", None if ca_file is None else str(ca_file), "ASTERISM_CA_FILE"),
         warnings=tuple(warnings),
     )
+
+
+def read_secret(path: Path, setting: str) -> str:
+    """What a file holds that `setting` names, without white space around it; raises Misconfigured."""
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise Misconfigured(setting, f"cannot read {path}: {reason}") from error
 
 
 def _read_toml(path: Path) -> Mapping[str, str]:
@@ -127,14 +136,6 @@ def _read_toml(path: Path) -> Mapping[str, str]:
             raise Misconfigured(f"{key} in {path}", "must be text in quotes")
         settings[key] = value
     return settings
-
-
-def _read_secret(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise Misconfigured("token_file", f"cannot read {path}: {reason}") from error
 
 
 def _exposed(path: Path) -> list[str]:

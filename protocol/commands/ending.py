@@ -2,6 +2,7 @@
 
 import sys
 from enum import IntEnum
+from typing import Final
 
 from asterism.orchestrator.core.errors import (
     AlreadyExists,
@@ -51,38 +52,79 @@ class ExitCode(IntEnum):
         return cls.FAILED if state in (ConstellationState.FAILED, ConstellationState.CANCELLED) else cls.SUCCEEDED
 
 
-def advice(error: AsterismError) -> str:
-    """What to do next, in one line."""
+_OF_SERVER: Final = frozenset({"serve", "config", "token", "artifacts"})
+"""Commands whose settings `asterism config` lists."""
+_THERE: Final = {
+    "constellation": "`asterism list` shows the requests that there are",
+    "request": "`asterism list` shows the requests that there are",
+    "star": "`asterism get ID` shows the stars that there are",
+    "worker": "`asterism workers` shows the workers that there are",
+    "credential": "`asterism token list` shows the credentials that there are",
+}
+"""Kind of what was not found -> where to look for its names."""
+_CUT_AT_ONCE: Final = ("failed to connect", "Socket closed")
+"""What gRPC says where a server with TLS is spoken to without (grpcio 1.81)."""
+_LOOPBACK: Final = ("127.", "localhost:", "[::1]:")
+"""How an address begins that is spoken to without TLS, unless a credential or a file of certificates asks for it."""
+
+
+class NoRequestYet(NotFound):
+    """The newest request is asked for, and there is none."""
+
+    def __init__(self) -> None:
+        super().__init__("constellation", "")
+        self.message = "there is no request yet"
+
+
+def advice(error: AsterismError, command: str = "") -> str:
+    """What to do next, in one line, for who has run `command`; nothing where the error itself says all of it."""
     match error:
         case NotLeading():
-            return "wait until one leads, or name all of them: --address HOST:PORT,HOST:PORT"
+            return f"wait until one leads, or name all of them: {_address_option(command)} HOST:PORT,HOST:PORT"
         case Unreachable():
-            return (
-                "start one with `asterism up`, or name another with --address or ASTERISM_ADDRESS; "
-                "`asterism doctor` looks for the cause"
-            )
+            return _when_unreachable(error, command)
         case Unauthenticated():
             return "give a credential with --token-file or ASTERISM_TOKEN; `asterism token create` makes one"
         case Forbidden():
             return "use a credential of another role: `asterism token create --role ...` on the orchestrator's machine"
+        case NoRequestYet():
+            return "`asterism run` or `asterism submit` makes one"
         case NotFound():
-            return "`asterism list` and `asterism workers` show the names that there are"
+            return _THERE.get(error.kind, "")
         case StaleRevision():
             return "read the graph again and send the edit against its revision"
         case Overloaded(retry_after_s=wait):
             return f"try again in {wait:g} s"
         case AlreadyExists():
             return "take another name"
-        case WrongState():
+        case WrongState(kind="constellation" | "request" | "star"):
             return "`asterism get` shows its state"
         case DataLoss():
             return "restore it from a copy, or run the star again: what is stored is not what was put there"
         case InvalidField():
             return "mend it and try again"
-        case Misconfigured():
-            return "mend the setting; `asterism config` shows where each value comes from"
+        case Misconfigured(setting=setting):
+            # A store that cannot be used may be in use, damaged, or on a full disk: the error says which.
+            is_listed = command in _OF_SERVER and setting != "store"
+            return "mend the setting; `asterism config` shows where each value comes from" if is_listed else ""
         case _:
             return ""
+
+
+def _when_unreachable(error: Unreachable, command: str) -> str:
+    if command in _OF_SERVER:
+        return ""  # it is the database, of which the error says what is wrong
+    if all(words in error.reason for words in _CUT_AT_ONCE) and error.address.startswith(_LOOPBACK):
+        return (
+            "whoever listens there may speak TLS, which on this machine is used for a credential with a fingerprint "
+            "(`asterism token create --tls self-made`) or with ASTERISM_CA_FILE"
+        )
+    start = f"start one with `asterism up`, or name another with {_address_option(command)} or ASTERISM_ADDRESS"
+    return start if command == "doctor" else f"{start}; `asterism doctor` looks for the cause"
+
+
+def _address_option(command: str) -> str:
+    return "--join" if command == "work" else "--address"
 
 
 def print_error(message: str, hint: str = "") -> None:

@@ -26,5 +26,4 @@ def graph(
     """Draw a request's graph: its stars, lines, attempts and revisions."""
     from asterism.protocol.commands.actions import graph as action
 
-    form = GraphForm.JSON if form is None and output is Output.JSON else form
-    action.graph(constellation, form, file, address, token_file)
+    action.graph(constellation, form, file, address, token_file, output)

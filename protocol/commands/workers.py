@@ -23,24 +23,34 @@ def workers(
         from asterism.protocol.commands.actions import workers as action
 
         action.list_workers(address, token_file, output)
-    elif address is not None or token_file is not None:
-        raise typer.BadParameter(f"give it after the word {context.invoked_subcommand}", param_hint="--address")
+        return
+    given = {
+        "--address": address is not None,
+        "--token-file": token_file is not None,
+        "--output": output != Output.TEXT,
+    }
+    if misplaced := [option for option, is_given in given.items() if is_given]:
+        raise typer.BadParameter(f"give it after the word {context.invoked_subcommand}", param_hint=misplaced[0])
 
 
 @app.command("drain")
-def drain(name: WorkerName, address: Address = None, token_file: TokenFile = None) -> None:
+def drain(
+    name: WorkerName, address: Address = None, token_file: TokenFile = None, output: OutputFormat = Output.TEXT
+) -> None:
     """Give a worker no new stars; what runs goes on."""
     from asterism.protocol.commands.actions import workers as action
 
-    action.drain(WorkerId(name), True, address, token_file)
+    action.drain(WorkerId(name), True, address, token_file, output)
 
 
 @app.command("undrain")
-def undrain(name: WorkerName, address: Address = None, token_file: TokenFile = None) -> None:
+def undrain(
+    name: WorkerName, address: Address = None, token_file: TokenFile = None, output: OutputFormat = Output.TEXT
+) -> None:
     """Give a worker stars again."""
     from asterism.protocol.commands.actions import workers as action
 
-    action.drain(WorkerId(name), False, address, token_file)
+    action.drain(WorkerId(name), False, address, token_file, output)
 
 
 @app.command("label")

@@ -21,11 +21,11 @@ _SUFFIXES: Final = {
 }
 
 
-def form_of_file(file: Path) -> GraphForm:
-    """The form that a file's suffix stands for; raises `InvalidField` for another."""
+def form_of_file(file: Path, other_way: str = ", or give --format") -> GraphForm:
+    """The form that a file's suffix stands for; raises `InvalidField`, with `other_way` to say it."""
     form = _SUFFIXES.get(file.suffix.lower())
     if form is None:
-        raise InvalidField("file", f"{file.name}: the suffix must be one of {', '.join(_SUFFIXES)}, or give --format")
+        raise InvalidField("file", f"{file.name}: the suffix must be one of {', '.join(_SUFFIXES)}{other_way}")
     return form
 
 

@@ -34,14 +34,9 @@ def console(*, stderr: bool = False) -> "Console":
 
     if is_terminal(stderr=stderr):
         return Console(stderr=stderr, highlight=False)
-    return Console(stderr=stderr, highlight=False, no_color=True, force_terminal=False, width=_width())
+    return Console(stderr=stderr, highlight=False, no_color=True, force_terminal=False, width=_PLAIN_WIDTH)
 
 
 def is_terminal(*, stderr: bool = False) -> bool:
     """Whether a person looks at the stream: a terminal that can move its cursor."""
     return (sys.stderr if stderr else sys.stdout).isatty() and os.environ.get("TERM", "") != "dumb"
-
-
-def _width() -> int:
-    columns = os.environ.get("COLUMNS", "")
-    return int(columns) if columns.isdecimal() and int(columns) > 0 else _PLAIN_WIDTH

@@ -22,16 +22,17 @@ class Shell:
 
     home: Path
 
-    async def start(self, *arguments: str, has_input: bool = False, **variables: str) -> asyncio.subprocess.Process:
+    async def start(
+        self, *arguments: str, has_input: bool = False, redirect: str = "", **variables: str
+    ) -> asyncio.subprocess.Process:
+        """`redirect` is what a shell makes of the streams, such as `>&-`."""
         # COLUMNS: a test runner may have a terminal of its own in mind.
         outside = {name for name in os.environ if name.startswith("ASTERISM_")} | {"COLUMNS"}
         kept = {name: value for name, value in os.environ.items() if name not in outside}
         home = {"HOME": str(self.home), "XDG_DATA_HOME": str(self.home / "data"), "XDG_CONFIG_HOME": str(self.home)}
+        program = (sys.executable, "-m", "asterism.protocol.cli", *arguments)
         return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "asterism.protocol.cli",
-            *arguments,
+            *(("sh", "-c", f'exec "$@" {redirect}', "sh", *program) if redirect else program),
             cwd=self.home,
             env={**kept, **home, **variables},
             stdin=asyncio.subprocess.PIPE if has_input else asyncio.subprocess.DEVNULL,
@@ -39,9 +40,9 @@ class Shell:
             stderr=asyncio.subprocess.PIPE,
         )
 
-    async def run(self, *arguments: str, typed: str = "", **variables: str) -> Ended:
+    async def run(self, *arguments: str, typed: str = "", redirect: str = "", **variables: str) -> Ended:
         """`typed` is what the user types, to its end."""
-        return await ended(await self.start(*arguments, has_input=bool(typed), **variables), typed)
+        return await ended(await self.start(*arguments, has_input=bool(typed), redirect=redirect, **variables), typed)
 
 
 async def ended(process: asyncio.subprocess.Process, typed: str = "") -> Ended:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -84,6 +85,31 @@ async def test_result_in_the_graph_is_saved_the_same_way(shell: Shell, peer: Art
     assert (shell.home / "out.json").read_text().startswith(("{", '"', "["))
 
 
+async def test_link_stays_one_and_its_target_is_written(shell: Shell, peer: ArtifactPeer) -> None:
+    (shell.home / "folder").mkdir()
+    (shell.home / "link.json").symlink_to("folder/out.json")
+    for _ in ("into a target that is not there yet", "over one that is"):
+        result = await shell.run("fetch", "report", "--to", "link.json", "--address", peer.address)
+        assert (result.code, result.err) == (0, "")
+        assert (shell.home / "link.json").is_symlink()
+        assert [path.name for path in (shell.home / "folder").iterdir()] == ["out.json"]
+        assert (shell.home / "folder" / "out.json").read_bytes() == DATA
+
+
+async def test_pipe_is_written_into_and_stays_one(shell: Shell, peer: ArtifactPeer) -> None:
+    os.mkfifo(shell.home / "pipe")
+    (shell.home / "link").symlink_to("pipe")
+    reader = await asyncio.create_subprocess_exec("cat", shell.home / "pipe", stdout=asyncio.subprocess.PIPE)
+    try:
+        process = await shell.start("fetch", "report", "--to", "link", "--address", peer.address)
+        read, _ = await reader.communicate()
+        assert ((await ended(process)).code, read) == (0, DATA)
+        assert (shell.home / "pipe").is_fifo()
+    finally:
+        if reader.returncode is None:
+            reader.kill()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_ctrl_c_leaves_no_half_file(shell: Shell, peer: ArtifactPeer, number: signal.Signals) -> None:
     peer.hangs = True
@@ -103,4 +129,6 @@ async def test_what_has_no_result_is_refused(shell: Shell, peer: ArtifactPeer) -
 async def test_file_that_cannot_be_written_is_said(shell: Shell, peer: ArtifactPeer) -> None:
     result = await shell.run("fetch", "report", "--to", "nowhere/out.json", "--address", peer.address)
     assert result.code == 2
-    assert "cannot write nowhere/out.json" in result.err
+    assert result.err == "error: setting --to: cannot write nowhere/out.json: No such file or directory\n"
+    result = await shell.run("fetch", "report", "--to", ".", "--address", peer.address)
+    assert result.err == "error: setting --to: cannot write .: Is a directory\n"

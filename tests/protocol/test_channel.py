@@ -12,6 +12,7 @@ from asterism.orchestrator.core.credential import Role
 from asterism.orchestrator.core.errors import Misconfigured, Unauthenticated, Unreachable
 from asterism.protocol.channel import is_loopback, open_channel, split_address
 from asterism.protocol.client import AsyncClient
+from asterism.protocol.commands.ending import advice
 from asterism.protocol.credentials import new_credential
 from asterism.protocol.limits import CHANNEL_OPTIONS, SERVER_OPTIONS
 from tests.protocol.peer import CONSTELLATION, WORKER, Script, serving
@@ -61,6 +62,17 @@ async def test_plaintext_server_is_no_match_for_a_fingerprint() -> None:
     async with serving(Script()) as port:
         with pytest.raises(Unreachable, match="no TLS there"):
             await open_channel(f"127.0.0.1:{port}", credential)
+
+
+async def test_credential_without_a_fingerprint_on_a_server_with_tls_is_hinted_at() -> None:
+    tls = Certificate("asterism").files
+    async with (
+        serving(Script(), tls=tls) as port,
+        AsyncClient(f"127.0.0.1:{port}", new_credential(Role.CLIENT)) as client,
+    ):
+        with pytest.raises(Unreachable) as refused:
+            await client.workers()
+    assert "may speak TLS" in advice(refused.value, "workers")
 
 
 async def test_nobody_there_is_unreachable_when_a_certificate_is_to_be_compared() -> None:

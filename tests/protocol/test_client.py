@@ -10,7 +10,14 @@ import grpc
 import pytest
 
 from asterism.orchestrator.core.edits import CancelStar, EditBatch
-from asterism.orchestrator.core.errors import Misconfigured, NotFound, Overloaded, StaleRevision, Unreachable
+from asterism.orchestrator.core.errors import (
+    Misconfigured,
+    NotFound,
+    Overloaded,
+    StaleRevision,
+    Unreachable,
+    WrongState,
+)
 from asterism.orchestrator.core.ids import ConstellationId, WorkerId
 from asterism.orchestrator.core.records import ConstellationEnded
 from asterism.orchestrator.core.request import Budget, Request
@@ -237,6 +244,34 @@ async def test_blocking_client_may_leave_a_watch_and_close() -> None:
 def test_blocking_client_says_what_is_wrong_with_its_address() -> None:
     with pytest.raises(Misconfigured, match="address"), Client("nowhere"):
         pass
+
+
+def test_blocking_client_that_is_not_open_says_how_to_use_it() -> None:
+    client = Client("127.0.0.1:9")
+    with pytest.raises(WrongState, match="use it as `with Client"):
+        client.get(CONSTELLATION)
+    with pytest.raises(WrongState, match="use it as `with Client"):
+        next(client.watch(CONSTELLATION))
+    with client:
+        pass
+    with pytest.raises(WrongState, match="use it as `with Client"):
+        client.workers()
+
+
+async def test_blocking_client_may_be_opened_again() -> None:
+    def use(port: int) -> None:
+        client = Client(f"127.0.0.1:{port}")
+        for _ in range(2):
+            with client:
+                assert client.workers() == (WORKER,)
+
+    async with serving(Script()) as port:
+        await asyncio.to_thread(use, port)
+
+
+async def test_client_that_is_not_open_says_how_to_use_it() -> None:
+    with pytest.raises(WrongState, match="use it as `async with AsyncClient"):
+        await AsyncClient("127.0.0.1:9").workers()
 
 
 def test_importing_the_client_brings_nothing_heavy() -> None:

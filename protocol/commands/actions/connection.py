@@ -6,12 +6,12 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from asterism.orchestrator.core.errors import Misconfigured, NotFound
 from asterism.orchestrator.core.ids import ConstellationId
 from asterism.orchestrator.core.records import ConstellationRecord
 from asterism.protocol.answers import Picture, StreamedText
+from asterism.protocol.commands.ending import NoRequestYet
 from asterism.protocol.graph.picture import History, read_history
-from asterism.protocol.settings import ClientSettings, load_settings
+from asterism.protocol.settings import ClientSettings, load_settings, read_secret
 
 if TYPE_CHECKING:
     from asterism.protocol.client import AsyncClient
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def settings_of(address: str | None, token_file: Path | None) -> ClientSettings:
     """The settings, where these two flags win over the environment and the file."""
-    return load_settings(address, None if token_file is None else _credential(token_file))
+    return load_settings(address, None if token_file is None else read_secret(token_file, "--token-file"))
 
 
 @asynccontextmanager
@@ -44,7 +44,7 @@ async def named_or_newest(client: "AsyncClient", constellation: str | None) -> C
         return ConstellationId(constellation)
     async for summary in client.list(page_size=1):
         return summary.id
-    raise NotFound("constellation", "(the newest: there is none yet)")
+    raise NoRequestYet
 
 
 async def journal_of(
@@ -66,10 +66,3 @@ async def journal_of(
 async def history_of(client: "AsyncClient", picture: Picture) -> History:
     """How a constellation came to be what the picture shows: its journal up to there."""
     return read_history(await journal_of(client, picture.constellation.id, picture.constellation.seq))
-
-
-def _credential(file: Path) -> str:
-    try:
-        return file.read_text().strip()
-    except OSError as error:
-        raise Misconfigured("--token-file", f"cannot read {file}: {error.strerror}") from error

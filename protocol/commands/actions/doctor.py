@@ -127,7 +127,7 @@ async def check_address(address: str | None, token_file: Path | None) -> AsyncIt
     try:
         settings = settings_of(address, token_file)
     except AsterismError as error:
-        yield Finding(Level.FAIL, "settings", error.message, advice(error))
+        yield Finding(Level.FAIL, "settings", error.message, advice(error, "doctor"))
         return
     where = f"{settings.address.value} (from {settings.address.detail or settings.address.source.value})"
     try:
@@ -136,7 +136,7 @@ async def check_address(address: str | None, token_file: Path | None) -> AsyncIt
     except AsterismError as error:
         # Without a configured address `run` starts an orchestrator of its own: then none has to be there.
         level = Level.WARN if settings.address.is_default else Level.FAIL
-        yield Finding(level, "orchestrator", f"{where}: {error.message}", advice(error))
+        yield Finding(level, "orchestrator", f"{where}: {error.message}", advice(error, "doctor"))
         return
     yield Finding(Level.OK, "orchestrator", where)
     attached = [worker for worker in fleet if worker.is_attached]

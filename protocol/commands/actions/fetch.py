@@ -81,12 +81,19 @@ def _opened(file: Path | None) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    part = file.with_name(f".{file.name}.{secrets.token_hex(4)}.part")
     try:
-        with part.open("xb") as out:
-            yield out
-        os.replace(part, file)
+        if file.exists() and not file.is_file():
+            # A device, a pipe or a folder is written into, or refuses it: nothing may take its place.
+            with file.open("wb") as out:
+                yield out
+            return
+        target = Path(os.path.realpath(file))  # a link stays one
+        part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+        try:
+            with part.open("xb") as out:
+                yield out
+            os.replace(part, target)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
         raise Misconfigured("--to", f"cannot write {file}: {error.strerror or error}") from error
-    finally:
-        part.unlink(missing_ok=True)

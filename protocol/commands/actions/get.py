@@ -3,7 +3,6 @@
 import json
 import sys
 import time
-from datetime import datetime
 from pathlib import Path
 
 from asterism.orchestrator.core.request import ConstellationState
@@ -17,7 +16,7 @@ from asterism.protocol.view.answer import answer_text
 from asterism.protocol.view.json_text import json_text
 from asterism.protocol.view.result import shown_answer
 from asterism.protocol.view.style import console
-from asterism.protocol.view.wording import one_line, seconds
+from asterism.protocol.view.wording import one_line
 
 
 def get(constellation: str | None, address: str | None, token_file: Path | None, output: Output) -> None:
@@ -41,13 +40,14 @@ async def _get(constellation: str | None, address: str | None, token_file: Path 
                 json_text({**drawn, "answer": shown_answer(picture.constellation.answer())}, indent=2) + "\n"
             )
             return ExitCode.SUCCEEDED
-    from asterism.protocol.view.tables import stars_table
+    from asterism.protocol.view.tables import print_stars
 
     of = picture.constellation
     out = console()
-    out.print(f"{of.id}  {one_line(of.request.name or of.request.form, 80)}", markup=False)
-    out.print(f"{_state(of.state, of.reason)}  revision {of.revision}, {len(of.stars)} stars", markup=False)
-    out.print(stars_table(of, picture.waiting_for, time.time()))
+    out.print(f"{of.id}  {one_line(of.request.name or of.request.form, 80)}", markup=False, soft_wrap=True)
+    state = f"{_state(of.state, of.reason)}  revision {of.revision}, {len(of.stars)} stars"
+    out.print(state, markup=False, soft_wrap=True)
+    print_stars(out, of, picture.waiting_for, time.time())
     if of.state.is_terminal:
         sys.stdout.write(answer_text(of.answer()) + "\n")
     return ExitCode.SUCCEEDED
@@ -65,8 +65,12 @@ async def _list(
     if output is Output.JSON:
         json.dump({"constellations": [_summary(summary) for summary in found]}, sys.stdout, indent=2)
         sys.stdout.write("\n")
+    elif found:
+        from asterism.protocol.view.tables import print_requests
+
+        print_requests(console(), found)
     else:
-        _print_summaries(found)
+        sys.stdout.write("no requests\n")
     return ExitCode.SUCCEEDED
 
 
@@ -85,32 +89,6 @@ def _summary(summary: Summary) -> dict[str, str | int | float | None]:
         "stars": summary.stars,
         "stars_terminal": summary.stars_terminal,
     }
-
-
-def _print_summaries(found: list[Summary]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from asterism.protocol.view.style import REQUEST_STYLES
-
-    if not found:
-        sys.stdout.write("no requests\n")
-        return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for name in ("id", "name", "state", "stars", "revision", "created", "took", "owner"):
-        table.add_column(name, no_wrap=True, justify="right" if name in ("stars", "revision", "took") else "left")
-    for summary in found:
-        table.add_row(
-            Text(summary.id),
-            Text(one_line(summary.name or summary.form, 40)),
-            Text(summary.state.value, style=REQUEST_STYLES[summary.state]),
-            f"{summary.stars_terminal}/{summary.stars}",
-            str(summary.revision),
-            datetime.fromtimestamp(summary.created_at).strftime("%Y-%m-%d %H:%M:%S"),
-            "" if summary.ended_at is None else seconds(summary.ended_at - summary.created_at),
-            Text(one_line(summary.owner, 24)),
-        )
-    console().print(table)
 
 
 def _state(state: ConstellationState, reason: str) -> str:

@@ -15,7 +15,7 @@ from asterism.orchestrator.core.records import ConstellationRecord, EditsApplied
 from asterism.orchestrator.core.values import Json
 from asterism.protocol.answers import Picture
 from asterism.protocol.commands.actions.connection import connected, journal_of, named_or_newest
-from asterism.protocol.commands.actions.graph import write
+from asterism.protocol.commands.actions.graph import check_form, write
 from asterism.protocol.commands.actions.running import run_to_exit
 from asterism.protocol.commands.ending import ExitCode
 from asterism.protocol.commands.options import Output
@@ -60,6 +60,7 @@ def history(
         raise InvalidField("--diff", "give --revision or --diff, not both")
     if asked.revision is None and (asked.form is not None or asked.file is not None):
         raise InvalidField("--revision", "--format and --out draw one revision: say which")
+    check_form(asked.form, output)
     run_to_exit(_history(constellation, asked, address, token_file, output))
 
 

@@ -80,7 +80,7 @@ def run(
 ) -> None:
     """Runs it to the end of the process's work, and exits with its code."""
     if graph_file is not None:
-        form_of_file(graph_file)  # a wrong suffix should not be found out after the work
+        _check_graph_file(graph_file)
     wish = _Wish(
         request=read_request(source, form),
         request_id=request_id or f"{_OWN}{uuid4().hex}",
@@ -91,6 +91,13 @@ def run(
     )
     interrupts = Interrupts()
     run_to_exit(_run(interrupts, wish, workers, address, token_file), interrupts)
+
+
+def _check_graph_file(file: Path) -> None:
+    """What is wrong with it should not be found out after the work."""
+    form_of_file(file, "")
+    if not file.parent.is_dir():
+        raise Misconfigured("--graph", f"cannot write {file}: there is no folder {file.parent}")
 
 
 async def _run(
@@ -182,7 +189,7 @@ def _print(picture: Picture, answer: Mapping[str, Result], history: History, wis
         sys.stdout.write(answer_text(answer) + "\n")
     sys.stdout.flush()
     if wish.graph_file is not None:
-        write(render(form_of_file(wish.graph_file), picture, history), wish.graph_file)
+        write(render(form_of_file(wish.graph_file), picture, history), wish.graph_file, "--graph")
     if not wish.is_quiet:
         sys.stderr.write(f"{_summary(of, history)}\n")
     if of.state is not ConstellationState.SUCCEEDED:

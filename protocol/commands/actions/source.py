@@ -35,7 +35,11 @@ def guess_form(text: str, suffix: str = "") -> str:
 def _read(source: str) -> tuple[str, str, str]:
     """Name, suffix and text."""
     if source == STDIN:
-        return "stdin", "", _decode(sys.stdin.buffer.read(MAX_REQUEST_BYTES + 1), "standard input")
+        try:
+            data = sys.stdin.buffer.read(MAX_REQUEST_BYTES + 1)
+        except OSError as error:
+            raise InvalidField("request", f"cannot read standard input: {error.strerror}") from error
+        return "stdin", "", _decode(data, "standard input")
     path = Path(source)
     if _is_there(path):
         return path.name[:_NAME_MAX], path.suffix, _decode(_bytes(path), source)

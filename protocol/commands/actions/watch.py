@@ -49,10 +49,9 @@ async def _watch(
         else:
             with view_of(progress, star=None if star is None else StarId(star)) as view:
                 await follow(client, followed, view)
-                if star is not None and StarId(star) not in progress.stars:
-                    view.say(f"no star {one_line(star, 64)} in {followed}; `asterism get {followed}` lists them")
-            picture = await client.get(followed)
-            sys.stdout.write(answer_text(picture.constellation.answer()) + "\n")
+            sys.stdout.write(answer_text((await client.get(followed)).constellation.answer()) + "\n")
+        if star is not None and StarId(star) not in (await client.get(followed)).constellation.stars:
+            sys.stderr.write(f"no star {one_line(star, 64)} in {followed}; `asterism get {followed}` lists them\n")
     return ExitCode.of_state(progress.state)
 
 

@@ -12,6 +12,7 @@ from asterism.orchestrator.core.values import Json
 from asterism.protocol.answers import WorkerStatus
 from asterism.protocol.commands.actions.connection import connected
 from asterism.protocol.commands.actions.running import run_to_exit
+from asterism.protocol.commands.actions.saying import say
 from asterism.protocol.commands.ending import ExitCode
 from asterism.protocol.commands.options import Output
 from asterism.protocol.view.style import console
@@ -22,9 +23,9 @@ def list_workers(address: str | None, token_file: Path | None, output: Output) -
     run_to_exit(_list(address, token_file, output))
 
 
-def drain(worker: WorkerId, is_draining: bool, address: str | None, token_file: Path | None) -> None:
+def drain(worker: WorkerId, is_draining: bool, address: str | None, token_file: Path | None, output: Output) -> None:
     """Gives a worker no new stars, or gives it stars again."""
-    run_to_exit(_drain(worker, is_draining, address, token_file))
+    run_to_exit(_drain(worker, is_draining, address, token_file, output))
 
 
 def label(worker: WorkerId, words: Sequence[str], address: str | None, token_file: Path | None, output: Output) -> None:
@@ -55,18 +56,21 @@ async def _list(address: str | None, token_file: Path | None, output: Output) ->
         json.dump({"workers": [_worker(worker) for worker in fleet]}, sys.stdout, indent=2)
         sys.stdout.write("\n")
     elif fleet:
-        from asterism.protocol.view.tables import workers_table
+        from asterism.protocol.view.tables import print_workers
 
-        console().print(workers_table(fleet, time.time()))
+        print_workers(console(), fleet, time.time())
     else:
         sys.stdout.write("no workers: start one with `asterism work --join HOST:PORT`\n")
     return ExitCode.SUCCEEDED
 
 
-async def _drain(worker: WorkerId, is_draining: bool, address: str | None, token_file: Path | None) -> ExitCode:
+async def _drain(
+    worker: WorkerId, is_draining: bool, address: str | None, token_file: Path | None, output: Output
+) -> ExitCode:
     async with connected(address, token_file) as client:
         await client.drain(worker, is_draining=is_draining)
-    sys.stdout.write(f"{worker} {'gets no new stars' if is_draining else 'gets stars again'}\n")
+    text = f"{worker} {'gets no new stars' if is_draining else 'gets stars again'}"
+    say(output, text, {"worker": worker, "is_draining": is_draining})
     return ExitCode.SUCCEEDED
 
 
