@@ -63,7 +63,7 @@ _THERE: Final = {
 }
 """Kind of what was not found -> where to look for its names."""
 _CUT_AT_ONCE: Final = ("failed to connect", "Socket closed")
-"""What gRPC says where a server with TLS is spoken to without (grpcio 1.81)."""
+"""What gRPC says where a server with TLS is spoken to without (grpcio 1.85)."""
 _LOOPBACK: Final = ("127.", "localhost:", "[::1]:")
 """How an address begins that is spoken to without TLS, unless a credential or a file of certificates asks for it."""
 
