@@ -19,7 +19,7 @@ from asterism.orchestrator.core.edits import (
     RemoveStar,
     UpdateStar,
 )
-from asterism.orchestrator.core.errors import AsterismError, InvalidEdit, InvalidField, StaleRevision
+from asterism.orchestrator.core.errors import AsterismError, InvalidEdit, InvalidField, StaleRevision, WrongState
 from asterism.orchestrator.core.events import (
     AttemptFailed,
     AttemptSucceeded,
@@ -98,7 +98,7 @@ class Model:
 
     def after(
         self, batch: EditBatch, editable: set[StarId], holding: set[StarId]
-    ) -> "Model | type[InvalidEdit | InvalidField | StaleRevision]":
+    ) -> "Model | type[AsterismError]":
         """The graph with the batch applied, or why it is refused."""
         base = batch.base_revision
         if base is not None and base > self.revision:
@@ -253,6 +253,9 @@ class EditStory(RuleBasedStateMachine):
         editable = {star for star, of in stars.items() if of.state in (StarState.WAITING, StarState.READY)}
         holding = {star for star, of in stars.items() if any(attempt.holds_slot for attempt in of.attempts)}
         expected = self.model.after(batch, editable, holding)
+        adds = isinstance(expected, Model) and not expected.inputs.keys() <= self.model.inputs.keys()
+        if isinstance(expected, Model) and self.graph.state.is_terminal and not adds:
+            expected = WrongState  # what has ended comes back only for something to do
         refusal = self.tell(EditRequested(self.at, C, "client:ann", batch))
         if isinstance(expected, Model):
             assert refusal is None, f"{refusal} for {batch}"
