@@ -96,9 +96,7 @@ class Model:
     """The revision that last changed a star or what it waits for."""
     revision: int = 0
 
-    def after(
-        self, batch: EditBatch, editable: set[StarId], holding: set[StarId]
-    ) -> "Model | type[AsterismError]":
+    def after(self, batch: EditBatch, editable: set[StarId], holding: set[StarId]) -> "Model | type[AsterismError]":
         """The graph with the batch applied, or why it is refused."""
         base = batch.base_revision
         if base is not None and base > self.revision:
