@@ -134,8 +134,7 @@ class Cache:
 
 def fits_inline(text: str) -> bool:
     """Whether a result's JSON text stays in the graph."""
-    # UTF-8 takes at most 4 bytes a character.
-    return len(text) <= MAX_INLINE_BYTES // 4 or len(text.encode()) <= MAX_INLINE_BYTES
+    return utf8_size(text) <= MAX_INLINE_BYTES
 
 
 def encode(text: str) -> tuple[bytes, Artifact]:

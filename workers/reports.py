@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
+from asterism.agents.data import as_text
 from asterism.orchestrator.core.edits import EditBatch
 from asterism.orchestrator.core.events import Chunk
 from asterism.orchestrator.core.ids import FencingToken
@@ -87,15 +88,10 @@ def utf8_size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
 
 
-def writable(text: str) -> str:
-    """The text, with a question mark for each half of a surrogate pair: no frame can carry one."""
-    return text if text.isascii() else text.encode(errors="replace").decode()
-
-
 def describe_error(code: str, message: str, *, retryable: bool = False) -> StarError:
     """An error that travels whatever is in it: a failure must never go unreported for how it is worded."""
     is_word = 1 <= len(code) <= 64 and code.isprintable() and code.isascii()
-    return StarError(code if is_word else "program_error", writable(message[:MAX_MESSAGE]), retryable)
+    return StarError(code if is_word else "program_error", as_text(message[:MAX_MESSAGE]), retryable)
 
 
 class AttemptFailed(Exception):

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
+from asterism.agents.data import as_text
 from asterism.orchestrator.core.events import Chunk
 from asterism.orchestrator.core.ids import FencingToken
 from asterism.protocol.convert.worker import MAX_CHUNK
@@ -16,7 +17,6 @@ from asterism.workers.reports import (
     Succeeded,
     describe_error,
     utf8_size,
-    writable,
 )
 
 MAX_WAITING_BYTES: Final = 64 * 1024
@@ -122,7 +122,7 @@ class Session:
         if not self._is_attached and self._waiting_bytes >= MAX_WAITING_BYTES:
             self.chunks_dropped += 1
             return
-        text = writable(chunk.text)
+        text = as_text(chunk.text)
         chunks = self._waiting.setdefault(fencing_token, {}).setdefault(chunk.thread, [])
         self._waiting_bytes += utf8_size(text)
         if chunks and len(chunks[-1].text) + len(text) <= MAX_CHUNK_CHARACTERS:

@@ -58,7 +58,8 @@ def dispatch(turn: Turn) -> None:
 
 
 class _Places:
-    """The free slots of the fleet, while one step hands them out: they only become fewer meanwhile.
+    """The free slots of the fleet, while one step hands them out: they only become fewer meanwhile. What ends in a
+    dispatch had no attempt, or keeps its slot until its worker has confirmed.
 
     A star costs the logarithms of the numbers of workers and of different needs, and a step looks at each worker once,
     and for each need at those that have a free slot.

@@ -4,29 +4,17 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
-from tests.cli.peer import Peer, serving
+from tests.cli.peer import Peer
 from tests.cli.shell import Shell, ended
 from tests.cli.test_progress import PLAIN
 
 DEAD = "127.0.0.1:9"
 """The discard port, where nobody listens."""
-
-
-@pytest.fixture
-def shell(tmp_path: Path) -> Shell:
-    return Shell(tmp_path)
-
-
-@pytest.fixture
-async def peer() -> AsyncIterator[Peer]:
-    async with serving(Peer()) as one:
-        yield one
 
 
 async def test_run_prints_progress_on_stderr_and_the_answer_on_stdout(shell: Shell, peer: Peer) -> None:

@@ -1,8 +1,6 @@
 """How commands end: hints that fit the error, and refusals before the work."""
 
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -20,17 +18,6 @@ class EmptyPeer(Peer):
         self, request: client_pb2.ListConstellationsRequest, context: Context
     ) -> client_pb2.ListConstellationsResponse:
         return client_pb2.ListConstellationsResponse()
-
-
-@pytest.fixture
-def shell(tmp_path: Path) -> Shell:
-    return Shell(tmp_path)
-
-
-@pytest.fixture
-async def peer() -> AsyncIterator[Peer]:
-    async with serving(Peer()) as one:
-        yield one
 
 
 @pytest.mark.parametrize(

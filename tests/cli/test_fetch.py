@@ -6,7 +6,6 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import grpc.aio
@@ -63,11 +62,6 @@ async def peer() -> AsyncIterator[ArtifactPeer]:
     await server.start()
     yield one
     await server.stop(None)
-
-
-@pytest.fixture
-def shell(tmp_path: Path) -> Shell:
-    return Shell(tmp_path)
 
 
 async def test_result_goes_to_stdout_or_to_a_file_as_it_is(shell: Shell, peer: ArtifactPeer) -> None:

@@ -1,8 +1,6 @@
 """`asterism history` and `asterism replay` as their users meet them."""
 
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -15,17 +13,6 @@ from asterism.protocol.v1 import client_pb2, types_pb2
 from tests.cli.peer import Context, Peer, serving
 from tests.cli.shell import Shell
 from tests.cli.stories import constellation
-
-
-@pytest.fixture
-def shell(tmp_path: Path) -> Shell:
-    return Shell(tmp_path)
-
-
-@pytest.fixture
-async def peer() -> AsyncIterator[Peer]:
-    async with serving(Peer()) as one:
-        yield one
 
 
 class Forgetful(Peer):

@@ -1,28 +1,15 @@
 """What comes of a command whose streams, files or folders cannot be used: one line, a code, and never a traceback."""
 
 import json
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
-from tests.cli.peer import Peer, serving
+from tests.cli.peer import Peer
 from tests.cli.shell import Shell
 
 UNUSABLE = "cannot write to standard output: Bad file descriptor"
 BUFFERED = {"PYTHONUNBUFFERED": ""}
 """As users have it: what is written fails later than its writing."""
-
-
-@pytest.fixture
-def shell(tmp_path: Path) -> Shell:
-    return Shell(tmp_path)
-
-
-@pytest.fixture
-async def peer() -> AsyncIterator[Peer]:
-    async with serving(Peer()) as one:
-        yield one
 
 
 @pytest.mark.parametrize("redirect", [">&-", "1<stdout"])

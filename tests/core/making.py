@@ -54,6 +54,10 @@ def tool(name: str, **changes: Any) -> StarSpec:
     return replace(StarSpec(StarId(name), StarKind.TOOL, "t", timeouts=Timeouts(None, None), retry=retry), **changes)
 
 
+RULE = tool("replan", kind=StarKind.PLAN, program="p", may_edit=True)
+"""What the stars are made from that ask for a rewrite."""
+
+
 def add(name: str, **changes: Any) -> AddStar:
     return AddStar(tool(name, **changes))
 

@@ -18,13 +18,12 @@ from asterism.orchestrator.core.events import (
 from asterism.orchestrator.core.ids import WorkerId
 from asterism.orchestrator.core.line import LineKind
 from asterism.orchestrator.core.request import Budget
-from asterism.orchestrator.core.star import RetryPolicy, StarKind, StarSpec, StarState
+from asterism.orchestrator.core.star import RetryPolicy, StarSpec, StarState
 from asterism.orchestrator.core.state import KEEP_ENDED
-from tests.core.making import ADA, FATAL, C, Scene, add, join, tool
+from tests.core.making import ADA, FATAL, RULE, C, Scene, add, join
 from tests.core.picture import replayed
 
 ONCE = RetryPolicy(1)
-RULE = tool("replan", kind=StarKind.PLAN, program="p", may_edit=True)
 SIZE = 400
 rules = pytest.mark.parametrize("rule", [None, RULE], ids=["no rule", "a rule"])
 

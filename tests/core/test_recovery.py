@@ -21,9 +21,9 @@ from asterism.orchestrator.core.profile import WorkerProfile
 from asterism.orchestrator.core.records import Record, WorkerDraining, WorkerJoined, WorkerLabelled, WorkerLeft
 from asterism.orchestrator.core.request import Budget, ConstellationState
 from asterism.orchestrator.core.snapshot import Snapshot, StoredWorker
-from asterism.orchestrator.core.star import AttemptOutcome, StarKind, StarState, Timeouts
+from asterism.orchestrator.core.star import AttemptOutcome, StarState, Timeouts
 from asterism.orchestrator.core.state import DEPARTED_S, Lease, State, Worker
-from tests.core.making import ADA, BOB, C, Scene, X, add, graph, join, profile, tool
+from tests.core.making import ADA, BOB, RULE, C, Scene, X, add, graph, join, profile
 from tests.core.picture import replayed
 
 
@@ -237,9 +237,6 @@ def test_worker_of_which_nothing_is_known_is_not_there_and_owes_nothing() -> Non
 def test_lease_is_live_until_it_is_told_to_stop() -> None:
     lease = Lease(C, X, 1)
     assert (lease.is_stopping, lease.last_progress_at) == (False, 0.0)
-
-
-RULE = tool("replan", kind=StarKind.PLAN, program="p", may_edit=True)
 
 
 def departed() -> Scene:

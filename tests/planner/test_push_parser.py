@@ -168,6 +168,8 @@ def test_any_value_written_as_json_is_data(value: object) -> None:
         ("1. **Step.2** = agent.y(a=ok)", "line 2, column 6", "'Step.2' does not: write Step_2 in its place"),
         ("So we have (b-1 = map.tool.y(", "line 2, column 13", "in the midst of a text is no line"),
         ("I could say x = tool.y() there", "line 2, column 13", "in the midst of a text is no line"),
+        (" " * 60_000 + "! x = tool.y()", "line 2, column 60003", "in the midst of a text is no line"),
+        ("+*`(" * 15_000 + "! x = tool.y()", "line 2, column 60003", "in the midst of a text is no line"),
         ("= approval()", "line 2, column 1", "write star in its place"),
         ("> `x` = tool.y()", "line 2, column 4", "nothing else stands on the line of a star"),
         ("Step 1: x = tool.y()", "line 2, column 9", "between its id and =: write x = ..."),

@@ -10,7 +10,6 @@ import pytest_asyncio
 import sqlalchemy as sa
 
 from asterism.orchestrator.core.ids import ConstellationId, StarId
-from asterism.store import reads
 from asterism.store.sql import SqlStore
 from tests.store.test_contract import accepted, credential
 
@@ -27,23 +26,21 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     await opened.close()
 
 
-async def test_look_ups_by_a_key_do_not_wait_for_a_whole_graph(
-    store: SqlStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_look_ups_by_a_key_do_not_wait_for_a_whole_graph(store: SqlStore) -> None:
     await store.append([accepted(1, C1)], await store.acquire_epoch())
     known = credential("laptop", b"x" * 32)
     await store.add_credential(known)
     has_begun, may_end = threading.Event(), threading.Event()
 
-    def linger(connection: sa.Connection, constellation: ConstellationId) -> None:
+    def linger(connection: sa.Connection) -> None:
+        """As a large graph does."""
         has_begun.set()
         may_end.wait()
 
-    # Stands for a graph of which the fold takes for ever.
-    monkeypatch.setattr(reads, "find_constellation", linger)
     async with asyncio.TaskGroup() as group:
-        reading = group.create_task(store.find_constellation(C1))
+        reading = group.create_task(store._database.read(linger))  # pyright: ignore[reportPrivateUsage]
         await asyncio.to_thread(has_begun.wait)
+        whole = group.create_task(store.find_constellation(C1))
         try:
             assert await store.find_credential(b"x" * 32) == known
             assert await store.find_request("ann", f"request {C1}") == C1
@@ -51,5 +48,6 @@ async def test_look_ups_by_a_key_do_not_wait_for_a_whole_graph(
             listed = await store.list_constellations(owner="ann", states=(), before=None, limit=9)
             assert [row.id for row in listed] == [C1]
             assert not reading.done()
+            assert not whole.done()
         finally:
             may_end.set()

@@ -98,7 +98,8 @@ class Reading:
         return self._ended("error", error=error)
 
     def _whole(self, text: str) -> str:
-        """What is there in whole characters; half of a pair that nothing follows becomes a replacement character."""
+        """What is there in whole characters. Half of a pair becomes a replacement character where something else
+        follows, and is left out at the end."""
         text, self.half = self.half + text, ""
         if text.isascii():
             return text
