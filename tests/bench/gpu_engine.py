@@ -128,12 +128,19 @@ class Engine:
         return sum(self.decode(prefix * BLOCK_TOKENS, plan.thread_tokens, tables, shared_blocks))
 
     def decode(self, start: int, steps: int, tables: Sequence[Sequence[int]], shared_blocks: int) -> list[float]:
-        """Greedy steps of all tables from `start`; gives the seconds of each."""
+        """Greedy steps of all tables from `start`; gives the seconds of each.
+
+        As in a scheduler, a sequence gets a block when the one before is full, in a list of its own.
+        """
         tokens = [1] * len(tables)
+        held = [list(table[: blocks_for(start)]) for table in tables]
         seconds = []
         for position in range(start, start + steps):
             began = time.perf_counter()
-            tokens = self.computer.compute(step_at(position, tokens, tables, shared_blocks)).argmax(dim=-1).tolist()
+            if position % BLOCK_TOKENS == 0:
+                for blocks, table in zip(held, tables, strict=True):
+                    blocks.append(table[position // BLOCK_TOKENS])
+            tokens = self.computer.compute(step_at(position, tokens, held, shared_blocks)).argmax(dim=-1).tolist()
             seconds.append(time.perf_counter() - began)
         return seconds
 
@@ -144,7 +151,13 @@ def step_at(position: int, tokens: Sequence[int], tables: Sequence[Sequence[int]
     return Step(
         (),
         tuple(
-            Chunk([token], position, table[:blocks], True, shared_blocks if row else 0)
+            Chunk(
+                [token],
+                position,
+                table if len(table) == blocks else table[:blocks],
+                True,
+                shared_blocks if row else 0,
+            )
             for row, (token, table) in enumerate(zip(tokens, tables, strict=True))
         ),
     )

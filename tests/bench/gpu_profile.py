@@ -86,7 +86,8 @@ def _divisions(engine: Engine) -> Iterator[str]:
     is_gpu = engine.plan.device.type == "cuda"
     tiles = ((64, 4, 2), (64, 4, 4), (32, 4, 4), (128, 4, 2), (128, 8, 2), (64, 2, 3), (32, 2, 4))
     small = [SMALL_TILE, *(Reading(*numbers) for numbers in tiles if is_gpu)]
-    large = [LARGE_TILE, *(Reading(*numbers) for numbers in ((64, 8, 2), (128, 8, 2), (64, 4, 3)) if is_gpu)]
+    tiles_ahead = ((64, 8, 4, True), (128, 8, 3, True), (64, 4, 3, True), (64, 8, 3, False))
+    large = [LARGE_TILE, *(Reading(*numbers) for numbers in tiles_ahead if is_gpu)]
 
     config = engine.plan.config
 

@@ -1,5 +1,7 @@
 """Random stories of fork, join, cancel, preempt, evict and pins, against a memory that knows what it holds."""
 
+from collections.abc import Sequence
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -27,6 +29,8 @@ class Scheduling(RuleBasedStateMachine):
         super().__init__()
         self.run = Run(blocks=BLOCKS, max_sequences=SEQUENCES, context_tokens=CONTEXT, prefill_tokens=PREFILL)
         self.texts: list[list[int]] = [[1] * 16]
+        self.named: dict[int, tuple[Sequence[int], list[int]]] = {}
+        """By list of blocks, which is kept so that no other has its identity: what it held in the step before."""
 
     @rule(prompt=prompts, max_tokens=st.integers(0, 40), priority=st.integers(0, 2), data=st.data())
     def add(self, prompt: list[int], max_tokens: int, priority: int, data: st.DataObject) -> None:
@@ -78,6 +82,10 @@ class Scheduling(RuleBasedStateMachine):
         # One that waits for another's prefix has no ticket.
         queued = [sequence for sequence in live if not sequence.is_running and sequence.ticket is not None]
         assert all(sequence.rank < other.rank for sequence in started for other in queued), "one that waits was passed"
+        for blocks in (chunk.blocks for chunk in scheduled.step.chunks):
+            _, earlier = self.named.get(id(blocks), (blocks, []))
+            assert list(blocks[: max(0, len(earlier) - 1)]) == earlier[:-1], "a list of blocks changed before its end"
+            self.named[id(blocks)] = blocks, list(blocks)
         self.run.carry_out(scheduled)
 
     def running(self) -> list[BatchSequence]:

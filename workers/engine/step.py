@@ -25,7 +25,8 @@ class Chunk:
     """Consecutive tokens of one sequence: `token_ids[i]` is computed at position `start + i`.
 
     `blocks[j]` holds positions j * BLOCK_TOKENS and following; together they reach to the chunk's last position. Those
-    before `start` are computed already, or by the step's copies.
+    before `start` are computed already, or by the step's copies. From step to step the same list may grow at its end
+    and have its last block replaced; what differs elsewhere is a new list.
     """
 
     token_ids: Sequence[int]

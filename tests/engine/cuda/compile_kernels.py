@@ -64,11 +64,17 @@ def compiled(kernel: Any, types: Mapping[str, str], sizes: Mapping[str, object],
 
 
 def main() -> None:
-    for results, queries, warps in ((F32, 16, 4), (BF16, 16, 4), (F32, LARGE_QUERIES, 8), (BF16, LARGE_QUERIES, 8)):
-        sizes = {**ATTEND_SIZES, "QUERIES": queries, "WINDOW": 0}
+    for results, queries, warps, looks_ahead, sees_all, window in (
+        (F32, 16, 4, False, True, 0),
+        (BF16, 16, 4, False, True, 0),
+        (F32, 16, 4, True, True, 0),
+        (F32, LARGE_QUERIES, 8, True, True, 0),
+        (F32, LARGE_QUERIES, 8, True, False, 0),
+        (BF16, LARGE_QUERIES, 8, True, False, 0),
+        (F32, LARGE_QUERIES, 8, True, False, 4096),
+    ):
+        sizes = {**ATTEND_SIZES, "QUERIES": queries, "WINDOW": window, "LOOKS_AHEAD": looks_ahead, "SEES_ALL": sees_all}
         print(compiled(kernels.attend_tiles, {**ATTEND, "results": results}, sizes, warps))
-    windowed = {**ATTEND_SIZES, "QUERIES": 16, "WINDOW": 4096}
-    print(compiled(kernels.attend_tiles, {**ATTEND, "results": F32}, windowed, 4))
     print(compiled(kernels.merge_parts, MERGE, {"HEADS": 32, "HEAD_DIM": 128, "DIM": 128, "PARTS": 16}, 4))
     norm = {"x": BF16, "weight": BF16, "out": BF16, "eps": "fp32"}
     print(compiled(pointwise.rms_norm, norm, {"SIZE": 4096, "WIDTH": 4096}, 8))

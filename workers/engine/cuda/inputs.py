@@ -29,6 +29,7 @@ class Inputs:
     slots: int
     small_parts: int
     large_parts: int
+    sees_all: bool
 
     @property
     def token_ids(self) -> Tensor:
@@ -59,6 +60,27 @@ class Inputs:
         return self.slots > 1
 
 
+@dataclass(slots=True)
+class Sent:
+    """What the device has of a row's block table.
+
+    By the rule for `Chunk.blocks` the same list differs at its end alone, so a look costs the same however long it is.
+    """
+
+    blocks: Sequence[int] = ()
+    length: int = 0
+    last: int = -1
+
+    def is_of(self, blocks: Sequence[int]) -> bool:
+        return blocks is self.blocks and len(blocks) == self.length and blocks[-1] == self.last
+
+    def take(self, blocks: Sequence[int]) -> int:
+        """Notes that `blocks` are sent; gives the first of them that must be."""
+        start = max(0, self.length - 1) if blocks is self.blocks else 0
+        self.blocks, self.length, self.last = blocks, len(blocks), blocks[-1]
+        return start
+
+
 class Buffers:
     """Fixed places on the device for decoding `rows` sequences of up to `blocks` blocks, and their twins on the host.
 
@@ -72,11 +94,18 @@ class Buffers:
             host = torch.zeros(shape, dtype=torch.int32, pin_memory=is_cuda)
             return host, torch.zeros(shape, dtype=torch.int32, device=device)
 
-        self._host_records, self._records = pair(rows, RECORD)
+        # Tiles, then records, in one piece: what a step sends of both is one copy.
+        columns = len(NO_TILE.numbers())
+        self._records_at = -(-max(1, tiles) * columns // 4) * 4
+        self._host_numbers, self._numbers = pair(self._records_at + rows * RECORD)
+        self._tiles = self._numbers[: tiles * columns].view(tiles, columns)
+        self._records = self._numbers[self._records_at :].view(rows, RECORD)
+        self._host_tiles = self._host_numbers.numpy()[: tiles * columns].reshape(tiles, columns)
+        self._host_records = self._host_numbers.numpy()[self._records_at :].reshape(rows, RECORD)
+        self._host_tiles[:] = NO_TILE.numbers()
+        self._tiles_sent = 0
         self._host_tables, self._tables = pair(rows, blocks)
-        self._host_tiles, self._tiles = pair(max(1, tiles), len(NO_TILE.numbers()))
-        self._sent: list[list[int]] = [[] for _ in range(rows)]
-        self._tiles_sent = len(self._tiles)  # of the first step: nothing of what lies there is a tile
+        self._sent = [Sent() for _ in range(rows)]
         self._copied = torch.cuda.Event() if is_cuda else None  # type: ignore[no-untyped-call]  # torch's own gap
 
     def view(self, size: int, *, tiles: int, own_slots: int, shared_slots: int) -> Inputs:
@@ -89,45 +118,40 @@ class Buffers:
             slots=own_slots + shared_slots,
             small_parts=own_slots,
             large_parts=shared_slots,
+            sees_all=True,
         )
 
     def fill(self, layout: Layout) -> None:
         """Sends a padded layout: of block tables only what has changed since the last time."""
         if self._copied is not None:
             self._copied.synchronize()
-        size = len(layout.records)
-        self._host_records.numpy()[:size] = layout.records
-        self._records[:size].copy_(self._host_records[:size], non_blocking=True)
-        self._send_tiles([tile.numbers() for tile in layout.large_tiles])
+        size, tiles = len(layout.records), len(layout.large_tiles)
+        self._host_records[:size] = layout.records
+        for number, tile in enumerate(layout.large_tiles):
+            self._host_tiles[number] = tile.numbers()
+        # Tiles that are left from a step before would be computed again.
+        self._host_tiles[tiles : self._tiles_sent] = NO_TILE.numbers()
+        self._tiles_sent = tiles
+        end = self._records_at + size * RECORD
+        self._numbers[:end].copy_(self._host_numbers[:end], non_blocking=True)
         self._send_tables(layout.tables)
         if self._copied is not None:
             self._copied.record()
 
-    def _send_tiles(self, tiles: list[tuple[int, ...]]) -> None:
-        # Tiles that are left from a step before would be computed again, so these are overwritten.
-        end = max(len(tiles), self._tiles_sent)
-        self._tiles_sent = len(tiles)
-        if end:
-            self._host_tiles.numpy()[:end] = tiles + [NO_TILE.numbers()] * (end - len(tiles))
-            self._tiles[:end].copy_(self._host_tiles[:end], non_blocking=True)
-
     def _send_tables(self, tables: Sequence[Sequence[int]]) -> None:
+        changed = [number for number, blocks in enumerate(tables) if not self._sent[number].is_of(blocks)]
+        if not changed:
+            return
         host = self._host_tables.numpy()
-        changed = []
-        for number, blocks in enumerate(tables):
-            known = self._sent[number]
-            if blocks == known:
-                continue
-            # A sequence that grew keeps its first blocks: a long table is not turned into an array for one more.
-            start = len(known) if list(blocks[: len(known)]) == known else 0
-            self._sent[number] = list(blocks)
+        for number in changed:
+            blocks = tables[number]
+            start = self._sent[number].take(blocks)
             host[number, start : len(blocks)] = blocks[start:]
-            changed.append(number)
         if len(changed) > MANY_TABLES:
             self._tables[: len(tables)].copy_(self._host_tables[: len(tables)], non_blocking=True)
             return
         for number in changed:
-            end = len(self._sent[number])
+            end = len(tables[number])
             self._tables[number, :end].copy_(self._host_tables[number, :end], non_blocking=True)
 
 
@@ -150,4 +174,5 @@ def send(layout: Layout, device: torch.device) -> Inputs:
         slots=layout.slots,
         small_parts=layout.small_parts,
         large_parts=layout.large_parts,
+        sees_all=layout.sees_all,
     )

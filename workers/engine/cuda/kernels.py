@@ -34,6 +34,8 @@ def attend_tiles(
     QUERIES: tl.constexpr,  # of a tile, a power of two
     TILE_TOKENS: tl.constexpr,
     BLOCK_TOKENS: tl.constexpr,
+    LOOKS_AHEAD: tl.constexpr,  # block numbers are read a turn before the keys and values that they lead to
+    SEES_ALL: tl.constexpr,  # each row sees every position of its tile
 ):
     """One program: one tile, one KV head, one part."""
     tile = tiles + tl.program_id(0) * tile_stride
@@ -41,7 +43,7 @@ def attend_tiles(
     part = tl.program_id(2)
     first_row = tl.load(tile)
     rows = tl.load(tile + 1)
-    table = tl.load(tile + 2)
+    table = tables + tl.load(tile + 2) * table_stride
     end = tl.load(tile + 4)
     split_tokens = tl.load(tile + 5)
     begin = tl.load(tile + 3) + part * split_tokens
@@ -63,21 +65,33 @@ def attend_tiles(
     top = tl.full([QUERIES], float("-inf"), tl.float32)
     total = tl.zeros([QUERIES], tl.float32)
     mixed = tl.zeros([QUERIES, DIM], tl.float32)
+    # A load whose address another load of its turn gives is never under way in the turn before.
+    if LOOKS_AHEAD:
+        position = begin + tl.arange(0, TILE_TOKENS)
+        block = tl.load(table + position // BLOCK_TOKENS, mask=position < end, other=0)
     for start in range(begin, end, TILE_TOKENS):
         position = start + tl.arange(0, TILE_TOKENS)
         is_there = position < end
-        block = tl.load(tables + table * table_stride + position // BLOCK_TOKENS, mask=is_there, other=0)
+        if not LOOKS_AHEAD:
+            block = tl.load(table + position // BLOCK_TOKENS, mask=is_there, other=0)
         at = block.to(tl.int64) * block_stride + kv_head * head_stride + (position % BLOCK_TOKENS) * HEAD_DIM
+        if LOOKS_AHEAD:
+            after = position + TILE_TOKENS
+            block = tl.load(table + after // BLOCK_TOKENS, mask=after < end, other=0)
         mask = is_there[:, None] & is_dim[None, :]
         k = tl.load(keys + at[:, None] + dim[None, :], mask=mask, other=0.0)
         scores = tl.dot(q_tile, tl.trans(k), input_precision="ieee") * scale
-        is_seen = is_there[None, :] & (position[None, :] < limit[:, None])
-        if WINDOW > 0:
-            is_seen = is_seen & (position[None, :] + WINDOW >= limit[:, None])
+        is_seen = is_there[None, :]
+        if not SEES_ALL:
+            is_seen = is_seen & (position[None, :] < limit[:, None])
+            if WINDOW > 0:
+                is_seen = is_seen & (position[None, :] + WINDOW >= limit[:, None])
         scores = tl.where(is_seen, scores, float("-inf"))
         new_top = tl.maximum(top, tl.max(scores, 1))
-        # A query that has seen nothing yet: its -inf must not meet another one.
-        base = tl.where(new_top == float("-inf"), 0.0, new_top)
+        base = new_top
+        if not SEES_ALL:
+            # A query that has seen nothing yet: its -inf must not meet another one.
+            base = tl.where(new_top == float("-inf"), 0.0, new_top)
         shares = tl.exp2(scores - base[:, None])
         shrunk = tl.exp2(top - base)
         total = total * shrunk + tl.sum(shares, 1)

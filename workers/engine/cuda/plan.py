@@ -9,6 +9,7 @@ device idle, a stretch is split, and the parts are merged by their logarithmic s
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -29,9 +30,8 @@ LARGE_QUERIES: Final = 128
 """Queries of a tile of many rows: a row has one for each head of a group that shares a KV head."""
 
 MAX_OWN_PARTS: Final = 32
-MAX_SHARED_PARTS: Final = 14
-"""With the two parts that 32 rows have of their own it makes 16, which are merged at one go: on an H200 attention of
-the table's fork takes 37.6 us a layer with 13 shared parts, and 42.7 with 16."""
+MAX_SHARED_PARTS: Final = 11
+"""On an H200 attention of the table's fork takes 32.3, 31.3, 32.5 and 33.8 us a layer with 10, 11, 13 and 16."""
 
 MIN_SHARED_TOKENS: Final = 128
 """Shorter prefixes are read by each row for itself. A guess: a tile more costs a row a part more to merge."""
@@ -118,6 +118,9 @@ class Layout:
     large_parts: int
     """Most parts of a small and of a large tile."""
 
+    sees_all: bool
+    """Whether each row sees every position of its tiles: so it is where none belongs to a prompt."""
+
     @property
     def slots(self) -> int:
         """Of each row."""
@@ -157,18 +160,18 @@ def shared_runs(chunks: Sequence[Chunk]) -> Iterable[Run]:
     A chunk that shares less than half of what its run shares begins another one: two long prefixes read twice are
     less than one short one read for all, and the rest by each.
     """
-    first = 0
-    while first < len(chunks):
-        after, shared = first + 1, 0
-        while after < len(chunks) and len(chunks[after].token_ids) == len(chunks[first].token_ids) == 1:
-            link = chunks[after].shared_blocks
-            if link == 0 or 2 * link < shared:
-                break
+    links = [chunk.shared_blocks if len(chunk.token_ids) == 1 else 0 for chunk in chunks]
+    if not any(links):
+        return
+    first, shared, may_follow = 0, 0, False
+    for number, link in enumerate([*links, 0]):
+        if link == 0 or not may_follow or 2 * link < shared:
+            if shared * BLOCK_TOKENS >= MIN_SHARED_TOKENS:
+                yield first, number - first, shared * BLOCK_TOKENS
+            first, shared = number, 0
+        else:
             shared = min(link, shared) if shared else link
-            after += 1
-        if after - first > 1 and shared * BLOCK_TOKENS >= MIN_SHARED_TOKENS:
-            yield first, after - first, shared * BLOCK_TOKENS
-        first = after
+        may_follow = number < len(chunks) and len(chunks[number].token_ids) == 1
 
 
 def lay_out(
@@ -177,52 +180,93 @@ def lay_out(
     """The layout of a step, padded to `size` rows where it is given and every chunk is one token.
 
     Rows of padding write to the block `scratch` and see only themselves. Columns are computed for all decoding rows at
-    once: 256 of them in 0.26 ms, on the H200's machine.
+    once.
     """
     chunks = step.chunks
+    runs = list(shared_runs(chunks)) if reads_shared_once and tiling.window is None else []
+    if size is not None:
+        return _padded(chunks, runs, tiling, scratch, size)
     lengths = [len(chunk.token_ids) for chunk in chunks]
     singles = [number for number, length in enumerate(lengths) if length == 1]
-    decoding = size or len(singles)
-    may_share = reads_shared_once and tiling.window is None and any(chunk.shared_blocks for chunk in chunks)
-    runs = list(shared_runs(chunks)) if may_share else []
-    if size is not None:
-        runs = _best_runs(runs, tiling, tiling.tile_room(size))
     prompts = sum(-(-length // tiling.large_rows) for length in lengths if length > 1)
     prompt_parts = tiling.shared_parts(max(1, prompts))
-    own_limit = tiling.own_parts(max(1, decoding))
+    own_limit = tiling.own_parts(max(1, len(singles)))
     if prompts:
         # Every row gets as many slots as the one with most parts, and a prompt has thousands of rows.
         own_limit = min(own_limit, max(prompt_parts, 4))
     first_rows = np.cumsum([0, *lengths])
-    rows = int(first_rows[-1])
-    records = np.zeros((size or rows, RECORD), dtype=np.int32)
+    records = np.zeros((int(first_rows[-1]), RECORD), dtype=np.int32)
     records[:, 11] = 1  # split_tokens of NO_TILE
     if singles:
-        _fill_singles(records, chunks, singles, first_rows, runs, own_limit, tiling.window)
+        at = first_rows[singles]
+        records[at, 6], records[at, 7], records[at, 8] = at, 1, singles
+        begins = _begins(runs, len(chunks))[singles]
+        records[at] = _singles(records[at], [chunks[number] for number in singles], begins, own_limit, tiling.window)
     large: list[Tile] = []
     for number, length in enumerate(lengths):
         if length > 1:
             large += _fill_prompt(records, chunks[number], number, int(first_rows[number]), prompt_parts, tiling)
     # Large tiles of prompts count as own parts, so only now is it known where shared ones begin.
-    own_slots = own_limit if size else int(records[:, 4].max(initial=1))
-    small_parts = own_limit if size else int(records[first_rows[singles], 4].max(initial=1))
-    if size is not None:
-        _fill_padding(records, rows, scratch)
-    shared = _shared_tiles(runs, first_rows, tiling, own_slots)
-    for tile in shared:
-        records[tile.first_row : tile.first_row + tile.rows, 5] = tile.parts
+    own_slots = int(records[:, 4].max(initial=1))
+    shared = _fill_shared(records, runs, first_rows, tiling, own_slots)
     large += shared
-    padding = [(scratch,)] * (size - len(chunks)) if size else []
     return Layout(
         records=records,
-        tables=[*(chunk.blocks for chunk in chunks), *padding],
+        tables=[chunk.blocks for chunk in chunks],
         large_tiles=large,
         samples=[int(first_rows[number + 1]) - 1 for number, chunk in enumerate(chunks) if chunk.samples],
         own_slots=own_slots,
         shared_slots=max((tile.parts for tile in shared), default=0),
-        small_parts=small_parts,
+        small_parts=int(records[first_rows[singles], 4].max(initial=1)),
         large_parts=max((tile.parts for tile in large), default=0),
+        sees_all=not prompts,
     )
+
+
+def _padded(chunks: Sequence[Chunk], runs: Sequence[Run], tiling: Tiling, scratch: int, size: int) -> Layout:
+    """The layout of chunks of one token, for a graph of `size` rows: what every step of an answer waits for."""
+    runs = _best_runs(runs, tiling, tiling.tile_room(size))
+    own_slots = tiling.own_parts(size)
+    records = _padding(size, scratch).copy()
+    if chunks:
+        rows = records[: len(chunks)]
+        _singles(rows, chunks, _begins(runs, len(chunks)), own_slots, tiling.window)
+    large = _fill_shared(records, runs, range(len(chunks)), tiling, own_slots)
+    parts = max((tile.parts for tile in large), default=0)
+    return Layout(
+        records=records,
+        tables=[*[chunk.blocks for chunk in chunks], *[_scratch_table(scratch)] * (size - len(chunks))],
+        large_tiles=large,
+        samples=[row for row, chunk in enumerate(chunks) if chunk.samples],
+        own_slots=own_slots,
+        shared_slots=parts,
+        small_parts=own_slots,
+        large_parts=parts,
+        sees_all=True,
+    )
+
+
+@lru_cache
+def _padding(size: int, scratch: int) -> Ints:
+    """Records of rows that write to the block `scratch` and see only themselves. Not to be written to."""
+    records = np.zeros((size, RECORD), dtype=np.int32)
+    records[:] = (0, 0, scratch * BLOCK_TOKENS, 1, 1, 0, 0, 1, 0, 0, 1, TILE_TOKENS, 0)
+    records[:, 6] = records[:, 8] = np.arange(size)
+    return records
+
+
+@lru_cache
+def _scratch_table(scratch: int) -> Sequence[int]:
+    """One and the same each time, so that it is known as sent."""
+    return (scratch,)
+
+
+def _begins(runs: Sequence[Run], chunks: int) -> NDArray[np.int_]:
+    """Where the own stretch of each chunk begins: behind what its run shares."""
+    begins = np.zeros(chunks, dtype=np.int_)
+    for first, count, tokens in runs:
+        begins[first : first + count] = tokens
+    return begins
 
 
 def _best_runs(runs: Sequence[Run], tiling: Tiling, room: int) -> list[Run]:
@@ -236,41 +280,26 @@ def _best_runs(runs: Sequence[Run], tiling: Tiling, room: int) -> list[Run]:
     return sorted(kept)
 
 
-def _fill_singles(
-    records: Ints,
-    chunks: Sequence[Chunk],
-    singles: Sequence[int],
-    first_rows: NDArray[np.int_],
-    runs: Sequence[Run],
-    own_limit: int,
-    window: int | None,
-) -> None:
-    """The rows of chunks of one token, each with a tile of its own."""
-    numbers = np.array(singles)
-    chosen = [chunks[number] for number in singles]
-    position = np.array([chunk.start for chunk in chosen])
-    block = np.array([chunk.blocks[chunk.start // BLOCK_TOKENS] for chunk in chosen])
+def _singles(
+    records: Ints, chunks: Sequence[Chunk], begins: NDArray[np.int_], own_limit: int, window: int | None
+) -> Ints:
+    """Fills the records of chunks of one token but for their rows and tables, each with a tile of its own."""
+    starts = [chunk.start for chunk in chunks]
+    position = np.array(starts)
+    block = np.array([chunk.blocks[start // BLOCK_TOKENS] for chunk, start in zip(chunks, starts, strict=True)])
     end = position + 1
-    begin = np.zeros_like(position) if window is None else np.maximum(0, end - window)
-    for first, count, tokens in runs:
-        begin[(numbers >= first) & (numbers < first + count)] = tokens
-    split = _whole_tiles(-(-(end - begin) // own_limit))
-    at = first_rows[numbers]
-    filled = np.empty((len(singles), RECORD), dtype=np.int32)
-    filled[:, 0] = [chunk.token_ids[0] for chunk in chosen]
-    filled[:, 1] = position
-    filled[:, 2] = block * BLOCK_TOKENS + position % BLOCK_TOKENS
-    filled[:, 3] = end
-    filled[:, 4] = -(-(end - begin) // split)
-    filled[:, 5] = 0
-    filled[:, 6] = at
-    filled[:, 7] = 1
-    filled[:, 8] = numbers
-    filled[:, 9] = begin
-    filled[:, 10] = end
-    filled[:, 11] = split
-    filled[:, 12] = 0
-    records[at] = filled
+    if window is not None:
+        begins = np.maximum(0, end - window)
+    tokens = end - begins
+    split = _whole_tiles(-(-tokens // own_limit))
+    records[:, 0] = [chunk.token_ids[0] for chunk in chunks]
+    records[:, 1] = position
+    records[:, 2] = block * BLOCK_TOKENS + position % BLOCK_TOKENS
+    records[:, 3] = records[:, 10] = end
+    records[:, 4] = -(-tokens // split)
+    records[:, 9] = begins
+    records[:, 11] = split
+    return records
 
 
 def _fill_prompt(
@@ -292,20 +321,19 @@ def _fill_prompt(
         yield tile
 
 
-def _fill_padding(records: Ints, rows: int, scratch: int) -> None:
-    number = np.arange(rows, len(records))
-    records[rows:] = (0, 0, scratch * BLOCK_TOKENS, 1, 1, 0, 0, 1, 0, 0, 1, TILE_TOKENS, 0)
-    records[rows:, 6] = records[rows:, 8] = number
-
-
-def _shared_tiles(runs: Sequence[Run], first_rows: NDArray[np.int_], tiling: Tiling, first_slot: int) -> Sequence[Tile]:
-    """Tiles over the blocks that the rows of a run share."""
+def _fill_shared(
+    records: Ints, runs: Sequence[Run], first_rows: Sequence[int] | NDArray[np.int_], tiling: Tiling, first_slot: int
+) -> list[Tile]:
+    """Tiles over the blocks that the rows of a run share, and how many parts their rows have of them."""
     parts = tiling.shared_parts(max(1, sum(-(-count // tiling.large_rows) for _, count, _ in runs)))
-    return [
+    tiles = [
         _tile(int(first_rows[first + at]), min(tiling.large_rows, count - at), first, 0, tokens, parts, first_slot)
         for first, count, tokens in runs
         for at in range(0, count, tiling.large_rows)
     ]
+    for tile in tiles:
+        records[tile.first_row : tile.first_row + tile.rows, 5] = tile.parts
+    return tiles
 
 
 def _tile(first_row: int, rows: int, table: int, begin: int, end: int, parts: int, first_slot: int = 0) -> Tile:
