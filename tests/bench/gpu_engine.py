@@ -128,21 +128,28 @@ class Engine:
         return sum(self.decode(prefix * BLOCK_TOKENS, plan.thread_tokens, tables, shared_blocks))
 
     def decode(self, start: int, steps: int, tables: Sequence[Sequence[int]], shared_blocks: int) -> list[float]:
-        """Greedy steps of all tables from `start`; gives the seconds of each.
-
-        As in a scheduler, a sequence gets a block when the one before is full, in a list of its own.
-        """
+        """Greedy steps of all tables from `start`; gives the seconds of each."""
         tokens = [1] * len(tables)
-        held = [list(table[: blocks_for(start)]) for table in tables]
+        held = held_until(start, tables)
         seconds = []
         for position in range(start, start + steps):
             began = time.perf_counter()
-            if position % BLOCK_TOKENS == 0:
-                for blocks, table in zip(held, tables, strict=True):
-                    blocks.append(table[position // BLOCK_TOKENS])
+            give_blocks(held, tables, position)
             tokens = self.computer.compute(step_at(position, tokens, held, shared_blocks)).argmax(dim=-1).tolist()
             seconds.append(time.perf_counter() - began)
         return seconds
+
+
+def held_until(position: int, tables: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Blocks of the positions before, in lists that `give_blocks` lets grow, as those of a scheduler do."""
+    return [list(table[: blocks_for(position)]) for table in tables]
+
+
+def give_blocks(held: Sequence[list[int]], tables: Sequence[Sequence[int]], position: int) -> None:
+    """To each the block of this position, when those before it are full."""
+    if position % BLOCK_TOKENS == 0:
+        for blocks, table in zip(held, tables, strict=True):
+            blocks.append(table[position // BLOCK_TOKENS])
 
 
 def step_at(position: int, tokens: Sequence[int], tables: Sequence[Sequence[int]], shared_blocks: int = 0) -> Step:

@@ -14,7 +14,7 @@ from torch import Tensor
 from asterism.workers.engine.cuda.inputs import send
 from asterism.workers.engine.cuda.plan import lay_out
 from asterism.workers.engine.step import BLOCK_TOKENS
-from tests.bench.gpu_engine import Engine, Plan, blocks_for, step_at, synchronize
+from tests.bench.gpu_engine import Engine, Plan, blocks_for, held_until, step_at, synchronize
 
 if TYPE_CHECKING:
     from asterism.workers.engine.cuda.triton_operations import TritonOperations
@@ -35,7 +35,7 @@ def where_time_goes(engine: Engine) -> Iterator[str]:
 def _host(engine: Engine, batch: int) -> Iterator[str]:
     """What Python does before a step, by itself and with its copies, and the whole step."""
     computer, plan = engine.computer, engine.plan
-    tables = engine.tables(batch)
+    tables = held_until(plan.context + PROFILED_STEPS, engine.tables(batch))
     steps = [step_at(plan.context + number, [1] * batch, tables) for number in range(PROFILED_STEPS)]
     began = time.perf_counter()
     for step in steps:

@@ -31,7 +31,7 @@ from asterism.workers.engine.torch_engine import TorchEngine
 from asterism.workers.training.attempts import Attempt, attempt
 from asterism.workers.training.boards import HELD_BACK, read_boards
 from asterism.workers.training.evaluate import SHIPPED
-from tests.bench.gpu_engine import QWEN3_8B, step_at, synchronize
+from tests.bench.gpu_engine import QWEN3_8B, give_blocks, held_until, step_at, synchronize
 from tests.bench.widened import widened
 
 ROWS: Final = (1, 2, 4, 8, 16)
@@ -89,9 +89,11 @@ def steps(model: ModelFolder, device: str) -> Iterator[str]:
     tables = [list(range(row * each, (row + 1) * each)) for row in range(max(ROWS))]
     for rows in ROWS:
         times: list[float] = []
+        held = held_until(100, tables[:rows])
         for position in range(100, 100 + STEPS):
             began = time.perf_counter()
-            computer.compute(step_at(position, [5] * rows, tables[:rows])).argmax(dim=-1).tolist()
+            give_blocks(held, tables[:rows], position)
+            computer.compute(step_at(position, [5] * rows, held)).argmax(dim=-1).tolist()
             synchronize(torch.device(device))
             times.append(time.perf_counter() - began)
         yield f"  {rows:2} rows: {1e3 * statistics.median(times):.3f} ms a step of the computer"

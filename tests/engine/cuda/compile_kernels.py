@@ -68,6 +68,8 @@ def main() -> None:
         (F32, 16, 4, False, True, 0),
         (BF16, 16, 4, False, True, 0),
         (F32, 16, 4, True, True, 0),
+        (F32, 16, 4, False, False, 0),
+        (F32, 16, 4, False, False, 4096),
         (F32, LARGE_QUERIES, 8, True, True, 0),
         (F32, LARGE_QUERIES, 8, True, False, 0),
         (BF16, LARGE_QUERIES, 8, True, False, 0),

@@ -22,5 +22,5 @@ def test_every_kernel_compiles_for_sm_90_and_spills_nothing(tmp_path: Path) -> N
     )
     assert ran.returncode == 0, ran.stderr
     lines = ran.stdout.splitlines()
-    assert len(lines) == 12
+    assert len(lines) == 14
     assert [line for line in lines if not line.endswith("spilled 0")] == []

@@ -30,6 +30,7 @@ class Inputs:
     small_parts: int
     large_parts: int
     sees_all: bool
+    """As in `Layout`."""
 
     @property
     def token_ids(self) -> Tensor:

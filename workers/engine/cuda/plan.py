@@ -283,7 +283,7 @@ def _best_runs(runs: Sequence[Run], tiling: Tiling, room: int) -> list[Run]:
 def _singles(
     records: Ints, chunks: Sequence[Chunk], begins: NDArray[np.int_], own_limit: int, window: int | None
 ) -> Ints:
-    """Fills the records of chunks of one token but for their rows and tables, each with a tile of its own."""
+    """Fills and gives records of chunks of one token, each with a tile of its own, but for their rows and tables."""
     starts = [chunk.start for chunk in chunks]
     position = np.array(starts)
     block = np.array([chunk.blocks[start // BLOCK_TOKENS] for chunk, start in zip(chunks, starts, strict=True)])
