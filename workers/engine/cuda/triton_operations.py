@@ -37,7 +37,7 @@ SMALL_TILE: Final = Reading(TILE_TOKENS, 4, 3)
 Those that look ahead and gain 4 % at 1 lose 15 % at 32 or 6 % at 256: fewer programs fit on a processor."""
 SMALL_TILE_BESIDE: Final = Reading(TILE_TOKENS, 4, 3, looks_ahead=True)
 LARGE_TILE: Final = Reading(TILE_TOKENS, 8, 3, looks_ahead=True)
-"""Of many rows, and of a decoding row beside a shared stretch. On an H200 the prefix of the table's fork takes 21.5 us a
+"""Of many rows, and of a decoding row beside a shared stretch. On an H200 the prefix of the fork takes 21.5 us a
 layer by itself, and 27.2 without looking ahead; all of the fork's attention 31 where neither looked ahead 36."""
 
 _MERGED_PARTS = 16
