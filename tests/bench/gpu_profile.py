@@ -101,7 +101,7 @@ def _divisions(engine: Engine) -> Iterator[str]:
             **changes,
         )
 
-    yield "products, us a layer: qkv | output | gate and up | down"
+    yield "products, us a layer: qkv | output, sum and norm | gate and up | down, sum and norm"
     for rows in sorted({1, min(32, max(engine.plan.batches))}):
         yield f"  {rows:3} rows: {_product_us(engine, made(), rows)}"
     yield "attention, us a layer at the table's batches"
@@ -129,19 +129,19 @@ def _product_us(engine: Engine, operations: "TritonOperations", rows: int) -> st
 
     def qkv() -> None:
         for layer in layers:
-            operations.product(x, layer.qkv, layer.attention_norm)
+            operations.product(x, layer.qkv)
 
     def output() -> None:
         for layer in layers:
-            operations.add_product(x, attended, layer.output)
+            operations.add_product(x, attended, layer.output, layer.mlp_norm)
 
     def gate_up() -> None:
         for layer in layers:
-            operations.gate(operations.product(x, layer.gate_up, layer.mlp_norm))
+            operations.gate(operations.product(x, layer.gate_up))
 
     def down() -> None:
         for layer in layers:
-            operations.add_product(x, gated, layer.down)
+            operations.add_product(x, gated, layer.down, layer.attention_norm)
 
     return " | ".join(_timed(run, plan, len(layers)) for run in (qkv, output, gate_up, down))
 

@@ -67,7 +67,6 @@ def main() -> None:
     for results, queries, warps, looks_ahead, sees_all, window in (
         (F32, 16, 4, False, True, 0),
         (BF16, 16, 4, False, True, 0),
-        (F32, 16, 4, True, True, 0),
         (F32, 16, 4, False, False, 0),
         (F32, 16, 4, False, False, 4096),
         (F32, LARGE_QUERIES, 8, True, True, 0),
@@ -80,6 +79,8 @@ def main() -> None:
     print(compiled(kernels.merge_parts, MERGE, {"HEADS": 32, "HEAD_DIM": 128, "DIM": 128, "PARTS": 16}, 4))
     norm = {"x": BF16, "weight": BF16, "out": BF16, "eps": "fp32"}
     print(compiled(pointwise.rms_norm, norm, {"SIZE": 4096, "WIDTH": 4096}, 8))
+    add = {**norm, "products": F32, "part_stride": "i32"}
+    print(compiled(pointwise.add_and_norm, add, {"SIZE": 4096, "WIDTH": 4096, "PARTS": 2}, 8))
     print(compiled(pointwise.silu_product, {"gate_up": BF16, "out": BF16}, {"SIZE": 12288, "WIDTH": 1024}, 4))
     heads = {"HEADS": 32, "KV_HEADS": 8, "HALF": 64, "WIDTH": 64, "BLOCK_TOKENS": 16}
     for has_norm in (True, False):

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -128,7 +129,7 @@ def test_a_story_with_other_options(options: dict[str, Any]) -> None:
 def test_a_story_through_the_kernels(triton_operations: Any) -> None:
     small = {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
     decoder = random_decoder(5, **small, **FAMILIES["qwen3"])
-    computer = make_computer(decoder, operations=triton_operations.TritonOperations)
+    computer = make_computer(decoder, operations=partial(triton_operations.TritonOperations, product_parts=2))
     tell_a_story(Sequences(decoder, computer), decodes=1)
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from asterism.workers.engine.cuda.inputs import send
 from asterism.workers.engine.cuda.operations import Operations, TorchOperations
 from asterism.workers.engine.cuda.plan import Tiling, lay_out, padded_size
-from asterism.workers.engine.cuda.weights import Weights
+from asterism.workers.engine.cuda.weights import Projection, Weights
 from asterism.workers.engine.rope import YarnScaling
 from asterism.workers.engine.step import BLOCK_TOKENS, Chunk, Step
 from tests.engine.conftest import random_decoder
@@ -27,11 +27,13 @@ SHAPES = [
 ]
 
 
-def both(module: Any, decoder: Any, window: int | None, dtype: torch.dtype) -> tuple[Operations, Operations]:
+def both(
+    module: Any, decoder: Any, window: int | None, dtype: torch.dtype, **options: Any
+) -> tuple[Operations, Operations]:
     weights = Weights.of(decoder, positions=512, device=DEVICE, dtype=dtype)
     config = decoder.config
     traits = {"kv_heads": config.num_key_value_heads, "head_dim": config.head_dim, "window": window, "eps": 1e-6}
-    return module.TritonOperations(weights, **traits), TorchOperations(weights, **traits)
+    return module.TritonOperations(weights, **traits, **options), TorchOperations(weights, **traits)
 
 
 def assert_close_in(dtype: torch.dtype, ours: Tensor, plain: Tensor) -> None:
@@ -138,3 +140,45 @@ def test_the_operations_between_the_products(triton_operations: Any, dtype: torc
     assert_close_in(dtype, ours.norm(x, weight), plain.norm(x, weight))
     assert_close_in(dtype, ours.gate(gate_up), plain.gate(gate_up))
     assert_close_in(dtype, plain.gate(gate_up), F.silu(gate_up[:, :1500]) * gate_up[:, 1500:])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_a_product_in_parts_is_added_and_normed(triton_operations: Any, parts: int, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(3)
+
+    def drawn(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator).to(DEVICE, dtype)
+
+    ours, plain = both(triton_operations, random_decoder(2), None, dtype, product_parts=parts)
+    y, weight, bias, norm = drawn(5, 64), drawn(48, 64) / 8, drawn(48), drawn(48)
+    x = drawn(5, 48)
+    for projection in (Projection(weight, None), Projection(weight, bias)):
+        mine, theirs = x.clone(), x.clone()
+        assert_close_in(
+            dtype, ours.add_product(mine, y, projection, norm), plain.add_product(theirs, y, projection, norm)
+        )
+        assert_close_in(dtype, mine, theirs)
+    many = triton_operations.MAX_SPLIT_ROWS + 1
+    mine, theirs = drawn(many, 48).repeat(2, 1, 1)
+    y = drawn(many, 64)
+    projection = Projection(weight, None)
+    assert_close_in(dtype, ours.add_product(mine, y, projection, norm), plain.add_product(theirs, y, projection, norm))
+
+
+@pytest.mark.parametrize(
+    ("columns", "depth", "processors", "parts"),
+    [
+        pytest.param(4096, 12_288, 132, 2, id="an H200 and Qwen3-8B"),
+        pytest.param(4096, 4096, 132, 2, id="and what is behind attention"),
+        pytest.param(1024, 12_288, 132, 8, id="few columns"),
+        pytest.param(1024, 3072, 132, 2, id="short"),
+        pytest.param(1000, 2049, 132, 1, id="odd"),
+        pytest.param(24_576, 4096, 132, 1, id="enough columns"),
+        pytest.param(16, 65_536, 1, 1, id="nothing to spare"),
+    ],
+)
+def test_a_product_is_split_where_it_leaves_processors_idle(
+    triton_operations: Any, columns: int, depth: int, processors: int, parts: int
+) -> None:
+    assert triton_operations.product_parts(columns, depth, processors) == parts

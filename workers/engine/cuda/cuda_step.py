@@ -148,17 +148,18 @@ class CudaComputer:
     def _forward(self, inputs: Inputs, samples: Tensor | None) -> Tensor:
         """Logits of the rows `samples`, or of all, as the weights are."""
         operations = self._operations
+        layers = self.weights.layers
+        next_norms = [*[layer.attention_norm for layer in layers[1:]], self.weights.norm]
         x = F.embedding(inputs.token_ids, self.weights.embedding)
-        for layer, kv in zip(self.weights.layers, self.layers_kv, strict=True):
-            qkv = operations.product(x, layer.qkv, layer.attention_norm)
-            q = operations.store(qkv, layer, kv, inputs)
-            operations.add_product(x, operations.attend(q, kv, inputs), layer.output)
-            gated = operations.gate(operations.product(x, layer.gate_up, layer.mlp_norm))
-            operations.add_product(x, gated, layer.down)
+        normed = operations.norm(x, layers[0].attention_norm)
+        for layer, next_norm, kv in zip(layers, next_norms, self.layers_kv, strict=True):
+            q = operations.store(operations.product(normed, layer.qkv), layer, kv, inputs)
+            normed = operations.add_product(x, operations.attend(q, kv, inputs), layer.output, layer.mlp_norm)
+            gated = operations.gate(operations.product(normed, layer.gate_up))
+            normed = operations.add_product(x, gated, layer.down, next_norm)
         if samples is not None and not len(samples):
             return x.new_empty((0, len(self.weights.head.weight)))  # nothing that a kernel could run on
-        wanted = x if samples is None else x[samples]
-        return operations.product(wanted, self.weights.head, self.weights.norm)
+        return operations.product(normed if samples is None else normed[samples], self.weights.head)
 
     def _copy(self, copies: Sequence[BlockCopy]) -> None:
         targets = {copy.target for copy in copies}

@@ -7,6 +7,34 @@ import triton
 import triton.language as tl
 
 
+@triton.jit
+def with_scores(
+    top,  # [queries]: the highest score so far, scaled
+    total,  # [queries]: sum of the shares so far, of which the highest is 1
+    scores,  # [queries, positions]: of one more tile, not scaled; -inf where a query must not look
+    scale,
+    SEES_ALL: tl.constexpr,
+):
+    """Top and total with the tile in them, what values seen before shrink by, and shares of the tile's values."""
+    new_top = tl.maximum(top, tl.max(scores, 1) * scale)
+    base = new_top
+    if not SEES_ALL:
+        # A query that has seen nothing yet: its -inf must not meet another one.
+        base = tl.where(new_top == float("-inf"), 0.0, new_top)
+    shares = tl.exp2(scores * scale - base[:, None])
+    shrunk = tl.exp2(top - base)
+    return new_top, total * shrunk + tl.sum(shares, 1), shrunk[:, None], shares
+
+
+@triton.jit
+def whole_tile(source, at, dim, HEAD_DIM: tl.constexpr):
+    """Keys or values [positions, dim] of positions that are all there."""
+    place = source + at[:, None] + dim[None, :]
+    if dim.shape[0] == HEAD_DIM:
+        return tl.load(place)
+    return tl.load(place, mask=(dim < HEAD_DIM)[None, :], other=0.0)
+
+
 # Sizes that differ from step to step: a kernel for each kind of them would be compiled in the middle of an answer.
 @triton.jit(do_not_specialize=["table_stride", "tile_stride", "slots"])
 def attend_tiles(
@@ -65,39 +93,58 @@ def attend_tiles(
     top = tl.full([QUERIES], float("-inf"), tl.float32)
     total = tl.zeros([QUERIES], tl.float32)
     mixed = tl.zeros([QUERIES, DIM], tl.float32)
-    # A load whose address another load of its turn gives is never under way in the turn before.
-    if LOOKS_AHEAD:
+    if LOOKS_AHEAD and SEES_ALL:
+        # Whole tiles by themselves: masks, and what they cost, are for the last. A load whose address another load of
+        # its turn gives is never under way in the turn before, so a tile's block numbers are read in the one ahead.
+        whole = begin + (end - begin) // TILE_TOKENS * TILE_TOKENS
         position = begin + tl.arange(0, TILE_TOKENS)
         block = tl.load(table + position // BLOCK_TOKENS, mask=position < end, other=0)
-    for start in range(begin, end, TILE_TOKENS):
-        position = start + tl.arange(0, TILE_TOKENS)
-        is_there = position < end
-        if not LOOKS_AHEAD:
-            block = tl.load(table + position // BLOCK_TOKENS, mask=is_there, other=0)
-        at = block.to(tl.int64) * block_stride + kv_head * head_stride + (position % BLOCK_TOKENS) * HEAD_DIM
-        if LOOKS_AHEAD:
+        for start in range(begin, whole, TILE_TOKENS):
+            position = start + tl.arange(0, TILE_TOKENS)
+            at = block.to(tl.int64) * block_stride + kv_head * head_stride + (position % BLOCK_TOKENS) * HEAD_DIM
             after = position + TILE_TOKENS
             block = tl.load(table + after // BLOCK_TOKENS, mask=after < end, other=0)
-        mask = is_there[:, None] & is_dim[None, :]
-        k = tl.load(keys + at[:, None] + dim[None, :], mask=mask, other=0.0)
-        scores = tl.dot(q_tile, tl.trans(k), input_precision="ieee") * scale
-        is_seen = is_there[None, :]
-        if not SEES_ALL:
-            is_seen = is_seen & (position[None, :] < limit[:, None])
-            if WINDOW > 0:
-                is_seen = is_seen & (position[None, :] + WINDOW >= limit[:, None])
-        scores = tl.where(is_seen, scores, float("-inf"))
-        new_top = tl.maximum(top, tl.max(scores, 1))
-        base = new_top
-        if not SEES_ALL:
-            # A query that has seen nothing yet: its -inf must not meet another one.
-            base = tl.where(new_top == float("-inf"), 0.0, new_top)
-        shares = tl.exp2(scores - base[:, None])
-        shrunk = tl.exp2(top - base)
-        total = total * shrunk + tl.sum(shares, 1)
-        v = tl.load(values + at[:, None] + dim[None, :], mask=mask, other=0.0)
-        mixed = mixed * shrunk[:, None] + tl.dot(shares.to(v.dtype), v, input_precision="ieee")
-        top = new_top
+            k = whole_tile(keys, at, dim, HEAD_DIM)
+            scores = tl.dot(q_tile, tl.trans(k), input_precision="ieee")
+            top, total, shrunk, shares = with_scores(top, total, scores, scale, SEES_ALL)
+            v = whole_tile(values, at, dim, HEAD_DIM)
+            mixed = tl.dot(shares.to(v.dtype), v, mixed * shrunk, input_precision="ieee")
+        if whole < end:
+            position = whole + tl.arange(0, TILE_TOKENS)
+            is_there = position < end
+            at = block.to(tl.int64) * block_stride + kv_head * head_stride + (position % BLOCK_TOKENS) * HEAD_DIM
+            mask = is_there[:, None] & is_dim[None, :]
+            k = tl.load(keys + at[:, None] + dim[None, :], mask=mask, other=0.0)
+            scores = tl.dot(q_tile, tl.trans(k), input_precision="ieee")
+            scores = tl.where(is_there[None, :], scores, float("-inf"))
+            top, total, shrunk, shares = with_scores(top, total, scores, scale, SEES_ALL)
+            v = tl.load(values + at[:, None] + dim[None, :], mask=mask, other=0.0)
+            mixed = tl.dot(shares.to(v.dtype), v, mixed * shrunk, input_precision="ieee")
+    else:
+        if LOOKS_AHEAD:
+            position = begin + tl.arange(0, TILE_TOKENS)
+            block = tl.load(table + position // BLOCK_TOKENS, mask=position < end, other=0)
+        for start in range(begin, end, TILE_TOKENS):
+            position = start + tl.arange(0, TILE_TOKENS)
+            is_there = position < end
+            if not LOOKS_AHEAD:
+                block = tl.load(table + position // BLOCK_TOKENS, mask=is_there, other=0)
+            at = block.to(tl.int64) * block_stride + kv_head * head_stride + (position % BLOCK_TOKENS) * HEAD_DIM
+            if LOOKS_AHEAD:
+                after = position + TILE_TOKENS
+                block = tl.load(table + after // BLOCK_TOKENS, mask=after < end, other=0)
+            mask = is_there[:, None] & is_dim[None, :]
+            k = tl.load(keys + at[:, None] + dim[None, :], mask=mask, other=0.0)
+            is_seen = is_there[None, :]
+            if not SEES_ALL:
+                is_seen = is_seen & (position[None, :] < limit[:, None])
+                if WINDOW > 0:
+                    is_seen = is_seen & (position[None, :] + WINDOW >= limit[:, None])
+            scores = tl.dot(q_tile, tl.trans(k), input_precision="ieee")
+            scores = tl.where(is_seen, scores, float("-inf"))
+            top, total, shrunk, shares = with_scores(top, total, scores, scale, SEES_ALL)
+            v = tl.load(values + at[:, None] + dim[None, :], mask=mask, other=0.0)
+            mixed = tl.dot(shares.to(v.dtype), v, mixed * shrunk, input_precision="ieee")
 
     has_seen = total > 0.0
     mixed = mixed / tl.where(has_seen, total, 1.0)[:, None]

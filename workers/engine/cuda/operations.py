@@ -42,16 +42,17 @@ class Operations(ABC):
     def attend(self, q: Tensor, kv: Tensor, inputs: Inputs) -> Tensor:
         """What the queries see of the tiles [rows, heads * head_dim]."""
 
-    def product(self, x: Tensor, projection: Projection, norm: Tensor) -> Tensor:
-        """`x`, normed with the weights `norm`, through the projection."""
-        return F.linear(self.norm(x, norm), projection.weight, projection.bias)
+    def product(self, x: Tensor, projection: Projection) -> Tensor:
+        """`x` through the projection."""
+        return F.linear(x, projection.weight, projection.bias)
 
-    def add_product(self, x: Tensor, y: Tensor, projection: Projection) -> None:
-        """x += y through the projection."""
+    def add_product(self, x: Tensor, y: Tensor, projection: Projection, norm: Tensor) -> Tensor:
+        """x += y through the projection; gives x normed with the weights `norm`."""
         # In the product itself: a sum of its own would read and write x once more.
         x.addmm_(y, projection.weight.T)
         if projection.bias is not None:
             x += projection.bias
+        return self.norm(x, norm)
 
 
 class MakeOperations(Protocol):

@@ -29,6 +29,33 @@ def rms_norm(
 
 
 @triton.jit
+def add_and_norm(
+    products,  # float32 [PARTS, rows, SIZE]
+    x,  # [rows, SIZE]: the products are added to it
+    weight,  # [SIZE]
+    out,  # [rows, SIZE]: x, normed
+    part_stride,
+    eps,
+    PARTS: tl.constexpr,
+    SIZE: tl.constexpr,
+    WIDTH: tl.constexpr,  # SIZE up to a power of two
+):
+    """The sum of what a split product left, of x, and the norm of both. One program a row."""
+    at = tl.program_id(0).to(tl.int64) * SIZE
+    column = tl.arange(0, WIDTH)
+    is_there = column < SIZE
+    total = tl.load(x + at + column, mask=is_there, other=0.0).to(tl.float32)
+    for part in tl.static_range(PARTS):
+        total += tl.load(products + part * part_stride + at + column, mask=is_there, other=0.0)
+    kind = out.dtype.element_ty
+    tl.store(x + at + column, total.to(kind), mask=is_there)
+    wide = total.to(kind).to(tl.float32)
+    normed = wide * tl.rsqrt(tl.sum(wide * wide, 0) / SIZE + eps)
+    scale = tl.load(weight + column, mask=is_there, other=0.0).to(tl.float32)
+    tl.store(out + at + column, (normed.to(kind).to(tl.float32) * scale).to(kind), mask=is_there)
+
+
+@triton.jit
 def silu_product(
     gate_up,  # [rows, 2 * SIZE]
     out,  # [rows, SIZE]

@@ -12,7 +12,7 @@ from asterism.workers.engine.cuda import kernels, pointwise
 from asterism.workers.engine.cuda.inputs import Inputs
 from asterism.workers.engine.cuda.operations import Operations
 from asterism.workers.engine.cuda.plan import LARGE_QUERIES, TILE_TOKENS
-from asterism.workers.engine.cuda.weights import LayerWeights, Weights
+from asterism.workers.engine.cuda.weights import LayerWeights, Projection, Weights
 from asterism.workers.engine.step import BLOCK_TOKENS
 
 _LOG2_E = math.log2(math.e)
@@ -35,10 +35,33 @@ class Reading:
 SMALL_TILE: Final = Reading(TILE_TOKENS, 4, 3)
 """Of a decoding row. On an H200, at batches of 1, 32 and 256, none of seven others was more than 2 % faster at any.
 Those that look ahead and gain 4 % at 1 lose 15 % at 32 or 6 % at 256: fewer programs fit on a processor."""
-SMALL_TILE_BESIDE: Final = Reading(TILE_TOKENS, 4, 3, looks_ahead=True)
 LARGE_TILE: Final = Reading(TILE_TOKENS, 8, 3, looks_ahead=True)
-"""Of many rows, and of a decoding row beside a shared stretch. On an H200 the prefix of the fork takes 21.5 us a
-layer by itself, and 27.2 without looking ahead; all of the fork's attention 31 where neither looked ahead 36."""
+"""Of many rows. On an H200 all of the fork's attention takes 30.7 us a layer. Three stages of whole tiles leave just
+the registers and the memory that a program of a decoding row needs beside this one; a turn that computes the scores of
+the next ahead leaves neither and takes 35.5."""
+
+MAX_SPLIT_ROWS: Final = 128
+"""On an H200 the products behind attention and behind the gate, each with the sum and the norm behind it, take 14.2 and
+30.1 us with 32 rows, in two parts, and 16.5 and 33.0 in one; with 128 rows 15.7 and 33.4, and 16.3 and 36.8; with 256
+rows 22.4 and 45.3, and 20.0 and 46.4."""
+
+MIN_PART_DEPTH: Final = 1024
+"""A guess: what is shorter is over before its sum is worth a part."""
+
+_PRODUCT_COLUMNS: Final = 64
+"""Of a program of the library's products, where there are few rows: so its kernels for an H200 are named."""
+
+
+def product_parts(columns: int, depth: int, processors: int) -> int:
+    """Into how many parts, a power of two, the sums of a product are split, so that few columns keep a device busy.
+
+    The library does so too, but adds the parts up in a kernel of its own: `add_and_norm` saves that.
+    """
+    parts, programs = 2, -(-columns // _PRODUCT_COLUMNS)
+    while parts * programs <= processors and depth % parts == 0 and depth // parts >= MIN_PART_DEPTH:
+        parts *= 2
+    return parts // 2
+
 
 _MERGED_PARTS = 16
 """At a time; most rows have fewer."""
@@ -59,19 +82,24 @@ class TritonOperations(Operations):
         window: int | None,
         eps: float,
         small_tile: Reading = SMALL_TILE,
-        small_tile_beside: Reading = SMALL_TILE_BESIDE,
         large_tile: Reading = LARGE_TILE,
         overlaps: bool = True,
+        product_parts: int | None = None,
     ) -> None:
+        """`product_parts` is for tests and for who measures: else the rule of that name decides."""
         self._weights = weights
         self._kv_heads = kv_heads
         self._head_dim = head_dim
         self._window = window or 0
         self._eps = eps
         self._small_tile = small_tile
-        self._small_tile_beside = small_tile_beside
         self._large_tile = large_tile
+        self._product_parts = product_parts
         is_gpu = weights.embedding.device.type == "cuda"
+        # A torch that cannot leave a product's sums in float32 is treated as a device with nothing to spare.
+        can_split = is_gpu and hasattr(torch.ops.aten.bmm, "dtype")
+        properties = torch.cuda.get_device_properties(weights.embedding.device) if can_split else None
+        self._processors = 1 if properties is None else int(properties.multi_processor_count)
         self._beside = torch.cuda.Stream(weights.embedding.device) if overlaps and is_gpu else None  # type: ignore[no-untyped-call]  # torch's own gap
 
     def norm(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -79,6 +107,28 @@ class TritonOperations(Operations):
         size = x.shape[1]
         pointwise.rms_norm[(len(x),)](
             x, weight, out, self._eps, SIZE=size, WIDTH=triton.next_power_of_2(size), num_warps=8
+        )
+        return out
+
+    def add_product(self, x: Tensor, y: Tensor, projection: Projection, norm: Tensor) -> Tensor:
+        columns, depth = projection.weight.shape
+        parts = self._product_parts or product_parts(columns, depth, self._processors)
+        if parts == 1 or projection.bias is not None or len(x) > MAX_SPLIT_ROWS:
+            return super().add_product(x, y, projection, norm)
+        products = _partial_products(y, projection.weight, parts)
+        out = torch.empty_like(x)
+        size = x.shape[1]
+        pointwise.add_and_norm[(len(x),)](
+            products,
+            x,
+            norm,
+            out,
+            products.stride(0),
+            self._eps,
+            PARTS=parts,
+            SIZE=size,
+            WIDTH=triton.next_power_of_2(size),
+            num_warps=8,
         )
         return out
 
@@ -128,10 +178,7 @@ class TritonOperations(Operations):
         sums = q.new_empty((rows, inputs.slots, heads), dtype=torch.float32)
         small_queries = max(_MIN_QUERIES, triton.next_power_of_2(group))
         large_queries = max(LARGE_QUERIES, triton.next_power_of_2(group))
-        # Beside a prompt most rows have no tile of their own: programs that do nothing should take little room.
-        is_beside = inputs.sees_all and len(inputs.large_tiles) > 0
-        small_tile = self._small_tile_beside if is_beside else self._small_tile
-        small = (inputs.small_tiles, inputs.small_parts, small_queries, small_tile)
+        small = (inputs.small_tiles, inputs.small_parts, small_queries, self._small_tile)
         large = (inputs.large_tiles, inputs.large_parts, large_queries, self._large_tile)
 
         def launch(tiles: Tensor, parts: int, queries: int, reading: Reading) -> None:
@@ -172,7 +219,8 @@ class TritonOperations(Operations):
             launch(*small)
             launch(*large)
         else:
-            # Neither fills the device by itself.
+            # Neither fills the device by itself. The large ones first: on an H200 they wait for room behind small ones,
+            # and all of the fork's attention takes 36 us a layer where it takes 31.
             current = torch.cuda.current_stream()
             self._beside.wait_stream(current)
             with torch.cuda.stream(self._beside):
@@ -195,3 +243,12 @@ class TritonOperations(Operations):
                 num_warps=_MERGE_WARPS,
             )
         return out
+
+
+def _partial_products(y: Tensor, weight: Tensor, parts: int) -> Tensor:
+    """float32 [parts, rows, columns], whose sum over the parts is `y` [rows, depth] times `weight` [columns, depth]."""
+    left = y.view(len(y), parts, -1).transpose(0, 1)
+    right = weight.view(len(weight), parts, -1).permute(1, 2, 0)
+    if y.dtype == torch.float32 or y.device.type != "cuda":
+        return torch.bmm(left.float(), right.float())
+    return torch.bmm(left, right, out_dtype=torch.float32)
