@@ -140,11 +140,11 @@ def attend_tiles(
                 is_seen = is_seen & (position[None, :] < limit[:, None])
                 if WINDOW > 0:
                     is_seen = is_seen & (position[None, :] + WINDOW >= limit[:, None])
-            scores = tl.dot(q_tile, tl.trans(k), input_precision="ieee")
+            scores = tl.dot(q_tile, tl.trans(k), input_precision="ieee") * scale
             scores = tl.where(is_seen, scores, float("-inf"))
-            top, total, shrunk, shares = with_scores(top, total, scores, scale, SEES_ALL)
+            top, total, shrunk, shares = with_scores(top, total, scores, 1.0, SEES_ALL)
             v = tl.load(values + at[:, None] + dim[None, :], mask=mask, other=0.0)
-            mixed = tl.dot(shares.to(v.dtype), v, mixed * shrunk, input_precision="ieee")
+            mixed = mixed * shrunk + tl.dot(shares.to(v.dtype), v, input_precision="ieee")
 
     has_seen = total > 0.0
     mixed = mixed / tl.where(has_seen, total, 1.0)[:, None]
