@@ -105,6 +105,7 @@ class _Draft:
         self._last: StarSpec | None = None
         """The new star that was checked last: most of a plan are like the one before."""
         self.named: dict[StarId, None] = {}
+        """Of those that were there before."""
 
     def take(self, edit: RemoveStar | UpdateStar | RemoveLine | RebindInputs | CancelStar) -> None:
         """Check an edit of what is there against the draft so far, and add it."""
@@ -186,13 +187,9 @@ class _Draft:
         """Check a new line against the draft so far, and add it."""
         parent, child = line.parent, line.child
         # Most join two new stars.
-        if parent in self._added:
-            self.named[parent] = None
-        else:
+        if parent not in self._added:
             self._need(parent)
-        if child in self._added:
-            self.named[child] = None
-        else:
+        if child not in self._added:
             self._need_editable(child, "given other parents")
         if line.kind is not SUCCESS or line.condition is not None:
             self._check_kind(line)
@@ -311,15 +308,14 @@ class _Draft:
         return path[path.index(star) :][::-1]
 
     def _need(self, star: StarId) -> None:
-        self.named[star] = None
         if star in self._added:
             return
+        self.named[star] = None
         if star not in self._graph.stars or star in self._removed:
             raise InvalidEdit(star, f"there is no such star; there are {_some(self._graph.stars)}")
 
     def _need_editable(self, star: StarId, action: str) -> None:
         if star in self._added:
-            self.named[star] = None
             return
         self._need(star)
         state = self._graph.stars[star].state

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from asterism.orchestrator.core.ids import ConstellationId, StarId, successor
-from asterism.orchestrator.core.line import QUORUM, STREAM, TaskStarLine
+from asterism.orchestrator.core.line import QUORUM, STREAM, SUCCESS, TaskStarLine
 from asterism.orchestrator.core.request import Budget, ConstellationState, Request
 from asterism.orchestrator.core.star import SUCCEEDED, StarKind, StarSpec, TaskStar
 from asterism.orchestrator.core.values import Artifact, Json, Result
@@ -81,6 +81,11 @@ class TaskConstellation:
             self.children[parent] = {child: line}
         else:
             children[child] = line
+        if line.kind is SUCCESS:
+            # Nearly all are, and to count one is just this.
+            if not self.stars[parent].state.is_terminal:
+                self.stars[child].unmet += 1
+            return
         if line.kind is STREAM:
             self.listeners.setdefault(parent, {})[child] = None
         self._count(line, 1)
