@@ -57,9 +57,10 @@ def retry_batch(
     A terminal star never changes, so each gets a successor `name~n` with the same specification; lines and inputs
     between retried stars lead to the successors. Of those that only depend on others, one that had succeeded has its
     result again where its inputs turn out to be as they were (`StarSpec.reuses`). Raises WrongState where nothing is to
-    be retried, and InvalidEdit for a star that cannot be.
+    be retried or no budget is left for it, and InvalidEdit for a star that cannot be.
     """
     named = _named(constellation, stars, rebinds) if stars else _unsuccessful(constellation)
+    _check_left(constellation)
     chosen = dict.fromkeys(named)
     pending = list(chosen)
     while pending:
@@ -123,6 +124,19 @@ def _named(
         if star_id not in stars:
             raise InvalidEdit(star_id, "gets other inputs, and is not among the stars to run again")
     return dict.fromkeys(stars)
+
+
+def _check_left(constellation: TaskConstellation) -> None:
+    """Refuse what would begin, and end at its first attempt. Seconds are counted anew, and stars with each edit."""
+    budget = constellation.budget
+    tokens_left = None if budget.tokens is None else budget.tokens - constellation.tokens
+    for most, left, what in (
+        (budget.tokens, tokens_left, "tokens"),
+        (budget.attempts, budget.attempts - constellation.attempts, "attempts"),
+    ):
+        if left is not None and left <= 0:
+            reason = f"its budget of {most} {what} is used up: submit it anew with a larger one"
+            raise WrongState("request", constellation.id, constellation.state.value, reason)
 
 
 def to_latest(constellation: TaskConstellation, batch: EditBatch) -> EditBatch:

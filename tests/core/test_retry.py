@@ -249,6 +249,18 @@ def test_retry_beyond_the_budget_of_stars_says_what_to_do() -> None:
     scene.tell(RetryRequested(2.0, C, "client:me", (X,)))
 
 
+def test_retry_beyond_the_budgets_of_tokens_and_attempts_says_what_to_do() -> None:
+    for budget, what in ((Budget(tokens=50, seconds=None), "50 tokens"), (Budget(attempts=2, seconds=None), "2 attempts")):
+        scene = graph(add("x", retry=RetryPolicy(1)), budget=budget)
+        live = scene.live("x")
+        scene.tell(AttemptFailed(scene.at, live.worker, live.fencing_token, BOOM, tokens=50))
+        scene.succeed("plan")
+        before = len(scene.records)
+        with pytest.raises(WrongState, match=f"FAILED: its budget of {what} is used up: submit it anew"):
+            scene.tell(RetryRequested(2.0, C, "client:me"))
+        assert len(scene.records) == before
+
+
 def test_star_of_the_longest_name_can_be_retried() -> None:
     name = "x" * 60
     scene = graph(add(name, retry=RetryPolicy(1)))
