@@ -250,7 +250,8 @@ def test_retry_beyond_the_budget_of_stars_says_what_to_do() -> None:
 
 
 def test_retry_beyond_the_budgets_of_tokens_and_attempts_says_what_to_do() -> None:
-    for budget, what in ((Budget(tokens=50, seconds=None), "50 tokens"), (Budget(attempts=2, seconds=None), "2 attempts")):
+    tokens, attempts = Budget(tokens=50, seconds=None), Budget(attempts=2, seconds=None)
+    for budget, what in ((tokens, "50 tokens"), (attempts, "2 attempts")):
         scene = graph(add("x", retry=RetryPolicy(1)), budget=budget)
         live = scene.live("x")
         scene.tell(AttemptFailed(scene.at, live.worker, live.fencing_token, BOOM, tokens=50))
