@@ -129,12 +129,11 @@ def _named(
 def _check_left(constellation: TaskConstellation) -> None:
     """Refuse what would begin, and end at its first attempt. Seconds are counted anew, and stars with each edit."""
     budget = constellation.budget
-    tokens_left = None if budget.tokens is None else budget.tokens - constellation.tokens
-    for most, left, what in (
-        (budget.tokens, tokens_left, "tokens"),
-        (budget.attempts, budget.attempts - constellation.attempts, "attempts"),
+    for used, most, what in (
+        (constellation.tokens, budget.tokens, "tokens"),
+        (constellation.attempts, budget.attempts, "attempts"),
     ):
-        if left is not None and left <= 0:
+        if most is not None and used >= most:
             reason = f"its budget of {most} {what} is used up: submit it anew with a larger one"
             raise WrongState("request", constellation.id, constellation.state.value, reason)
 

@@ -23,7 +23,7 @@ from asterism.orchestrator.core.star import StarKind, StarSpec
 from asterism.protocol.client import AsyncClient
 from tests.bench.graphs.product import batches, begun, serving
 from tests.bench.graphs.shapes import Graph, named
-from tests.postgres import Server, server
+from tests.postgres import VARIABLE, NoPostgres, Server, server
 
 GRAPHS: Final = ("layered:1000", "independent:5000")
 WARM_ROUNDS: Final = 2
@@ -75,11 +75,11 @@ async def steady(leader: Leader, database: psutil.Process, rate: int, for_s: flo
     constellation = await begun(leader.client)
     each, number = max(1, round(rate * TICK_S)), 0
     before, began = (cpu_s(leader.process), cpu_s(database)), time.perf_counter()
-    while (late := time.perf_counter() - began) < for_s:
+    while number < rate * for_s:
         added = tuple(AddStar(StarSpec(StarId(f"s{number + n}"), StarKind.TOOL, "noop")) for n in range(each))
         number += each
         await leader.client.edit(constellation, EditBatch(added))
-        await asyncio.sleep(max(0.0, number / rate - late))
+        await asyncio.sleep(max(0.0, began + number / rate - time.perf_counter()))
     await leader.client.wait(constellation)
     took = time.perf_counter() - began
     shares = [
@@ -91,10 +91,9 @@ async def steady(leader: Leader, database: psutil.Process, rate: int, for_s: flo
     )
 
 
-async def compare(postgres: Server, rounds: int, rate: int, for_s: float) -> None:
-    """Print each line as it is known."""
-    assert postgres.folder is not None, "a server that the tests start"
-    database = psutil.Process(int((postgres.folder / "data" / "postmaster.pid").read_text().split()[0]))
+async def compare(postgres: Server, pid: int, rounds: int, rate: int, for_s: float) -> None:
+    """Print each line as it is known. `pid` is the server's."""
+    database = psutil.Process(pid)
     async with AsyncExitStack() as stack:
         leaders = [await stack.enter_async_context(leading(postgres)) for _ in range(2)]
         for name in GRAPHS:
@@ -116,8 +115,14 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=1000, help="stars a second")
     parser.add_argument("--seconds", type=float, default=10.0, help="of the steady rate")
     options = parser.parse_args()
-    with server("fsync=on") as postgres:
-        asyncio.run(compare(postgres, options.rounds, options.rate, options.seconds))
+    try:
+        with server("fsync=on") as postgres:
+            if postgres.folder is None:
+                parser.error(f"{VARIABLE} names a server whose processes are not to be seen from here: unset it")
+            pid = int((postgres.folder / "data" / "postmaster.pid").read_text().split()[0])
+            asyncio.run(compare(postgres, pid, options.rounds, options.rate, options.seconds))
+    except NoPostgres as reason:
+        parser.error(f"no PostgreSQL: {reason}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,23 @@ import triton.language as tl
 
 
 @triton.jit
+def store_normed(
+    wide,  # float32 [WIDTH]: a row, and 0 behind its end
+    weight,  # [SIZE]
+    target,  # where the row begins that is written
+    column,  # [WIDTH]
+    eps,
+    SIZE: tl.constexpr,
+):
+    """The row, normed."""
+    is_there = column < SIZE
+    normed = wide * tl.rsqrt(tl.sum(wide * wide, 0) / SIZE + eps)
+    scale = tl.load(weight + column, mask=is_there, other=0.0).to(tl.float32)
+    kind = target.dtype.element_ty
+    tl.store(target + column, (normed.to(kind).to(tl.float32) * scale).to(kind), mask=is_there)
+
+
+@triton.jit
 def rms_norm(
     x,  # [rows, SIZE]
     weight,  # [SIZE]
@@ -22,10 +39,7 @@ def rms_norm(
     column = tl.arange(0, WIDTH)
     is_there = column < SIZE
     wide = tl.load(x + at + column, mask=is_there, other=0.0).to(tl.float32)
-    normed = wide * tl.rsqrt(tl.sum(wide * wide, 0) / SIZE + eps)
-    scale = tl.load(weight + column, mask=is_there, other=0.0).to(tl.float32)
-    kind = out.dtype.element_ty
-    tl.store(out + at + column, (normed.to(kind).to(tl.float32) * scale).to(kind), mask=is_there)
+    store_normed(wide, weight, out + at, column, eps, SIZE)
 
 
 @triton.jit
@@ -49,10 +63,7 @@ def add_and_norm(
         total += tl.load(products + part * part_stride + at + column, mask=is_there, other=0.0)
     kind = out.dtype.element_ty
     tl.store(x + at + column, total.to(kind), mask=is_there)
-    wide = total.to(kind).to(tl.float32)
-    normed = wide * tl.rsqrt(tl.sum(wide * wide, 0) / SIZE + eps)
-    scale = tl.load(weight + column, mask=is_there, other=0.0).to(tl.float32)
-    tl.store(out + at + column, (normed.to(kind).to(tl.float32) * scale).to(kind), mask=is_there)
+    store_normed(total.to(kind).to(tl.float32), weight, out + at, column, eps, SIZE)
 
 
 @triton.jit
