@@ -176,7 +176,7 @@ def _report(boards: Sequence[NumberedBoard]) -> tuple[Edit, ...]:
         title="report on all boards",
     )
     # Unlike the others: a plan that failed half-way must not end in a report that looks whole.
-    return (AddStar(spec), AddLine(TaskStarLine(PLAN_STAR, REPORT)))
+    return (AddStar(spec, (PLAN_STAR,)),)
 
 
 def _to_report(star: StarId) -> AddLine:

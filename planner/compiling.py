@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import islice, takewhile
 
 from asterism.orchestrator.core.edits import AddLine, AddStar, Edit
 from asterism.orchestrator.core.ids import StarId
@@ -33,7 +34,7 @@ def compile_star(star_id: StarId, star: PlanStar, *, at: Path = ()) -> Compiled:
         spec = replace(spec, replan_when=to_condition(star.replan_when, at=(*at, "replan_when")))
     lines.take_inputs(spec, (*at, "inputs"))
     lines.check_streams(spec)
-    return Compiled((AddStar(spec), *lines.edits(star_id)), lines.places)
+    return Compiled(lines.edits(spec), lines.places)
 
 
 def _compile_map(star_id: StarId, star: MapStar, lines: "_Lines", at: Path) -> Compiled:
@@ -42,12 +43,10 @@ def _compile_map(star_id: StarId, star: MapStar, lines: "_Lines", at: Path) -> C
         lines.take_parent(parent, (*at, "each", "inputs", name))
     expands = replace(expander(star_id, star), quorum=star.quorum_size)
     gathers = gatherer(star_id, star, at=at)
-    to_gather = TaskStarLine(expands.id, star_id)
     of_gather = _Lines(star_id, at)
     of_gather.take_inputs(gathers, (*at, "gather", "inputs"))
-    edits: list[Edit] = [AddStar(expands), *lines.edits(expands.id)]
-    edits.extend((AddStar(gathers), AddLine(to_gather), *of_gather.edits(star_id)))
-    return Compiled(tuple(edits), {**of_gather.places, **lines.places})
+    edits = (*lines.edits(expands), *of_gather.edits(gathers, expands.id))
+    return Compiled(edits, {**of_gather.places, **lines.places})
 
 
 class _Lines:
@@ -97,11 +96,15 @@ class _Lines:
         self._lines[line.parent] = line
         self.places[line.parent] = at
 
-    def edits(self, child: StarId) -> tuple[AddLine, ...]:
-        """The lines, to the star or to the one of its stars that stands in for it."""
-        return tuple(
-            AddLine(TaskStarLine(line.parent, child, line.kind, line.condition)) for line in self._lines.values()
-        )
+    def edits(self, spec: StarSpec, *first: StarId) -> tuple[Edit, ...]:
+        """The star, or the one of its stars that stands in for it, and the lines to it; those from `first` come first.
+
+        The plain ones that begin them come with the star. The others would change the order of its parents there.
+        """
+        plain = [line.parent for line in takewhile(lambda line: line.kind is LineKind.SUCCESS, self._lines.values())]
+        others = islice(self._lines.values(), len(plain), None)
+        lines = (AddLine(TaskStarLine(line.parent, spec.id, line.kind, line.condition)) for line in others)
+        return (AddStar(spec, (*first, *plain)), *lines)
 
 
 def _line(child: StarId, after: "str | AfterFields", *, at: Path) -> TaskStarLine:

@@ -45,6 +45,8 @@ from asterism.planner.when import When, to_condition
 
 class _AddStar(StarFields):
     id: Name
+    after: list[Name] = Field(default=[])
+    """Parents by plain lines."""
     replan_when: When | None = None
 
 
@@ -99,10 +101,9 @@ def edit_from_json(item: Json) -> Edit:
         case "add_star":
             star = validated(_AddStar, body, at=(kind,))
             spec = star.to_core(StarId(star.id), at=(kind,))
-            if star.replan_when is None:
-                return AddStar(spec)
-            surprise = to_condition(star.replan_when, at=(kind, "replan_when"))
-            return AddStar(replace(spec, replan_when=surprise))
+            if star.replan_when is not None:
+                spec = replace(spec, replan_when=to_condition(star.replan_when, at=(kind, "replan_when")))
+            return AddStar(spec, tuple(StarId(parent) for parent in star.after))
         case "remove_star":
             return RemoveStar(StarId(validated(_Star, body, at=(kind,)).star))
         case "update_star":
@@ -143,8 +144,8 @@ def edits_to_json(batch: EditBatch) -> tuple[Mapping[str, Json], ...]:
 def edit_to_json(edit: Edit) -> Mapping[str, Json]:
     """One edit as JSON; what has its default is left out."""
     match edit:
-        case AddStar(spec):
-            return {"add_star": star_to_json(spec)}
+        case AddStar(spec, after):
+            return {"add_star": {**star_to_json(spec), **({"after": list(after)} if after else {})}}
         case RemoveStar(star):
             return {"remove_star": {"star": star}}
         case UpdateStar():

@@ -135,13 +135,11 @@ def item_edits(template: Template, index: int) -> Iterator[Mapping[str, Json]]:
     each = validated(EachFields, template.each, at=("template", "each"))
     at: Path = ("template", "each", "inputs")
     inputs = _item_inputs(each.inputs, template.source, tuple(template.path), index, at=at)
-    yield {"add_star": {**template.each, "id": name, "inputs": inputs}}
-    parents = {template.source: None}
+    parents: dict[str, None] = {template.source: None}
     for value in inputs_from_json(inputs, at=at).values():
         if isinstance(value, OutputOf):
             parents[value.star] = None
-    for parent in parents:
-        yield {"add_line": {"parent": parent, "child": name}}
+    yield {"add_star": {**template.each, "id": name, "inputs": inputs, "after": list(parents)}}
     yield {"add_line": {"parent": name, "child": template.map, "kind": template.on}}
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from asterism.orchestrator.core.check import check_new_name, check_spec
-from asterism.orchestrator.core.edits import AddLine, AddStar, Edit
+from asterism.orchestrator.core.edits import AddStar, Edit, added_lines
 from asterism.orchestrator.core.errors import InvalidField
 from asterism.orchestrator.core.ids import StarId
 from asterism.orchestrator.core.line import LineKind, TaskStarLine
@@ -41,8 +41,8 @@ def read_plan(text: str, *, is_lines: bool) -> Mapping[StarId, Outlined]:
                     if spec is not None:
                         check_new_name(spec.id)
                         check_spec(spec, frozenset())
-            elif isinstance(edit, AddLine):
-                stars[edit.line.child].lines.append(edit.line)
+        for line in added_lines(edits):
+            stars[line.child].lines.append(line)
     return stars
 
 

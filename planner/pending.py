@@ -103,7 +103,8 @@ class PendingFile:
             for edit in compiled.edits:
                 match edit:
                     case AddStar(spec):
-                        wanted[spec.id] = Wanted(spec, {}, places[star_id])
+                        lines = {line.parent: line for line in edit.lines()}
+                        wanted[spec.id] = Wanted(spec, lines, places[star_id])
                         if spec.id not in base.stars:
                             _check_new(spec, places[star_id])
                     case AddLine(line):

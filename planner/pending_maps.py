@@ -1,17 +1,17 @@
 """A map that has not been spread yet, as a plan file has it: one star again, where that compiles to the same two."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from asterism.orchestrator.core.constellation import TaskConstellation
-from asterism.orchestrator.core.edits import AddLine, AddStar, Edit
+from asterism.orchestrator.core.edits import AddLine, AddStar, Edit, added_lines
 from asterism.orchestrator.core.ids import StarId
 from asterism.orchestrator.core.line import TaskStarLine
 from asterism.orchestrator.core.star import Constant, StarSpec, StarState
 from asterism.orchestrator.core.values import Json
 from asterism.planner.compiling import compile_star
-from asterism.planner.edits_json import edit_to_json, star_to_json
+from asterism.planner.edits_json import line_to_json, star_to_json
 from asterism.planner.fields import WrongAt, validated
 from asterism.planner.mapping import EXPAND_PROGRAM, GATHER_PROGRAM, Template, expand_id, template_parents
 from asterism.planner.stars import DEFAULT_MAX_ITEMS, MapStar
@@ -73,6 +73,8 @@ def _edits_of(constellation: TaskConstellation, *stars: StarId) -> list[Edit]:
     return edits
 
 
-def _told(edits: Iterable[Edit]) -> list[str]:
-    """As texts that do not depend on the order of the edits."""
-    return sorted(json.dumps(edit_to_json(edit), sort_keys=True) for edit in edits)
+def _told(edits: Sequence[Edit]) -> list[str]:
+    """As texts that depend neither on the order of the edits nor on which lines come with a star."""
+    stars = [star_to_json(edit.spec) for edit in edits if isinstance(edit, AddStar)]
+    lines = map(line_to_json, added_lines(edits))
+    return sorted(json.dumps(one, sort_keys=True) for one in (*stars, *lines))

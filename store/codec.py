@@ -5,10 +5,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, get_args
 
-from asterism.orchestrator.core.edits import Edit, folded, unfolded
 from asterism.orchestrator.core.errors import Misconfigured
-from asterism.orchestrator.core.ids import ConstellationId, StarId
-from asterism.orchestrator.core.records import EditsApplied, Record, StarFinished
+from asterism.orchestrator.core.ids import ConstellationId
+from asterism.orchestrator.core.records import Record, StarFinished
 from asterism.orchestrator.core.values import Artifact
 from asterism.store.plain import Coder, Convert, coder, fields_reader
 from asterism.store.text import TAG, Writer, object_writer
@@ -20,21 +19,14 @@ a body was that of one record; a migration has lifted those. Before 4 a line was
 MAX_PAGE_CHARS: Final = 64 * 1024
 """Of a page with more than one record: some hundred leases or ends. Whoever reads a few hundred records at a time may
 need a part of a page, and parses all of it: a cancelled graph of 9,900 stars ended with one, and took 2 s to watch."""
-_AFTER: Final = "after"
-"""Key under which a new star has the parents of its plain lines."""
 _COLUMNS: Final = frozenset({"constellation"})
-_EDITS: Final = frozenset({"edits"})
 _RESULT: Final = frozenset({"result"})
 _ARTIFACT: Final[Coder[Artifact]] = coder(Artifact)
 _WRITERS: Final[dict[type[Record], Writer]] = {
-    cls: object_writer(cls, but=_COLUMNS | _EDITS, tag=cls.__name__) for cls in get_args(Record)
+    cls: object_writer(cls, but=_COLUMNS, tag=cls.__name__) for cls in get_args(Record)
 }
 _WRITE_PUT_ASIDE: Final = object_writer(StarFinished, but=_COLUMNS | _RESULT, tag=StarFinished.__name__)
-_EDIT: Final[Coder[Edit]] = coder(Edit)
-_PARENTS: Final[Coder[tuple[StarId, ...]]] = coder(tuple[StarId, ...])
-_READERS: Final[dict[str, Convert]] = {
-    cls.__name__: fields_reader(cls, but=_COLUMNS | _EDITS) for cls in get_args(Record)
-}
+_READERS: Final[dict[str, Convert]] = {cls.__name__: fields_reader(cls, but=_COLUMNS) for cls in get_args(Record)}
 _READ_PUT_ASIDE: Final = fields_reader(StarFinished, but=_COLUMNS | _RESULT)
 
 
@@ -89,25 +81,7 @@ def _write(record: Record) -> str:
     if isinstance(record, StarFinished) and isinstance(record.result, Artifact):
         # In place of the result, whose every value is data.
         return f'{_WRITE_PUT_ASIDE(record)[:-1]},"artifact":{_ARTIFACT.write(record.result)}}}'
-    if isinstance(record, EditsApplied):
-        return f'{_WRITERS[EditsApplied](record)[:-1]},"edits":[{",".join(_write_edits(record.edits))}]}}'
     return _WRITERS[type(record)](record)
-
-
-def _write_edits(edits: Sequence[Edit]) -> Iterator[str]:
-    for edit, parents in folded(edits):
-        text = _EDIT.write(edit)
-        yield f'{text[:-1]},"{_AFTER}":{_PARENTS.write(parents)}}}' if parents else text
-
-
-def _read_edits(plain: Sequence[dict[str, Any]]) -> Iterator[Edit]:
-    for one in plain:
-        parents: Sequence[StarId] = one.pop(_AFTER, ())
-        edit = _EDIT.from_plain(one)
-        if parents:
-            yield from unfolded(edit, parents)
-        else:
-            yield edit
 
 
 def _read(page: Page, plain: dict[str, Any]) -> Record:
@@ -117,8 +91,6 @@ def _read(page: Page, plain: dict[str, Any]) -> Record:
         raise _too_new(page, kind)
     if page.constellation is not None:
         plain["constellation"] = page.constellation
-    if kind == EditsApplied.__name__:
-        plain["edits"] = tuple(_read_edits(plain["edits"]))
     artifact = plain.pop("artifact", None)
     if artifact is not None:
         plain["result"] = _ARTIFACT.from_plain(artifact)

@@ -222,7 +222,7 @@ attempts: SearchStrategy[Attempt] = st.builds(Attempt, attempt_numbers, worker_i
 # --- edits
 
 edits: SearchStrategy[e.Edit] = st.one_of(
-    st.builds(e.AddStar, star_specs()),
+    st.builds(e.AddStar, star_specs(), st.lists(star_ids, max_size=3).map(tuple)),
     st.builds(e.RemoveStar, star_ids),
     st.builds(
         e.UpdateStar,

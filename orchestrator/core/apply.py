@@ -233,15 +233,13 @@ def _edit(state: State, constellation: TaskConstellation, record: EditsApplied) 
         constellation.is_pressed = True
     touched: dict[StarId, None] = {}
     for edit in record.edits:
-        # Most are lines and new stars, and a graph has thousands of them.
-        if isinstance(edit, AddLine):
+        # Most are new stars, and a graph has thousands of them.
+        if isinstance(edit, AddStar):
+            constellation.add_star(edit, record.revision)
+            touched[edit.spec.id] = None
+        elif isinstance(edit, AddLine):
             constellation.add_line(edit.line)
             touched[edit.line.child] = None
-        elif isinstance(edit, AddStar):
-            spec = edit.spec
-            constellation.stars[spec.id] = TaskStar(spec, WAITING, record.revision)
-            constellation.unfinished += 1
-            touched[spec.id] = None
         else:
             touched.update(dict.fromkeys(_edit_one(state, constellation, edit)))
     for star_id in touched:

@@ -9,7 +9,7 @@ from asterism.orchestrator.core.effects import AnswerEdits, Broadcast, Stop
 from asterism.orchestrator.core.ending import cancel_star, check_tokens, find_skip, finish_star, skip_state
 from asterism.orchestrator.core.errors import AsterismError, InvalidEdit
 from asterism.orchestrator.core.events import AttemptFailed, AttemptProgressed, AttemptSucceeded, EditsProposed
-from asterism.orchestrator.core.ids import FencingToken, WorkerId
+from asterism.orchestrator.core.ids import FencingToken, StarId, WorkerId
 from asterism.orchestrator.core.records import AttemptEnded, EditsApplied, EditsRefused, SlotReleased
 from asterism.orchestrator.core.replan import hold_for, is_pressing, on_pressure, on_surprise
 from asterism.orchestrator.core.retry import may_run_again, retry_at, to_latest
@@ -237,7 +237,8 @@ def without_repeats(constellation: TaskConstellation, batch: EditBatch) -> EditB
     for edit in batch.edits:
         match edit:
             case AddStar(spec) if spec.id in constellation.stars and constellation.stars[spec.id].spec == spec:
-                continue
+                known = constellation.parents.get(spec.id, {})
+                kept.extend(AddLine(line) for line in edit.lines() if known.get(line.parent) != line)
             case AddLine(line) if constellation.parents.get(line.child, {}).get(line.parent) == line:
                 continue
             case _:
@@ -264,16 +265,26 @@ def apply_batch(
         on_pressure(turn, constellation, f"{most} stars")
     stars = constellation.stars
     for edit in batch.edits:
-        if isinstance(edit, AddLine):
-            line = edit.line
-            parent, child = stars.get(line.parent), stars.get(line.child)
-            if parent is None or child is None or not parent.state.is_terminal or child.state.is_terminal:
-                continue
-            # What the batch takes away again, or gives anew, is another line or none.
-            is_there = constellation.parents.get(line.child, {}).get(line.parent) is line
-            skip = find_skip(constellation, line) if is_there else None
-            if skip is not None and not hold_for(turn, constellation, line):
-                finish_star(turn, constellation, child, skip_state(skip), error=skip)
+        if isinstance(edit, AddStar):
+            for parent in edit.after:
+                _skip_if_hopeless(turn, constellation, parent, edit.spec.id)
+        elif isinstance(edit, AddLine):
+            _skip_if_hopeless(turn, constellation, edit.line.parent, edit.line.child)
         elif isinstance(edit, CancelStar) and edit.star in stars:
             cancel_star(turn, constellation, stars[edit.star], f"cancelled by {by}")
     return revision
+
+
+def _skip_if_hopeless(turn: Turn, constellation: TaskConstellation, parent: StarId, child: StarId) -> None:
+    """End a star that a new line leads to, where its parent has ended already and will never let it run."""
+    of_parent = constellation.stars.get(parent)
+    # What the batch adds it may take away again.
+    if of_parent is None or not of_parent.state.is_terminal:
+        return
+    of_child = constellation.stars.get(child)
+    line = constellation.parents.get(child, {}).get(parent)
+    if of_child is None or line is None or of_child.state.is_terminal:
+        return
+    skip = find_skip(constellation, line)
+    if skip is not None and not hold_for(turn, constellation, line):
+        finish_star(turn, constellation, of_child, skip_state(skip), error=skip)

@@ -14,6 +14,7 @@ from asterism.orchestrator.core.edits import (
     RemoveLine,
     RemoveStar,
     UpdateStar,
+    count_edits,
     update_spec,
 )
 from asterism.orchestrator.core.errors import InvalidEdit, InvalidField, StaleRevision
@@ -61,15 +62,16 @@ def check_batch(
         raise InvalidField("base_revision", f"{base} has not been reached: the graph is at {constellation.revision}")
     if not batch.edits:
         raise InvalidField("edits", "a batch needs at least one edit")
-    if len(batch.edits) > MAX_EDITS and not is_retry:
-        raise InvalidField("edits", f"{len(batch.edits)} edits in one batch; at most {MAX_EDITS}")
+    worth = count_edits(batch.edits)
+    if worth > MAX_EDITS and not is_retry:
+        raise InvalidField("edits", f"{worth} edits in one batch, with the parents of new stars; at most {MAX_EDITS}")
     draft = _Draft(constellation, known, by, is_retry=is_retry)
     for edit in batch.edits:
-        # Most are lines and new stars, and a graph has thousands of them.
-        if isinstance(edit, AddLine):
+        # Most are new stars, and a graph has thousands of them.
+        if isinstance(edit, AddStar):
+            draft.add_star(edit)
+        elif isinstance(edit, AddLine):
             draft.add_line(edit.line)
-        elif isinstance(edit, AddStar):
-            draft.add_star(edit.spec)
         else:
             draft.take(edit)
     if base is not None:
@@ -140,8 +142,9 @@ class _Draft:
             case _:
                 assert_never(edit)
 
-    def add_star(self, spec: StarSpec) -> None:
-        """Check a new star against the draft so far, and add it."""
+    def add_star(self, edit: AddStar) -> None:
+        """Check a new star and its lines against the draft so far, and add them."""
+        spec = edit.spec
         if not self._is_retry:
             check_new_name(spec.id)
             if spec.reuses is not None:
@@ -161,6 +164,24 @@ class _Draft:
             _check_inputs(spec.id, spec.inputs)
         _check_told(spec.id, spec.inputs)
         self._added[spec.id] = spec
+        if edit.after:
+            self._add_parents(spec.id, edit.after)
+
+    def _add_parents(self, star: StarId, after: Sequence[StarId]) -> None:
+        """What `add_line` does for each of them, of a star that was added just now and so has no children."""
+        parents = self._parents[star] = dict.fromkeys(after, SUCCESS)
+        if len(parents) < len(after):
+            twice = next(parent for index, parent in enumerate(after) if parent in after[:index])
+            raise InvalidEdit(star, f"has a line from {twice} already")
+        for parent in parents:
+            if parent not in self._added:
+                self._need(parent)
+            children = self._new_children.get(parent)
+            if children is None:
+                self._new_children[parent] = [star]
+            else:
+                children.append(star)
+        self._heads[star] = star in parents
 
     def _remove_star(self, star: StarId) -> None:
         self._need_editable(star, "removed")

@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
+from asterism.orchestrator.core.edits import AddStar
 from asterism.orchestrator.core.ids import ConstellationId, StarId, successor
 from asterism.orchestrator.core.line import QUORUM, STREAM, SUCCESS, TaskStarLine
 from asterism.orchestrator.core.request import Budget, ConstellationState, Request
-from asterism.orchestrator.core.star import SUCCEEDED, StarKind, StarSpec, TaskStar
+from asterism.orchestrator.core.star import SUCCEEDED, WAITING, StarKind, StarSpec, TaskStar
 from asterism.orchestrator.core.values import Artifact, Json, Result
 
 _T = TypeVar("_T")
@@ -67,6 +68,23 @@ class TaskConstellation:
         """Every line, grouped by child."""
         for of_child in self.parents.values():
             yield from of_child.values()
+
+    def add_star(self, edit: AddStar, revision: int) -> None:
+        """Add a star, and the lines that it comes with."""
+        spec = edit.spec
+        child = spec.id
+        star = self.stars[child] = TaskStar(spec, WAITING, revision)
+        self.unfinished += 1
+        if edit.after:
+            parents = self.parents[child] = {line.parent: line for line in edit.lines()}
+            for parent, line in parents.items():
+                if not self.stars[parent].state.is_terminal:
+                    star.unmet += 1
+                children = self.children.get(parent)
+                if children is None:
+                    self.children[parent] = {child: line}
+                else:
+                    children[child] = line
 
     def add_line(self, line: TaskStarLine) -> None:
         """Join two stars that are there; the child counts the parent as it stands now."""

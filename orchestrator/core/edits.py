@@ -1,21 +1,29 @@
 """What can be done to a graph. A batch applies whole or not at all."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from asterism.orchestrator.core.ids import StarId
 from asterism.orchestrator.core.lean import lean
-from asterism.orchestrator.core.line import SUCCESS, TaskStarLine
+from asterism.orchestrator.core.line import TaskStarLine
 from asterism.orchestrator.core.star import RetryPolicy, StarInput, StarSpec, Timeouts
 
 
 @lean
 @dataclass(frozen=True, slots=True)
 class AddStar:
-    """A new star; its lines are edits of their own."""
+    """A new star, with the plain lines that most come with; lines of other kinds are edits of their own."""
 
     spec: StarSpec
+    after: tuple[StarId, ...] = ()
+    """Its parents by lines of kind SUCCESS. Each counts as an edit, see `count_edits`."""
+
+    def lines(self) -> Iterator[TaskStarLine]:
+        """Those that it comes with."""
+        child = self.spec.id
+        for parent in self.after:
+            yield TaskStarLine(parent, child)
 
 
 @lean
@@ -92,34 +100,18 @@ def adds_stars(batch: EditBatch) -> bool:
     return not added <= {edit.star for edit in batch.edits if isinstance(edit, RemoveStar)}
 
 
-def folded(edits: Sequence[Edit]) -> Iterator[tuple[Edit, list[StarId]]]:
-    """Each edit with the parents of the plain lines to its star that follow it: most stars come with such lines.
-
-    Whoever writes edits writes those lines so; `unfolded` gives them back.
-    """
-    written: Edit | None = None
-    parents: list[StarId] = []
-    added: StarId | None = None
+def added_lines(edits: Iterable[Edit]) -> Iterator[TaskStarLine]:
+    """Every line that they add, in their order, whether it comes with its star or by itself."""
     for edit in edits:
-        if isinstance(edit, AddLine):
-            line = edit.line
-            if line.child == added and line.kind is SUCCESS and line.condition is None:
-                parents.append(line.parent)
-                continue
-        if written is not None:
-            yield written, parents
-        written, parents = edit, []
-        added = edit.spec.id if isinstance(edit, AddStar) else None
-    if written is not None:
-        yield written, parents
+        if isinstance(edit, AddStar):
+            yield from edit.lines()
+        elif isinstance(edit, AddLine):
+            yield edit.line
 
 
-def unfolded(added: AddStar, parents: Iterable[StarId]) -> Iterator[Edit]:
-    """A new star and its plain lines."""
-    yield added
-    child = added.spec.id
-    for parent in parents:
-        yield AddLine(TaskStarLine(parent, child))
+def count_edits(edits: Iterable[Edit]) -> int:
+    """How many edits they are worth: a new star is one, and one more for each parent that it comes with."""
+    return sum(1 + len(edit.after) if isinstance(edit, AddStar) else 1 for edit in edits)
 
 
 def update_spec(spec: StarSpec, edit: UpdateStar) -> StarSpec:

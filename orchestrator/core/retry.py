@@ -155,11 +155,11 @@ def _edit_to_latest(constellation: TaskConstellation, edit: Edit) -> Edit:
             return AddLine(replace(line, parent=parent, child=child))
         case CancelStar(star):
             return CancelStar(latest(constellation, star))
-        case AddStar(spec) if spec.inputs:
+        case AddStar(spec, after) if spec.inputs or after:
             named = {source.star for source in spec.inputs.values() if isinstance(source, OutputOf)}
             now = {star: latest(constellation, star) for star in named}
             inputs = {name: _redirect(source, now) for name, source in spec.inputs.items()}
-            return AddStar(replace(spec, inputs=inputs))
+            return AddStar(replace(spec, inputs=inputs), tuple(latest(constellation, parent) for parent in after))
         case _:
             return edit
 

@@ -13,11 +13,9 @@ from asterism.orchestrator.core.edits import (
     RemoveLine,
     RemoveStar,
     UpdateStar,
-    folded,
 )
 from asterism.orchestrator.core.errors import InvalidField
 from asterism.orchestrator.core.ids import StarId
-from asterism.orchestrator.core.line import TaskStarLine
 from asterism.protocol.convert import checks
 from asterism.protocol.convert.star import (
     line_from_proto,
@@ -48,8 +46,10 @@ def _write(edit: Edit, proto: pb.Edit, at: str) -> None:
     match edit:
         case AddLine(line):
             write_line(line, proto.add_line.line, f"{at}.add_line.line")
-        case AddStar(spec):
+        case AddStar(spec, after):
             write_star_spec(spec, proto.add_star.spec, f"{at}.add_star.spec")
+            if after:
+                proto.add_star.after.extend(after)
         case RemoveStar(star):
             proto.remove_star.star = star
         case UpdateStar(star, priority, requires, timeouts, retry, title):
@@ -112,48 +112,49 @@ def _update_from_proto(proto: pb.Edit.UpdateStar, at: str) -> UpdateStar:
 
 
 def write_edits(edits: Sequence[Edit], protos: "RepeatedCompositeFieldContainer[pb.Edit]", at: str = "edits") -> None:
-    """In order, into an empty list; the lines that most stars come with are written short."""
-    index = 0
-    for edit, parents in folded(edits):
-        proto = protos.add()
+    """In order, into an empty list."""
+    for index, edit in enumerate(edits):
         try:
-            _write(edit, proto, "")
+            _write(edit, protos.add(), "")
         except InvalidField as error:
             raise InvalidField(f"{at}[{index}]{error.field}", error.reason) from None
-        if parents:
-            proto.add_star.after.extend(parents)
-        index += 1 + len(parents)
 
 
 def edits_from_proto(protos: Sequence[pb.Edit], at: str = "edits") -> tuple[Edit, ...]:
-    """In order, at most MAX_EDITS."""
+    """In order, worth at most MAX_EDITS."""
     checks.few(protos, at, MAX_EDITS)
     edits: list[Edit] = []
+    parents = 0
     new: dict[str, StarId] = {}
     """Those that were added, whose names need not be looked at again, nor be kept once for each line."""
     try:
         for proto in protos:
             if proto.WhichOneof("edit") == "add_star":
-                _read_star(proto.add_star, edits, new)
+                star = _read_star(proto.add_star, new)
+                edits.append(star)
+                parents += len(star.after)
+                if parents > MAX_EDITS:
+                    break
             else:
                 edits.append(_read(proto, ""))
-            if len(edits) > MAX_EDITS:
-                break
     except InvalidField as error:
         raise InvalidField(f"{at}[{len(edits)}]{error.field}", error.reason) from None
-    checks.few(edits, at, MAX_EDITS)
+    if len(edits) + parents > MAX_EDITS:
+        raise InvalidField(at, f"must have at most {MAX_EDITS} entries, with the parents of new stars")
     return tuple(edits)
 
 
-def _read_star(proto: pb.Edit.AddStar, edits: list[Edit], new: dict[str, StarId]) -> None:
-    """Add the star to the edits, and the lines that are written with it."""
+def _read_star(proto: pb.Edit.AddStar, new: dict[str, StarId]) -> AddStar:
     spec = star_spec_from_proto(proto.spec, ".add_star.spec")
-    edits.append(AddStar(spec))
-    child = new[spec.id] = spec.id
+    new[spec.id] = spec.id
     # A slice is made at once; one by one the names take three times as long.
-    for name in proto.after[:]:
-        parent = new.get(name) or star_id(name, ".add_line.line.parent")
-        edits.append(AddLine(TaskStarLine(parent, child)))
+    names = proto.after[:]
+    try:
+        return AddStar(spec, tuple([new[name] for name in names]))
+    except KeyError:
+        places = enumerate(names)
+        after = (new.get(name) or star_id(name, f".add_star.after[{index}]") for index, name in places)
+        return AddStar(spec, tuple(after))
 
 
 def edit_batch_to_proto(batch: EditBatch, at: str = "batch") -> pb.EditBatch:

@@ -27,8 +27,9 @@ def describe_edits(edits: Iterable[Edit]) -> str:
     cancelled: list[StarId] = []
     for edit in edits:
         match edit:
-            case AddStar():
+            case AddStar(_, after):
                 added += 1
+                lines += len(after)
             case AddLine():
                 lines += 1
             case RemoveLine():

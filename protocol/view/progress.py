@@ -213,8 +213,8 @@ class Progress:
 
     def _edit(self, edit: Edit) -> None:
         match edit:
-            case AddStar(spec):
-                self.stars[spec.id] = StarRow(spec.id, spec.kind, spec.program, spec.title)
+            case AddStar(spec, after):
+                self.stars[spec.id] = StarRow(spec.id, spec.kind, spec.program, spec.title, parents=set(after))
             case RemoveStar(star):
                 self.stars.pop(star, None)
                 for row in self.stars.values():

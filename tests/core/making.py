@@ -58,8 +58,8 @@ RULE = tool("replan", kind=StarKind.PLAN, program="p", may_edit=True)
 """What the stars are made from that ask for a rewrite."""
 
 
-def add(name: str, **changes: Any) -> AddStar:
-    return AddStar(tool(name, **changes))
+def add(name: str, *after: str, **changes: Any) -> AddStar:
+    return AddStar(tool(name, **changes), tuple(map(StarId, after)))
 
 
 def join(parent: str, child: str, kind: LineKind = LineKind.SUCCESS, condition: Condition | None = None) -> AddLine:

@@ -155,11 +155,20 @@ def test_second_attempt_of_a_plan_may_say_again_what_is_so_already() -> None:
     edits = outcome.records[0]
     assert isinstance(edits, EditsApplied)
     assert edits.edits == (add("z"), join("x", "z"))
+    assert scene.propose("plan", add("y", "x"), add("z", "x")).records == []
+    (edits,) = scene.propose("plan", add("y", "x", "plan"), add("w", "x")).records
+    assert isinstance(edits, EditsApplied)
+    assert edits.edits == (join("plan", "y"), add("w", "x"))
 
 
 @pytest.mark.parametrize(
     "edits",
-    [(add("x", priority=5),), (join("x", "y", kind=join("x", "y").line.kind.COMPLETION),), (UpdateStar(Z),)],
+    [
+        (add("x", priority=5),),
+        (add("x", "y"),),
+        (join("x", "y", kind=join("x", "y").line.kind.COMPLETION),),
+        (UpdateStar(Z),),
+    ],
 )
 def test_second_attempt_of_a_plan_may_not_say_otherwise(edits: tuple[UpdateStar, ...]) -> None:
     scene = second_attempt()

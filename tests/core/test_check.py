@@ -52,6 +52,11 @@ def refused(scene: Scene, *edits: Edit) -> tuple[str, str]:
         ([RemoveLine(X, Y), RemoveLine(X, Y)], "y", "has no line from x"),
         ([join("x", "y")], "y", "has a line from x already"),
         ([join("x", "z"), join("x", "z")], "z", "has a line from x already"),
+        ([add("n", "x", "y", "x")], "n", "has a line from x already"),
+        ([add("n", "x"), join("x", "n")], "n", "has a line from x already"),
+        ([add("n", "x", "m")], "m", "there is no such star; there are plan, x, y, z"),
+        ([RemoveStar(X), add("n", "x")], "x", "there is no such star; there are plan, x, y, z"),
+        ([add("n", "y", inputs={"i": OutputOf(X)})], "n", "input i refers to x, which is not a parent of it"),
         ([UpdateStar(PLAN, priority=1)], "plan", "is RUNNING and cannot be updated any more"),
         ([RemoveStar(PLAN)], "plan", "is RUNNING and cannot be removed any more"),
         ([join("x", "plan")], "plan", "is RUNNING and cannot be given other parents any more"),
@@ -83,6 +88,8 @@ def refused(scene: Scene, *edits: Edit) -> tuple[str, str]:
         ([join("x", "x")], "x", "a cycle: x -> x"),
         ([join("z", "z")], "z", "a cycle: z -> z"),
         ([add("n"), join("n", "n")], "n", "a cycle: n -> n"),
+        ([add("n", "n")], "n", "a cycle: n -> n"),
+        ([add("n", "z"), join("n", "x")], "x", "a cycle: x -> y -> z -> n -> x"),
         ([join("y", "x")], "y", "a cycle: y -> x -> y"),
         ([join("z", "x")], "y", "a cycle: y -> z -> x -> y"),
         ([RemoveLine(X, Y), join("x", "y"), join("y", "x")], "x", "a cycle: x -> y -> x"),
@@ -113,6 +120,9 @@ def test_edit_that_does_not_fit_is_refused_with_the_reason(edits: list[Edit], st
         [add("n"), join("n", "x"), RemoveStar(StarId("n"))],
         [add("n"), join("n", "x"), RemoveLine(StarId("n"), X), join("x", "n")],
         [add("n", inputs={"i": OutputOf(X)}), join("x", "n")],
+        [add("n", "x", inputs={"i": OutputOf(X)}), add("m", "n", "y"), join("m", "z")],
+        [add("n", "x"), RemoveLine(X, StarId("n")), join("x", "n", LineKind.COMPLETION)],
+        [add("n", "x"), RemoveStar(X)],
         [RebindInputs(Z, {"i": OutputOf(Y), "k": Constant(1)})],
         [RebindInputs(Z, {"i": OutputOf(X)}), RemoveStar(Z)],
         [CancelStar(X), CancelStar(X)],
@@ -171,9 +181,12 @@ def test_budget_of_stars_counts_those_there_are_and_those_of_the_batch() -> None
 def test_batch_has_at_least_one_edit_and_at_most_twenty_thousand() -> None:
     scene = waiting()
     scene.edit(*[CancelStar(Z)] * 20_000)
-    with pytest.raises(InvalidField, match="20001 edits in one batch; at most 20000") as refusal:
+    told = "20001 edits in one batch, with the parents of new stars; at most 20000"
+    with pytest.raises(InvalidField, match=told) as refusal:
         scene.edit(*[CancelStar(Z)] * 20_001)
     assert refusal.value.field == "edits"
+    with pytest.raises(InvalidField, match=told):
+        scene.edit(add("n", *["z"] * 20_000))
     with pytest.raises(InvalidField, match="at least one edit"):
         scene.edit()
 
@@ -195,6 +208,8 @@ def test_batch_is_made_against_a_revision_that_has_been() -> None:
         (CancelStar(X), ("x",)),
         (RebindInputs(X, {}), ("x",)),
         (UpdateStar(Y, title="t"), ()),
+        (add("n", "y", "x"), ("x",)),
+        (add("n", "y"), ()),
         (join("plan", "y"), ()),
         (add("n"), ()),
     ],

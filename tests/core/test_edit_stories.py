@@ -74,7 +74,7 @@ specs = st.builds(
 kinds = st.sampled_from([LineKind.SUCCESS, LineKind.COMPLETION, LineKind.STREAM])
 edits: st.SearchStrategy[Edit] = st.one_of(
     st.builds(AddStar, specs),
-    st.builds(AddStar, specs),
+    st.builds(AddStar, specs, st.lists(names, max_size=2).map(tuple)),
     st.builds(AddLine, st.builds(TaskStarLine, names, names, kinds)),
     st.builds(AddLine, st.builds(TaskStarLine, names, names, kinds)),
     st.builds(RemoveStar, names),
@@ -143,13 +143,17 @@ class _Draft:
         """Whether the edit can be done; then it is."""
         new = self.new
         match edit:
-            case AddStar(spec):
+            case AddStar(spec, after):
                 grown = len(self.old.inputs) + len(self.added & new.inputs.keys())
                 if spec.id in new.inputs or spec.id in self.removed or grown >= BUDGET or spec.program != "t":
                     return False
                 new.inputs[spec.id] = dict(spec.inputs)
                 self.added.add(spec.id)
                 self.changed.add(spec.id)
+                self.named.update(after)
+                if len(set(after)) < len(after) or not new.inputs.keys() >= set(after):
+                    return False
+                new.lines |= {(parent, spec.id) for parent in after}
             case RemoveStar(star):
                 if not self._may_change(star) or star in self.holding:
                     return False
@@ -229,8 +233,10 @@ class EditStory(RuleBasedStateMachine):
         spec = data.draw(specs)
         parents = data.draw(st.lists(st.sampled_from(there), max_size=2, unique=True))
         children = data.draw(st.lists(st.sampled_from(there), max_size=1))
-        batch: list[Edit] = [AddStar(StarSpec(spec.id, StarKind.TOOL, "t", retry=spec.retry, timeouts=spec.timeouts))]
-        batch += [AddLine(TaskStarLine(parent, spec.id, data.draw(kinds))) for parent in parents]
+        spec = StarSpec(spec.id, StarKind.TOOL, "t", retry=spec.retry, timeouts=spec.timeouts)
+        plain = parents[: data.draw(st.integers(0, 2))]
+        batch: list[Edit] = [AddStar(spec, tuple(plain))]
+        batch += [AddLine(TaskStarLine(parent, spec.id, data.draw(kinds))) for parent in parents[len(plain) :]]
         if parents:
             batch.append(RebindInputs(spec.id, {"x": OutputOf(parents[0])}))
         batch += [AddLine(TaskStarLine(spec.id, child, data.draw(kinds))) for child in children]

@@ -114,7 +114,7 @@ lines = st.one_of(
 )
 edits: st.SearchStrategy[Edit] = st.one_of(
     st.builds(AddStar, specs),
-    st.builds(AddStar, specs),
+    st.builds(AddStar, specs, st.lists(star_names, max_size=2).map(tuple)),
     st.builds(AddLine, lines),
     st.builds(RemoveStar, star_names),
     st.builds(UpdateStar, star_names, priority=st.integers(-3, 3)),
@@ -217,10 +217,11 @@ class MachineStory(RuleBasedStateMachine):
         waiting = [n for n in names if constellation.stars[n].state in (StarState.WAITING, StarState.READY)]
         children = data.draw(st.lists(st.sampled_from(waiting), max_size=1)) if waiting else []
         taken: dict[str, StarInput] = {f"in{index}": OutputOf(name) for index, name in enumerate(parents[:1])}
-        new: list[Edit] = [AddStar(replace(spec, id=free[0], inputs=taken, requires=frozenset()))]
+        plain = parents[: data.draw(st.integers(0, 3))]
+        new: list[Edit] = [AddStar(replace(spec, id=free[0], inputs=taken, requires=frozenset()), tuple(plain))]
         kinds = data.draw(st.lists(st.sampled_from(list(LineKind)), min_size=4, max_size=4))
         for kind, (parent, child) in zip(
-            kinds, [(p, free[0]) for p in parents] + [(free[0], c) for c in children], strict=False
+            kinds, [(p, free[0]) for p in parents[len(plain) :]] + [(free[0], c) for c in children], strict=False
         ):
             condition = data.draw(conditions) if kind is LineKind.CONDITION else None
             new.append(AddLine(TaskStarLine(parent, child, kind, condition)))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from asterism.orchestrator.core.edits import AddLine, AddStar, CancelStar, EditBatch, UpdateStar
+from asterism.orchestrator.core.edits import AddLine, AddStar, CancelStar, EditBatch, RemoveLine, UpdateStar
 from asterism.orchestrator.core.effects import Reply
 from asterism.orchestrator.core.errors import InvalidEdit, WrongState
 from asterism.orchestrator.core.events import (
@@ -364,12 +364,18 @@ def test_edits_of_a_plan_mean_the_latest_successor() -> None:
     edits = scene.propose("plan~3", add("n"), join("x", "n"), UpdateStar(StarId("n"), title="t")).records[0]
     assert isinstance(edits, EditsApplied)
     assert edits.edits == (add("n"), join("x~3", "n"), UpdateStar(StarId("n"), title="t"))
+    edits = scene.propose("plan~3", add("m", "x", "n", inputs={"i": OutputOf(X)})).records[0]
+    assert isinstance(edits, EditsApplied)
+    assert edits.edits == (add("m", "x~3", "n", inputs={"i": OutputOf(StarId("x~3"))}),)
 
 
 def test_edits_of_a_client_mean_what_they_say() -> None:
     scene = retried_under_a_running_plan()
     scene.edit(add("n"), join("x", "n"))
     assert scene.star("n").state is StarState.CANCELLED
+    scene.edit(add("m", "x"), add("l", "m"), add("k", "x"), RemoveLine(X, StarId("k")))
+    assert [scene.star(name).state for name in ("m", "l")] == [StarState.CANCELLED] * 2
+    assert scene.star("k").state is not StarState.CANCELLED
 
 
 def test_redirected_edit_keeps_the_revision_that_it_was_made_against() -> None:

@@ -226,7 +226,7 @@ def show_edit(edit: Edit) -> str:
     """One edit as the stories write it."""
     match edit:
         case AddStar(spec):
-            return f"+{spec.id}"
+            return " ".join((f"+{spec.id}", *(show_edit(AddLine(line)) for line in edit.lines())))
         case RemoveStar(star):
             return f"-{star}"
         case UpdateStar(star):

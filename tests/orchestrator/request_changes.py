@@ -181,8 +181,8 @@ class Changing(RuleBasedStateMachine):
         """One that was never there."""
         self.grown += 1
         star = StarId(f"g{self.grown}")
-        added = AddStar(spec_of(star, StarKind.TOOL if kind == "tool" else StarKind.APPROVAL))
-        return (added, AddLine(TaskStarLine(parent, star))) if kind == "child" else (added,)
+        spec = spec_of(star, StarKind.TOOL if kind == "tool" else StarKind.APPROVAL)
+        return (AddStar(spec, (parent,) if kind == "child" else ()),)
 
     @rule(
         data=st.data(),

@@ -76,11 +76,14 @@ def refusal_of(graph: TaskConstellation, batch: EditBatch) -> grpc.StatusCode | 
     there, removed, named = set(graph.stars), set[StarId](), set[StarId]()
     for edit in batch.edits:
         match edit:
-            case AddStar(spec):
+            case AddStar(spec, after):
                 added = there - graph.stars.keys()
                 if spec.id in there | removed or len(graph.stars) + len(added) >= graph.budget.stars:
                     return INVALID
                 there.add(spec.id)
+                named.update(after)
+                if not there.issuperset(after):
+                    return INVALID
             case AddLine(line):
                 named.add(line.parent)
                 if line.parent not in there:

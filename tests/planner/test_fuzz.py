@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from asterism.agents.asks import ProgramFailed
 from asterism.agents.json_check import JsonCheck
-from asterism.orchestrator.core.edits import AddLine, AddStar
+from asterism.orchestrator.core.edits import AddStar, added_lines
 from asterism.orchestrator.core.errors import InvalidField
 from asterism.orchestrator.core.request import Request
 from asterism.orchestrator.core.values import Json
@@ -166,8 +166,7 @@ def test_any_plan_file_gives_edits_or_is_refused() -> None:
                 for edit in batch:
                     if isinstance(edit, AddStar):
                         added.add(edit.spec.id)
-                    elif isinstance(edit, AddLine):
-                        assert {edit.line.parent, edit.line.child} <= added
+                    assert all({line.parent, line.child} <= added for line in added_lines((edit,)))
             good += 1
 
     fuzz(check)

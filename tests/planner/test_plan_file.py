@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asterism.orchestrator.core.condition import Comparison, Condition
-from asterism.orchestrator.core.edits import AddLine, AddStar
+from asterism.orchestrator.core.edits import AddLine, AddStar, added_lines
 from asterism.orchestrator.core.errors import InvalidField
 from asterism.orchestrator.core.ids import StarId
 from asterism.orchestrator.core.line import LineKind, TaskStarLine
@@ -49,7 +49,7 @@ def _stars(text: str) -> dict[StarId, StarSpec]:
 
 def _lines(text: str) -> set[tuple[StarId, StarId, LineKind]]:
     edits = [edit for batch in plan_batches(text) for edit in batch]
-    return {(e.line.parent, e.line.child, e.line.kind) for e in edits if isinstance(e, AddLine)}
+    return {(line.parent, line.child, line.kind) for line in added_lines(edits)}
 
 
 def test_a_plan_gives_the_stars_and_lines_that_it_says() -> None:
@@ -105,11 +105,9 @@ def test_parents_come_first_and_each_star_brings_all_its_lines(count: int, chanc
         added = [edit.spec.id for edit in batch if isinstance(edit, AddStar)]
         assert 1 <= len(added) <= MAX_BATCH_STARS
         for edit in batch:
+            assert all(line.child in added and line.parent in seen for line in added_lines((edit,)))
             if isinstance(edit, AddStar):
                 seen.add(edit.spec.id)
-            elif isinstance(edit, AddLine):
-                assert edit.line.child in added
-                assert edit.line.parent in seen
     assert len(seen) == count
     assert sum(isinstance(edit, AddStar) for edit in batches[0]) == 1
 

@@ -6,7 +6,7 @@ from typing import Final
 import pytest
 from hypothesis import given
 
-from asterism.orchestrator.core.edits import AddLine, AddStar
+from asterism.orchestrator.core.edits import AddStar, added_lines
 from asterism.orchestrator.core.line import LineKind
 from asterism.orchestrator.core.star import Constant, OutputOf, ParentOutcomes, StarKind, StarSpec
 from asterism.planner.document import read_document
@@ -70,11 +70,10 @@ def test_a_plan_gives_the_stars_that_its_lines_say() -> None:
 
 def test_lines_of_every_kind_lead_where_they_should() -> None:
     lines = {
-        (edit.line.parent, edit.line.child): edit.line
+        (line.parent, line.child): line
         for star in _whole(PLAN)
         if isinstance(star, GoodStar)
-        for edit in star.compiled.edits
-        if isinstance(edit, AddLine)
+        for line in added_lines(star.compiled.edits)
     }
 
     kinds = {f"{parent} -> {child}": line.kind for (parent, child), line in lines.items()}

@@ -465,27 +465,19 @@ def added_with_lines(*parents: str) -> tuple[e.Edit, ...]:
     first, second = StarId("first"), StarId("second")
     return (
         e.AddStar(StarSpec(first, StarKind.TOOL, "noop")),
-        e.AddStar(StarSpec(second, StarKind.TOOL, "noop")),
-        *(e.AddLine(TaskStarLine(StarId(parent), second, LineKind.SUCCESS)) for parent in parents),
+        e.AddStar(StarSpec(second, StarKind.TOOL, "noop"), tuple(map(StarId, parents))),
         e.AddLine(TaskStarLine(first, second, LineKind.COMPLETION)),
     )
 
 
-def test_lines_that_come_with_their_star_are_written_short_and_read_as_edits() -> None:
-    batch = e.EditBatch((*added_with_lines("a", "b"), e.AddLine(TaskStarLine(StarId("a"), StarId("first")))))
-    proto = over_the_wire(convert.edit_batch_to_proto(batch))
-    assert [list(edit.add_star.after) for edit in proto.edits] == [[], ["a", "b"], [], []]
-    assert convert.edit_batch_from_proto(proto) == batch
-
-
-def test_refusal_counts_short_lines_as_edits() -> None:
-    proto = convert.edit_batch_to_proto(e.EditBatch(added_with_lines("a", "b")))
-    proto.edits[1].add_star.after[1] = "not a name"
-    with pytest.raises(InvalidField, match=r"batch.edits\[3\].add_line.line.parent: a name must match"):
+def test_refusal_names_the_place_of_a_parent() -> None:
+    proto = convert.edit_batch_to_proto(e.EditBatch(added_with_lines("a", "first", "b")))
+    proto.edits[1].add_star.after[2] = "not a name"
+    with pytest.raises(InvalidField, match=r"batch.edits\[1\].add_star.after\[2\]: a name must match"):
         convert.edit_batch_from_proto(proto)
-    proto.edits[1].add_star.after[1] = "b"
+    proto.edits[1].add_star.after[2] = "b"
     proto.edits[2].add_line.line.child = ""
-    with pytest.raises(InvalidField, match=r"batch.edits\[4\].add_line.line.child"):
+    with pytest.raises(InvalidField, match=r"batch.edits\[2\].add_line.line.child"):
         convert.edit_batch_from_proto(proto)
 
 

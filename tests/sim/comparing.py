@@ -61,8 +61,8 @@ def marker_of(edit: Edit) -> str:
 def named_in(edit: Edit) -> tuple[StarId, ...]:
     """The stars that an edit names, but for one that it adds."""
     match edit:
-        case AddStar():
-            return ()
+        case AddStar(_, after):
+            return after
         case AddLine(line):
             return line.parent, line.child
         case RemoveLine(parent, child):

@@ -17,6 +17,7 @@ from asterism.orchestrator.core.edits import (
     RemoveLine,
     RemoveStar,
     UpdateStar,
+    count_edits,
     update_spec,
 )
 from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId, WorkerId
@@ -229,8 +230,9 @@ class Ledger:
         """A batch of a star: whole, and from its live attempt. A later attempt leaves out what is there already."""
         live = self._answer(graph, record)
         is_later = live.number > 1 or "~" in live.star
+        taken = count_edits(record.edits)
         if not any(
-            number == record.proposal and (size == len(record.edits) or (is_later and size > len(record.edits)))
+            number == record.proposal and (size == taken or (is_later and size > taken))
             for number, size in self.proposed.get(live.token, ())
         ):
             self._fail(Invariant.STALE, record, "it is not the whole of any batch that its attempt proposed")
@@ -252,6 +254,8 @@ class Ledger:
                 if spec.id in graph.stars:
                     self._fail(Invariant.KEPT, record, f"{spec.id} is there already")
                 graph.stars[spec.id] = Star(spec, record.revision)
+                for line in edit.lines():
+                    self._join(graph, record, line)
                 return [spec.id]
             case RemoveStar(star):
                 self._editable(graph, record, star)
@@ -265,9 +269,7 @@ class Ledger:
                 return [star]
             case AddLine(line):
                 self._editable(graph, record, line.child)
-                if line.parent not in graph.stars or (line.parent, line.child) in graph.lines:
-                    self._fail(Invariant.STALE, record, f"no line can lead from {line.parent} to {line.child}")
-                graph.lines[line.parent, line.child] = line
+                self._join(graph, record, line)
                 return [line.child]
             case RemoveLine(parent, child):
                 self._editable(graph, record, child)
@@ -280,6 +282,11 @@ class Ledger:
                 return []
             case _:
                 assert_never(edit)
+
+    def _join(self, graph: Graph, record: EditsApplied, line: TaskStarLine) -> None:
+        if line.parent not in graph.stars or (line.parent, line.child) in graph.lines:
+            self._fail(Invariant.STALE, record, f"no line can lead from {line.parent} to {line.child}")
+        graph.lines[line.parent, line.child] = line
 
     def _editable(self, graph: Graph, record: EditsApplied, name: StarId) -> Star:
         star = graph.stars.get(name)

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from itertools import takewhile
 from typing import Final
 
 from asterism.orchestrator.core.condition import Comparison, Condition
@@ -74,8 +75,9 @@ def draw_plan(rng: random.Random, size: int) -> EditBatch:
             source = OutputOf(parents[0])
         if parents:
             spec = replace(spec, inputs={"x": source})
-        edits.append(AddStar(spec))
-        edits.extend(AddLine(line) for line in lines)
+        plain = tuple(line.parent for line in takewhile(lambda line: line.kind is LineKind.SUCCESS, lines))
+        edits.append(AddStar(spec, plain))
+        edits.extend(AddLine(line) for line in lines[len(plain) :])
     return EditBatch(tuple(edits))
 
 

@@ -185,6 +185,7 @@ class History:
         new = self.random.choice(absent)
         edits: list[tuple[int, tuple[Edit, ...]]] = [
             (8, (AddStar(self._spec(new)), AddLine(TaskStarLine(self.random.choice(present), new, kind, condition)))),
+            (4, (AddStar(self._spec(new), tuple(self.random.sample(present, min(2, len(present))))),)),
             (2, (AddStar(self._spec(new)),)),
             (2, (RemoveStar(star),)),
             (1, (RemoveStar(star), AddStar(self._spec(star)))),

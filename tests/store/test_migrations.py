@@ -2,9 +2,9 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 
+from asterism.orchestrator.core.edits import AddLine, AddStar, Edit
 from asterism.orchestrator.core.profile import WorkerProfile
 from asterism.orchestrator.core.records import (
     AttemptLeased,
@@ -58,21 +59,25 @@ def whole(hint: Any, plain: Any) -> Any:
     return whole(member, plain)
 
 
-def lines_apart(edits: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """As bodies before the fourth version had them."""
+def of_old(record: Record) -> Record:
+    """Before the fourth version no star came with lines: they were edits of their own."""
+    return replace(record, edits=tuple(lines_apart(record.edits))) if isinstance(record, EditsApplied) else record
+
+
+def lines_apart(edits: Sequence[Edit]) -> Iterator[Edit]:
+    """Each edit, and behind a star the lines that it came with."""
     for edit in edits:
-        parents = edit.pop("after", ())
-        yield edit
-        for parent in parents:
-            yield {"type": "AddLine", "line": {"parent": parent, "child": edit["spec"]["id"], "kind": "success"}}
+        if isinstance(edit, AddStar):
+            yield AddStar(edit.spec)
+            yield from map(AddLine, edit.lines())
+        else:
+            yield edit
 
 
 def written_of_old(record: Record) -> dict[str, object]:
     """The row of the journal that migration 0003 had for a record."""
     (page,) = encode([record])
     (plain,) = json.loads(page.body)["records"]
-    if isinstance(record, EditsApplied):
-        plain["edits"] = list(lines_apart(plain["edits"]))
     plain = whole(type(record), plain)
     kind, seq, at = (plain.pop(name) for name in ("type", "seq", "at"))
     if isinstance(record, WorkerJoined):
@@ -92,6 +97,7 @@ def written_of_old(record: Record) -> dict[str, object]:
 def edit_of_old(edit: dict[str, Any]) -> dict[str, Any]:
     """Without what stars and conditions have since; none of the history's uses it."""
     if edit["type"] == "AddStar":
+        assert edit.pop("after") == []
         assert (edit["spec"].pop("quorum"), edit["spec"].pop("is_idempotent")) == (0, None)
     if edit["type"] == "AddLine" and edit["line"]["condition"] is not None:
         (compare,) = edit["line"]["condition"]["terms"]
@@ -176,7 +182,7 @@ async def assert_lifted(store: SqlStore, records: list[Record]) -> None:
 @pytest.fixture(scope="module")
 def records() -> list[Record]:
     """A history with everything in it."""
-    found = [record for batch in seeded_history(3, 500).batches for record in batch]
+    found = [of_old(record) for batch in seeded_history(3, 500).batches for record in batch]
     assert any(isinstance(record, StarFinished) and isinstance(record.result, Artifact) for record in found)
     assert {type(record) for record in found} >= {WorkerJoined, AttemptLeased, EditsApplied, ConstellationEnded}
     return found

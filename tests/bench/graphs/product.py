@@ -7,9 +7,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from asterism.orchestrator.core.edits import AddLine, AddStar, Edit, EditBatch
+from asterism.orchestrator.core.edits import AddStar, Edit, EditBatch
 from asterism.orchestrator.core.ids import ConstellationId, StarId
-from asterism.orchestrator.core.line import LineKind, TaskStarLine
 from asterism.orchestrator.core.records import AttemptLeased
 from asterism.orchestrator.core.request import Budget, ConstellationState, Request
 from asterism.orchestrator.core.star import StarKind, StarSpec
@@ -53,14 +52,15 @@ async def serving(
 def batches(graph: Graph, prefix: str = "s") -> Iterator[EditBatch]:
     """Each star with its lines, in as few batches as may be."""
     edits: list[Edit] = []
+    worth = 0
     for number, parents in graph.items():
         star = StarId(f"{prefix}{number}")
-        own: list[Edit] = [AddStar(StarSpec(star, StarKind.TOOL, "noop"))]
-        own += [AddLine(TaskStarLine(StarId(f"{prefix}{parent}"), star, LineKind.SUCCESS)) for parent in parents]
-        if len(edits) + len(own) > MAX_EDITS:
+        after = tuple(StarId(f"{prefix}{parent}") for parent in parents)
+        if worth + 1 + len(after) > MAX_EDITS:
             yield EditBatch(tuple(edits))
-            edits = []
-        edits += own
+            edits, worth = [], 0
+        edits.append(AddStar(StarSpec(star, StarKind.TOOL, "noop"), after))
+        worth += 1 + len(after)
     yield EditBatch(tuple(edits))
 
 
