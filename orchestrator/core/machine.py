@@ -43,7 +43,7 @@ from asterism.orchestrator.core.records import RequestAccepted
 from asterism.orchestrator.core.replan import on_wish
 from asterism.orchestrator.core.request import Budget, ConstellationState
 from asterism.orchestrator.core.results import Results
-from asterism.orchestrator.core.retry import retry_batch
+from asterism.orchestrator.core.retry import check_left, retry_batch
 from asterism.orchestrator.core.snapshot import Snapshot
 from asterism.orchestrator.core.state import State, Tell, Worker, tell_nothing
 from asterism.orchestrator.core.turn import Turn
@@ -219,9 +219,11 @@ class Machine:
     ) -> None:
         constellation = self._find(constellation_id)
         check_batch(constellation, batch, self._state.known_capabilities(), is_retry=is_retry)
-        if constellation.state.is_terminal and not adds_stars(batch):
-            reason = "an edit brings it back only if it adds a star; a retry runs again what failed or was cancelled"
-            raise WrongState("request", constellation.id, constellation.state.value, reason)
+        if constellation.state.is_terminal:
+            if not adds_stars(batch):
+                reason = "only an edit that adds a star brings it back; a retry runs again what failed or was cancelled"
+                raise WrongState("request", constellation.id, constellation.state.value, reason)
+            check_left(constellation)
         turn.outcome.reply = Reply(constellation.id, apply_batch(turn, constellation, batch, by, reason))
 
     def _replan(self, turn: Turn, event: ReplanRequested) -> None:

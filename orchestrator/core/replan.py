@@ -17,6 +17,7 @@ from asterism.orchestrator.core.events import ReplanRequested
 from asterism.orchestrator.core.ids import StarId
 from asterism.orchestrator.core.line import LineKind, TaskStarLine
 from asterism.orchestrator.core.records import EditsApplied
+from asterism.orchestrator.core.retry import check_left
 from asterism.orchestrator.core.star import Constant, StarInput, StarKind, StarSpec, StarState, TaskStar
 from asterism.orchestrator.core.state import PRESSURE, Worker
 from asterism.orchestrator.core.turn import Turn
@@ -106,6 +107,8 @@ def on_wish(turn: Turn, constellation: TaskConstellation, event: ReplanRequested
         reason = "nobody rewrites it: no worker offers a model that plans (its label planner=NAME)"
         raise WrongState("request", constellation.id, constellation.state.value, reason)
     check_spec(rule, turn.state.known_capabilities())
+    if constellation.state.is_terminal:
+        check_left(constellation)
     if len(constellation.stars) >= constellation.budget.stars:
         reason = f"its budget of {constellation.budget.stars} stars is used up"
         raise WrongState("request", constellation.id, constellation.state.value, reason)

@@ -60,7 +60,7 @@ def retry_batch(
     be retried or no budget is left for it, and InvalidEdit for a star that cannot be.
     """
     named = _named(constellation, stars, rebinds) if stars else _unsuccessful(constellation)
-    _check_left(constellation)
+    check_left(constellation)
     chosen = dict.fromkeys(named)
     pending = list(chosen)
     while pending:
@@ -126,8 +126,9 @@ def _named(
     return dict.fromkeys(stars)
 
 
-def _check_left(constellation: TaskConstellation) -> None:
-    """Refuse what would begin, and end at its first attempt. Seconds are counted anew, and stars with each edit."""
+def check_left(constellation: TaskConstellation) -> None:
+    """Refuse to bring back what would end at its first attempt: WrongState. Seconds are counted anew, and stars with
+    each edit."""
     budget = constellation.budget
     for used, most, what in (
         (constellation.tokens, budget.tokens, "tokens"),

@@ -8,7 +8,9 @@ from asterism.orchestrator.core.errors import InvalidEdit, WrongState
 from asterism.orchestrator.core.events import (
     AttemptFailed,
     CancelRequested,
+    EditRequested,
     EditsProposed,
+    ReplanRequested,
     RetryRequested,
     TimePassed,
     WorkerDetached,
@@ -30,7 +32,7 @@ from asterism.orchestrator.core.star import (
     TaskStar,
     Timeouts,
 )
-from tests.core.making import ADA, BOOM, FATAL, C, Scene, X, add, graph, join, tool
+from tests.core.making import ADA, BOOM, FATAL, RULE, C, Scene, X, add, graph, join, tool
 from tests.core.picture import replayed
 
 
@@ -249,7 +251,7 @@ def test_retry_beyond_the_budget_of_stars_says_what_to_do() -> None:
     scene.tell(RetryRequested(2.0, C, "client:me", (X,)))
 
 
-def test_retry_beyond_the_budgets_of_tokens_and_attempts_says_what_to_do() -> None:
+def test_what_brings_back_a_request_without_tokens_or_attempts_says_what_to_do() -> None:
     tokens, attempts = Budget(tokens=50, seconds=None), Budget(attempts=2, seconds=None)
     for budget, what in ((tokens, "50 tokens"), (attempts, "2 attempts")):
         scene = graph(add("x", retry=RetryPolicy(1)), budget=budget)
@@ -257,8 +259,13 @@ def test_retry_beyond_the_budgets_of_tokens_and_attempts_says_what_to_do() -> No
         scene.tell(AttemptFailed(scene.at, live.worker, live.fencing_token, BOOM, tokens=50))
         scene.succeed("plan")
         before = len(scene.records)
-        with pytest.raises(WrongState, match=f"FAILED: its budget of {what} is used up: submit it anew"):
-            scene.tell(RetryRequested(2.0, C, "client:me"))
+        for event in (
+            RetryRequested(2.0, C, "client:me"),
+            EditRequested(2.0, C, "client:me", EditBatch((add("y"),))),
+            ReplanRequested(2.0, C, "client:me", "otherwise", RULE),
+        ):
+            with pytest.raises(WrongState, match=f"FAILED: its budget of {what} is used up: submit it anew"):
+                scene.tell(event)
         assert len(scene.records) == before
 
 
