@@ -5,8 +5,9 @@ import gc
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,6 +54,8 @@ class Running:
 async def serve(settings: Settings, stop: asyncio.Event, *, ready_file: Path | None = None) -> None:
     """Serve from the configured database until `stop` is set, then leave in order."""
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # Before it stands by: a place that cannot be is to be said now, and not at the takeover.
+    files = ArtifactFiles(settings.artifact_location)
     store = SqlStore(settings.location, synchronous=settings.synchronous)
     await store.open()
     clock = SystemClock()
@@ -69,7 +72,7 @@ async def serve(settings: Settings, stop: asyncio.Event, *, ready_file: Path | N
     try:
         async with listening(settings, store, clock) as listener:
             if not store.is_shared:
-                async with _serving(settings, store, clock, listener, await store.acquire_epoch()) as running:
+                async with _serving(settings, store, clock, listener, files, await store.acquire_epoch()) as running:
                     await lead(running)
                 return
             standby = Standby(store, settings.advertised(listener.address), settings.leader_lease_s)
@@ -83,34 +86,41 @@ async def serve(settings: Settings, stop: asyncio.Event, *, ready_file: Path | N
             if leadership is not None:
                 async with (
                     _kept(leadership),
-                    _serving(settings, store, clock, listener, leadership.epoch, leadership.check) as running,
+                    _serving(settings, store, clock, listener, files, leadership.epoch, leadership.check) as running,
                 ):
                     refusing.end()
                     await lead(running)
     finally:
         await store.close()
+        files.close()
 
 
 @asynccontextmanager
 async def _kept(leadership: Leadership) -> AsyncIterator[None]:
     """Renew the lease while the block runs, its recovery and its drain too, then give it back."""
-    async with asyncio.TaskGroup() as group:
-        keeping = group.create_task(_or_die(leadership.keep()))
-        try:
-            yield
-        finally:
-            keeping.cancel()
-    await leadership.resign()
+    try:
+        async with asyncio.TaskGroup() as group:
+            keeping = group.create_task(_or_die(leadership.keep))
+            try:
+                yield
+            finally:
+                keeping.cancel()
+    except ExceptionGroup as errors:
+        # The lease's task raises nothing either.
+        raise first_error(errors) from None
+    finally:
+        await leadership.resign()
 
 
 @asynccontextmanager
 async def running(settings: Settings, store: OpenStore, clock: Clock) -> AsyncIterator[Running]:
     """Become the only writer of an open store, and serve while the block runs; then drain. The store stays open."""
-    async with (
-        listening(settings, store, clock) as listener,
-        _serving(settings, store, clock, listener, await store.acquire_epoch()) as orchestrator,
-    ):
-        yield orchestrator
+    with closing(ArtifactFiles(settings.artifact_location)) as files:
+        async with (
+            listening(settings, store, clock) as listener,
+            _serving(settings, store, clock, listener, files, await store.acquire_epoch()) as orchestrator,
+        ):
+            yield orchestrator
 
 
 @asynccontextmanager
@@ -119,11 +129,11 @@ async def _serving(
     store: OpenStore,
     clock: Clock,
     listener: Listener,
+    files: ArtifactFiles,
     epoch: int,
     check_lead: Callable[[], None] | None = None,
 ) -> AsyncIterator[Running]:
-    """Recover, serve while the block runs, then drain."""
-    files = ArtifactFiles(settings.artifact_location)
+    """Recover, serve while the block runs, then drain; `files` is to be closed by the caller."""
     snapshot = await store.load()
     machine = Machine(snapshot, at=clock.now(), lease_s=settings.lease_s, tell=tell, reuses=settings.reuse_results)
     log.info("recovered", live=len(snapshot.constellations), workers=len(snapshot.workers), epoch=epoch)
@@ -162,11 +172,11 @@ async def _serving(
     reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
     try:
         async with asyncio.TaskGroup() as group:
-            group.create_task(_or_die(loop.run()))
+            group.create_task(_or_die(loop.run))
             await listener.serve()
             forgetting: asyncio.Task[None] | None = None
             if settings.retention_s is not None:
-                forgetting = group.create_task(_or_die(keep_retention(loop, clock, settings.retention_s)))
+                forgetting = group.create_task(_or_die(partial(keep_retention, loop, clock, settings.retention_s)))
             try:
                 yield Running(listener.address, loop)
             finally:
@@ -179,8 +189,6 @@ async def _serving(
     except ExceptionGroup as errors:
         # The loop's task raises nothing, so there is one error: that of the caller's block, which knows no groups.
         raise first_error(errors) from None
-    finally:
-        files.close()
 
 
 def _send_away(loop: Loop, address: str) -> None:
@@ -191,11 +199,11 @@ def _send_away(loop: Loop, address: str) -> None:
         watcher.cut(Unreachable(address, "the orchestrator is leaving; resume with after_seq"))
 
 
-async def _or_die(work: Coroutine[Any, Any, None]) -> None:
+async def _or_die(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """The supervisor of the loop and of the lease. When one fails, nothing more may be seen of what memory holds: the
     process ends here, without clean-up, and the next start recovers what is on disk."""
     try:
-        await work
+        await work()
     except Exception as error:
         if isinstance(error, WrongState) and error.kind == EPOCH:
             log.critical("the lead is lost; the process ends, and a new start stands by", reason=error.reason)

@@ -132,6 +132,12 @@ class ArtifactFiles:
         changed: datetime = self._files.modified(path)
         return (changed if changed.tzinfo is not None else changed.replace(tzinfo=UTC)).timestamp()
 
+    def _is_older(self, path: str, before: float) -> bool:
+        """Of what has been listed: by now it may have got its name, or have gone."""
+        with suppress(FileNotFoundError):
+            return self._changed_at(path) < before
+        return False
+
     def _commit(self, writer: "_Writer", artifact: Artifact) -> None:
         found = writer.finish(is_synced=self._is_local)
         if found != artifact.sha256:
@@ -140,16 +146,17 @@ class ArtifactFiles:
         folder = path.rpartition("/")[0]
         self._files.makedirs(folder, exist_ok=True)
         self._files.mv(writer.path, path)
-        if self._is_local:
-            for level in (folder, folder.rpartition("/")[0]):
-                _sync_folder(level)
+        level = folder
+        while self._is_local and len(level) >= len(self._root):
+            _sync_folder(level)
+            level = level.rpartition("/")[0]
 
     def _prune(self, used: Callable[[], Collection[Artifact]], before: float) -> tuple[int, int]:
-        unfinished = [path for path in self._list("new") if self._changed_at(path) < before]
+        unfinished = [path for path in self._list("new") if self._is_older(path, before)]
         old = {
             path: size
             for path, size in self._list("sha256").items()
-            if is_sha256(path.rpartition("/")[2]) and self._changed_at(path) < before
+            if is_sha256(path.rpartition("/")[2]) and self._is_older(path, before)
         }
         kept = {artifact.sha256 for artifact in used()}
         for path in unfinished:

@@ -240,6 +240,8 @@ def revoke(
     from asterism.orchestrator import tokens
     from asterism.orchestrator.config import load
 
+    if not is_name(name):
+        raise InvalidField("name", f"{name!r} is not a name: letters, digits, '_', '.', '~', '-'")
     settings = load({"data_dir": data_dir, "database": database, "store": store}, file=config).settings
     tokens.check_database(settings)
     tokens.revoke(settings, name)

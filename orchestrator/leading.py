@@ -16,6 +16,8 @@ RENEWALS: Final = 3
 """In the time of one lease: two of them may be lost."""
 LOOK_S: Final = 1.0
 """How often one that stands by looks whether the leader has resigned; when its lease ends is known."""
+PARTING_S: Final = 5.0
+"""For the store's last answer to one that leaves: a store that hangs must not hold it up."""
 
 
 class LeaseStore(Protocol):
@@ -73,11 +75,13 @@ class Leadership:
                 log.warning("the lease was not renewed", reason=error.message)
 
     async def resign(self) -> None:
-        """Let another lead at once; one that cannot be told so finds the lease's end."""
+        """Let another lead at once; one that cannot be told so within PARTING_S finds the lease's end."""
         try:
-            await self._store.resign_lead(self.epoch)
-        except Unreachable as error:
-            log.warning("the lease was not given back", reason=error.message)
+            async with asyncio.timeout(PARTING_S):
+                await self._store.resign_lead(self.epoch)
+        except (TimeoutError, Unreachable) as error:
+            reason = error.message if isinstance(error, Unreachable) else f"no answer within {PARTING_S:g} s"
+            log.warning("the lease was not given back", reason=reason)
 
 
 class Standby:
@@ -99,11 +103,17 @@ class Standby:
             asked_at = self._monotonic()
             pause_s = LOOK_S
             try:
-                answer = await self._store.take_lead(self._address, self._lease_s)
+                answer = await self._ask(stop)
+                if answer is None:
+                    return None
                 if isinstance(answer, Lead):
                     self.leader = ""
                     until = asked_at + self._lease_s
-                    return Leadership(self._store, answer.epoch, self._lease_s, until, self._monotonic)
+                    leadership = Leadership(self._store, answer.epoch, self._lease_s, until, self._monotonic)
+                    if not stop.is_set():
+                        return leadership
+                    await leadership.resign()
+                    return None
                 if answer.leader != self.leader:
                     log.info("standing by", leader=answer.leader)
                 self.leader = answer.leader
@@ -116,6 +126,18 @@ class Standby:
             except TimeoutError:
                 pass
         return None
+
+    async def _ask(self, stop: asyncio.Event) -> Lead | Led | None:
+        """What the store says; None where `stop` is set and it says nothing for PARTING_S."""
+        asking = asyncio.ensure_future(self._store.take_lead(self._address, self._lease_s))
+        stopping = asyncio.ensure_future(stop.wait())
+        try:
+            await asyncio.wait((asking, stopping), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((asking,), timeout=PARTING_S)
+            return asking.result() if asking.done() else None
+        finally:
+            asking.cancel()
+            stopping.cancel()
 
 
 def _lost(epoch: int, reason: str) -> WrongState:

@@ -30,9 +30,7 @@ def take_lead(connection: sa.Connection, leader: str, lease_s: float) -> Lead | 
 
     Whoever holds the lease, holds it even where its process is no more: nobody but PostgreSQL's clock can know.
     """
-    # From now on also of this session: stopped in a transaction, it must not outlast its own lease.
-    idle_ms = str(int(lease_s * 1000))
-    connection.execute(sa.select(sa.func.set_config("idle_in_transaction_session_timeout", idle_ms, False)))
+    _be_brief(connection, lease_s)
     if connection.execute(TAKE, {"by": leader, "lease_s": lease_s}).rowcount == 0:
         row = connection.execute(READ).one()
         return Led(row.leader, max(0.0, row.ends_in_s))
@@ -43,9 +41,17 @@ def take_lead(connection: sa.Connection, leader: str, lease_s: float) -> Lead | 
 
 def renew_lead(connection: sa.Connection, epoch: int, lease_s: float) -> bool:
     """Whether the epoch is still the newest; then its lease begins anew, also where it had ended and nobody came."""
+    _be_brief(connection, lease_s)
     return connection.execute(RENEW, {"of_epoch": epoch, "lease_s": lease_s}).rowcount == 1
 
 
 def resign_lead(connection: sa.Connection, epoch: int) -> None:
     """End the lease now, so that the next need not wait for it; nothing where somebody else leads already."""
     connection.execute(RESIGN, {"of_epoch": epoch})
+
+
+def _be_brief(connection: sa.Connection, lease_s: float) -> None:
+    """From now on also of this session, which may be a new one: stopped in a transaction, it must not outlast the lease
+    of its process."""
+    idle_ms = str(int(lease_s * 1000))
+    connection.execute(sa.select(sa.func.set_config("idle_in_transaction_session_timeout", idle_ms, False)))

@@ -20,6 +20,8 @@ COMMAND_TIMEOUT_S: Final = 60.0
 """Of one statement: longer than any takes, so that a database which hangs is an error and not silence."""
 IDLE_IN_TRANSACTION_S: Final = 10.0
 """A process that is stopped inside a transaction holds the rows that the next leader needs no longer than this."""
+PARTING_S: Final = 2.0
+"""For what runs when the store is closed: a server that hangs must not hold up the end of the process."""
 MIGRATION_LOCK: Final = 0x617374657269736D
 """Key of the advisory lock under which one process at a time migrates: "asterism" in ASCII."""
 WRITER_SETTINGS: Final = {
@@ -33,12 +35,21 @@ WRITER_SETTINGS: Final = {
     # running (an append of one finish and one lease: 1.4 ms, so 1.2 ms).
     "plan_cache_mode": "force_generic_plan",
 }
-READER_SETTINGS: Final = {"default_transaction_read_only": "on"}
+READER_SETTINGS: Final = {
+    "default_transaction_read_only": "on",
+    # While graphs are made of what was read the server waits, and nobody for the reader: a snapshot of 235,000 stars
+    # takes 12 s.
+    "idle_in_transaction_session_timeout": "0",
+}
 _QUERY: Final = frozenset({"host", "port", "sslmode"})
 
 
 class _ConnectionLost(Exception):
     """The server is gone, or has closed the connection; of a write nobody knows whether it is on disk."""
+
+
+class _NotConnected(_ConnectionLost):
+    """No connection could be made: the server is away, just starting, or lets nobody else in. The cause says it."""
 
 
 class _Connected:
@@ -52,7 +63,10 @@ class _Connected:
         """Do the work inside one transaction; an error undoes all of it, and a broken connection is dropped."""
         connection = self._connection
         if connection is None:
-            connection = self._connection = await self._engine.connect()
+            try:
+                connection = self._connection = await self._engine.connect()
+            except (OSError, DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                raise _NotConnected(_words(error, CONNECT_TIMEOUT_S)) from error
         try:
             return await connection.run_sync(_transact, work)
         except AsterismError:
@@ -63,13 +77,14 @@ class _Connected:
             await connection.invalidate()
             await connection.close()
             if is_lost and isinstance(error, Exception):
-                raise _ConnectionLost(_words(error)) from error
+                raise _ConnectionLost(_words(error, COMMAND_TIMEOUT_S)) from error
             raise
 
     async def leave(self) -> None:
-        """Let go."""
+        """Let go. A server that hangs is not waited for: SQLAlchemy gives an invalid connection's farewell 2 s."""
         connection, self._connection = self._connection, None
         if connection is not None:
+            await connection.invalidate()
             await connection.close()
         await self._engine.dispose()
 
@@ -81,19 +96,29 @@ class _Writer:
     def __init__(self, engine: AsyncEngine) -> None:
         self._connected = _Connected(engine)
         self._turn = asyncio.Lock()
+        self._works: set[asyncio.Task[Any]] = set()
+        """That have not ended."""
 
     async def run(self, work: Work[T]) -> T:
         """Do the work; one that has begun ends, also where nobody waits for it any more."""
-        return await asyncio.shield(self._in_turn(work))
+        doing = asyncio.ensure_future(self._in_turn(work))
+        self._works.add(doing)
+        doing.add_done_callback(self._works.discard)
+        return await asyncio.shield(doing)
 
     async def _in_turn(self, work: Work[T]) -> T:
         async with self._turn:
             return await self._connected.do(work)
 
     async def close(self) -> None:
-        """Let go, after what was asked for before."""
-        async with self._turn:
-            await self._connected.leave()
+        """Let go, after what was asked for before, as far as it ends soon."""
+        if self._works:
+            _, late = await asyncio.wait(self._works, timeout=PARTING_S)
+            for work in late:
+                work.cancel()
+            if late:
+                await asyncio.wait(late)
+        await self._connected.leave()
 
 
 class _Reader:
@@ -104,19 +129,29 @@ class _Reader:
         self._connected = _Connected(engine)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._runner: asyncio.Runner | None = None
+        self._is_leaving = False
 
     async def run(self, work: Work[T]) -> T:
         """Do the work."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._do, work)
 
     def _do(self, work: Work[T]) -> T:
+        if self._is_leaving:
+            raise _NotConnected("the store is being closed")
         if self._runner is None:
             self._runner = asyncio.Runner()
         return self._runner.run(self._connected.do(work))
 
     async def close(self) -> None:
-        """Let go, after what was asked for before."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._leave)
+        """Let go, after what was asked for before, as far as it ends soon."""
+        own = asyncio.get_running_loop()
+        # A work that does nothing ends with those that were asked for before.
+        done, _ = await asyncio.wait([own.run_in_executor(self._thread, bool)], timeout=PARTING_S)
+        self._is_leaving = True
+        if not done and self._runner is not None:
+            of_thread = self._runner.get_loop()
+            of_thread.call_soon_threadsafe(lambda: [task.cancel() for task in asyncio.all_tasks(of_thread)])
+        await own.run_in_executor(self._thread, self._leave)
         self._thread.shutdown()
 
     def _leave(self) -> None:
@@ -166,19 +201,21 @@ class PostgresDatabase:
         self._finder = _Reader(_engine(self._url, READER_SETTINGS, "REPEATABLE READ"), "store-finder")
         try:
             await self._writer.run(_prepare)
-        except (OSError, DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except _ConnectionLost as error:
             await self.close()
-            raise self._refusal(error) from error
+            raise self._refusal(error.__cause__, str(error)) from error
+        except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            await self.close()
+            raise self._refusal(error, _words(error, COMMAND_TIMEOUT_S)) from error
         except Misconfigured:
             await self.close()
             raise
 
     async def close(self) -> None:
         """Finish what was asked for, then let go; harmless when nothing is open."""
-        for connected in (self._finder, self._reader, self._writer):
-            if connected is not None:
-                await connected.close()
+        open_ones = (self._finder, self._reader, self._writer)
         self._finder = self._reader = self._writer = None
+        await asyncio.gather(*(connected.close() for connected in open_ones if connected is not None))
 
     async def write(self, work: Work[T], *, is_short: bool = False) -> T:
         """Do the work in one transaction that is on disk when this returns; works never overlap.
@@ -188,27 +225,27 @@ class PostgresDatabase:
         assert self._writer is not None, "the store is not open"
         try:
             return await self._writer.run(work)
-        except (OSError, _ConnectionLost) as error:
-            raise Unreachable(self.address, f"the database was lost in a write: {_words(error)}") from error
+        except _ConnectionLost as error:
+            raise Unreachable(self.address, f"the database was lost in a write: {error}") from error
 
     async def read(self, work: Work[T], *, is_short: bool = False) -> T:
         """Do the work on one picture of what is on disk; a connection that was lost meanwhile is made anew, once."""
         connected = self._finder if is_short else self._reader
         assert connected is not None, "the store is not open"
         try:
-            return await connected.run(work)
-        except _ConnectionLost:
-            pass
-        try:
-            return await connected.run(work)
-        except (OSError, _ConnectionLost) as error:
-            raise Unreachable(self.address, f"the database was lost in a read: {_words(error)}") from error
+            try:
+                return await connected.run(work)
+            except _NotConnected:
+                raise
+            except _ConnectionLost:
+                return await connected.run(work)
+        except _ConnectionLost as error:
+            raise Unreachable(self.address, f"the database was lost in a read: {error}") from error
 
-    def _refusal(self, error: Exception) -> AsterismError:
+    def _refusal(self, error: BaseException | None, told: str) -> AsterismError:
         """What to mend, by SQLSTATE."""
-        cause: object = error.orig if isinstance(error, DBAPIError) else error
+        cause = error.orig if isinstance(error, DBAPIError) else error
         state = str(getattr(cause, "sqlstate", None) or "")
-        told = _words(cause)
         user, name = self._url.username or "the default user", self._url.database or "the default database"
         match state:
             case "28P01" | "28000":
@@ -262,8 +299,11 @@ def _engine(url: sa.URL, settings: dict[str, str], isolation: Any) -> AsyncEngin
     )
 
 
-def _words(error: object) -> str:
-    """What an error says, in one line; a timeout says nothing by itself."""
+def _words(error: object, limit_s: float) -> str:
+    """What an error says, in one line; a timeout, which says nothing by itself, is that of `limit_s`."""
     if isinstance(error, TimeoutError):
-        return f"no answer within {CONNECT_TIMEOUT_S:g} s"
+        return f"no answer within {limit_s:g} s"
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        # What SQLAlchemy and its driver say of it names classes; what the driver itself said is the cause.
+        error = error.orig.__cause__ or error.orig
     return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -7,6 +7,7 @@ from typing import Final, cast
 
 from asterism.orchestrator.core.constellation import TaskConstellation
 from asterism.orchestrator.core.credential import StoredCredential
+from asterism.orchestrator.core.edits import count_edits
 from asterism.orchestrator.core.ids import ConstellationId, StarId
 from asterism.orchestrator.core.lead import Lead, Led
 from asterism.orchestrator.core.records import ConstellationRecord, EditsApplied, Record
@@ -146,4 +147,4 @@ class SqlStore:
 
 def _size(records: Sequence[Record]) -> int:
     """Of an append: how much there is to write."""
-    return len(records) + sum(len(record.edits) for record in records if isinstance(record, EditsApplied))
+    return len(records) + sum(count_edits(record.edits) for record in records if isinstance(record, EditsApplied))

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar, cast
 import sqlalchemy as sa
 import structlog
 from sqlalchemy import event
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError
 
 from asterism.orchestrator.core.errors import Misconfigured, Unreachable
 from asterism.store.database import Synchronous, Work
@@ -261,8 +261,9 @@ class SqliteDatabase:
             self._copier.log_pages, is_short = 0, False
         try:
             result = await self._writer.run(work, is_short=is_short)
-        except (OperationalError, sqlite3.OperationalError) as error:
-            reason = error.orig if isinstance(error, OperationalError) else error
+        except (DatabaseError, sqlite3.DatabaseError) as error:
+            if (reason := _fault_of_file(error)) is None:
+                raise
             raise Unreachable(str(self._path), f"the database cannot be written: {reason}") from error
         if self._copier is not None:
             self._copier.written()
@@ -272,7 +273,20 @@ class SqliteDatabase:
         """Do the work on one picture of what is on disk."""
         connected = self._finder if is_short else self._reader
         assert connected is not None, "the store is not open"
-        return await connected.run(work)
+        try:
+            return await connected.run(work)
+        except (DatabaseError, sqlite3.DatabaseError) as error:
+            if (reason := _fault_of_file(error)) is None:
+                raise
+            raise Unreachable(str(self._path), f"the database cannot be read: {reason}") from error
+
+
+def _fault_of_file(error: DatabaseError | sqlite3.DatabaseError) -> str | None:
+    """What is wrong with the file or its disk; None where a statement is to blame, which is a mistake of ours."""
+    cause = error.orig if isinstance(error, DatabaseError) else error
+    # What is damaged, or no database, has no class of its own.
+    is_of_file = isinstance(cause, sqlite3.OperationalError) or type(cause) is sqlite3.DatabaseError
+    return str(cause) if is_of_file else None
 
 
 def _engine(path: Path | None, synchronous: Synchronous) -> sa.Engine:

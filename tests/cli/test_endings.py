@@ -111,6 +111,13 @@ async def test_credentials_of_no_database_are_none_to_list_or_revoke(shell: Shel
     assert not (shell.home / "typo").exists()
 
 
+async def test_credential_of_no_name_is_refused(shell: Shell) -> None:
+    for words in (("create", "--role", "client", "--name"), ("revoke",)):
+        result = await shell.run("token", *words, "\udcff", "--data-dir", "data")
+        assert (result.code, result.out) == (2, "")
+        assert result.err.startswith("error: name: '\\udcff' is not a name")
+
+
 async def test_credential_that_does_not_name_the_certificate_is_warned_of(shell: Shell) -> None:
     where = ("--data-dir", "data")
     named = await shell.run("token", "create", "--role", "client", "--name", "a", "--tls", "self-made", *where)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from asterism.orchestrator.core.edits import AddStar, EditBatch
 from asterism.orchestrator.core.ids import StarId
@@ -19,10 +20,13 @@ from asterism.orchestrator.core.request import Request
 from asterism.orchestrator.core.star import StarKind, StarSpec
 from asterism.protocol.answers import StreamedText
 from asterism.protocol.client import AsyncClient
+from asterism.store.codec import VERSION
 from asterism.store.sql import SqlStore
 from tests.e2e.conftest import LEASE_S
 from tests.e2e.test_kill import chain, check_whole, watch
+from tests.postgres import Server
 from tests.processes import Fleet, attached, fleet, wait_for_line
+from tests.store.test_contract import accepted
 
 NONE = ["--model", "none", "--slots", "4"]
 LOSSES = int(os.environ.get("ASTERISM_LOSSES", "2"))
@@ -173,3 +177,26 @@ def test_one_that_stands_by_ends_when_it_is_told_to(stored: Fleet) -> None:
     standby.signal(signal.SIGTERM)
     assert standby.wait(30) == 0
     assert stored.children[0].is_alive
+
+
+async def test_a_journal_that_cannot_be_read_is_said_and_the_lead_given_back(
+    tmp_path: Path, postgres: Server, postgres_url: str
+) -> None:
+    store = SqlStore(postgres_url)
+    await store.open()
+    await store.append([accepted(1, "c1")], await store.acquire_epoch())
+    await store.close()
+    database = sa.make_url(postgres_url).database
+    newer = sa.literal(f'{{"v": {VERSION + 1}, "records": []}}').compile(compile_kwargs={"literal_binds": True})
+    postgres.run(f"UPDATE journal SET body = {newer}", database)
+    made = Fleet(tmp_path)
+    try:
+        listen = ["--listen", "127.0.0.1:0", "--data-dir", str(tmp_path / "data")]
+        orchestrator = made.start("serve", ["serve", *listen, "--store", postgres_url])
+        assert orchestrator.wait(30) == 2
+    finally:
+        made.end()
+    told = f"error: setting store: the journal's page 1 (version {VERSION + 1}) was written by a newer asterism"
+    assert f"\n{told}" in orchestrator.read()
+    assert "Traceback" not in orchestrator.read()
+    assert postgres.run("SELECT ends_at FROM leadership", database) == [(0.0,)]

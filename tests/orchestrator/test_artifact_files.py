@@ -5,8 +5,10 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from fsspec.implementations.memory import MemoryFileSystem
 
 from asterism.orchestrator.artifacts import KEEP_S, PART_BYTES, ArtifactFiles
@@ -179,6 +181,25 @@ async def test_old_artifact_is_wanted_again_and_then_outlives_a_prune(folder: Ar
 
     assert await folder.prune(used) == (0, 0)
     assert await folder.is_fresh(artifact)
+
+
+async def test_prune_does_not_mind_what_goes_while_it_looks(
+    folder: ArtifactFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = named(b"1")
+    await folder.keep(artifact, parts_of(b"1"))
+    age(file_of(tmp_path, artifact), KEEP_S + 60)
+    for name in ("new", "sha256"):
+        (tmp_path / name / ("a" * 64)).write_text("half")
+    find = LocalFileSystem.find
+
+    def then_it_goes(self: LocalFileSystem, path: str, **options: Any) -> Any:
+        found = find(self, path, **options)
+        (Path(path) / ("a" * 64)).unlink()
+        return found
+
+    monkeypatch.setattr(LocalFileSystem, "find", then_it_goes)
+    assert await folder.prune(lambda: set[Artifact]()) == (1, 1)
 
 
 async def test_prune_of_an_object_store_keeps_what_is_young(files: ArtifactFiles) -> None:

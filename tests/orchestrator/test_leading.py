@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 import sqlalchemy as sa
 
+from asterism.orchestrator import leading
 from asterism.orchestrator.clock import ManualClock
 from asterism.orchestrator.core.errors import WrongState
 from asterism.orchestrator.core.lead import Lead
@@ -81,6 +82,54 @@ async def test_one_that_stands_by_ends_when_it_is_told_to(stores: tuple[SqlStore
         waiting = group.create_task(Standby(second, "b:1", LONG_S).wait(stop))
         stop.set()
     assert waiting.result() is None
+
+
+class Slow:
+    """A store that says nothing until it is let."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.answers = asyncio.Event()
+        self.resigned: list[int] = []
+
+    async def take_lead(self, leader: str, lease_s: float) -> Lead:
+        self.asked.set()
+        await self.answers.wait()
+        return Lead(7)
+
+    async def renew_lead(self, epoch: int, lease_s: float) -> bool:
+        return True
+
+    async def resign_lead(self, epoch: int) -> None:
+        self.resigned.append(epoch)
+
+
+@pytest.mark.parametrize("wins", [True, False])
+async def test_one_that_is_told_to_end_while_it_asks_for_the_lead_gives_it_back(
+    wins: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, stop = Slow(), asyncio.Event()
+    if not wins:
+        monkeypatch.setattr(leading, "PARTING_S", 0.05)
+    async with asyncio.TaskGroup() as group:
+        waiting = group.create_task(Standby(store, "b:1", LONG_S).wait(stop))
+        await store.asked.wait()
+        stop.set()
+        if wins:
+            await asyncio.sleep(0)
+            store.answers.set()
+    assert waiting.result() is None
+    assert store.resigned == ([7] if wins else [])
+
+
+async def test_store_that_hangs_holds_up_nobody_who_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hanging(Slow):
+        async def resign_lead(self, epoch: int) -> None:
+            await self.answers.wait()
+
+    monkeypatch.setattr(leading, "PARTING_S", 0.05)
+    async with asyncio.timeout(30):
+        await Leadership(Hanging(), 1, LONG_S, time.monotonic() + LONG_S).resign()
 
 
 async def test_nothing_leaves_the_loop_once_the_lead_may_be_lost() -> None:

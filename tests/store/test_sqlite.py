@@ -1,4 +1,5 @@
-"""Where a work is done: a short one by the event loop itself, and what would hold it up by a thread."""
+"""Where a work is done: a short one by the event loop itself, and what would hold it up by a thread. What a damaged
+file is called."""
 
 import asyncio
 import sqlite3
@@ -10,9 +11,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from asterism.orchestrator.core.errors import WrongState
+from asterism.orchestrator.core.errors import Unreachable, WrongState
 from asterism.store import sqlite
 from asterism.store.schema import journal
+from asterism.store.sql import SqlStore
 from asterism.store.sqlite import HANDED_OVER, MAX_SLOW, WRITES_A_COPY, SqliteDatabase
 
 
@@ -150,3 +152,30 @@ async def test_a_long_log_is_copied_by_a_thread_and_begins_anew(
     assert 0 < places.count(False) <= 20
     # Never begun anew it would be longer than all that was written.
     assert path.with_name(path.name + "-wal").stat().st_size < len(places) * pages_each * 4096 / 2
+
+
+def damage(path: Path) -> None:
+    """The head of every page but the first two."""
+    whole = bytearray(path.read_bytes())
+    for at in range(2 * 4096, len(whole), 4096):
+        whole[at : at + 64] = b"U" * 64
+    path.write_bytes(whole)
+
+
+async def test_damaged_file_is_said_to_be_so_by_every_work(path: Path) -> None:
+    store = SqlStore(path)
+    await store.open()
+    await store.close()
+    damage(path)
+    store = SqlStore(path)
+    await store.open()
+    for work, done in ((store.load, "read"), (store.acquire_epoch, "written")):
+        with pytest.raises(Unreachable, match=f"cannot be {done}: database disk image is malformed"):
+            await work()
+    await store.close()
+
+
+async def test_mistake_in_a_statement_stays_one(database: SqliteDatabase) -> None:
+    with pytest.raises(sa.exc.IntegrityError):
+        await database.write(lambda connection: [connection.execute(page(1)) for _ in range(2)])
+    await database.write(lambda connection: connection.execute(page(1)))
