@@ -36,7 +36,7 @@ from asterism.orchestrator.core.records import (
 )
 from asterism.orchestrator.core.request import ConstellationState
 from asterism.orchestrator.core.star import READY, RUNNING, SUCCEEDED, WAITING, Answer, Attempt, TaskStar
-from asterism.orchestrator.core.state import Deadline, Lease, State, Timer, Worker
+from asterism.orchestrator.core.state import Lease, State, Worker
 
 _NO_LINES: Final[Mapping[StarId, TaskStarLine]] = {}
 
@@ -117,7 +117,7 @@ def _pause(state: State, constellation: TaskConstellation, record: Constellation
         _let_go_on(state, constellation, record.at)
         for star in constellation.stars.values():
             if star.live_attempt is None and not star.state.is_terminal and star.unmet == 0:
-                state.enqueue(constellation.id, star)
+                state.enqueue(constellation.id, star, record.at)
         return
     constellation.pause = Pause(record.by, record.reason, record.at)
     constellation.resumed_at = None
@@ -262,15 +262,15 @@ def _answer(state: State, record: EditsApplied | EditsRefused, answer: Answer) -
 def _settle(state: State, constellation: TaskConstellation, star: TaskStar, at: float) -> None:
     """Queue a star that neither runs nor is terminal, or take it out of the queue, as its parents now stand."""
     if star.unmet > 0:
-        if star.state is not WAITING:
-            star.state = WAITING
-            state.dequeue(constellation.id, star.spec.id)
+        star.state = WAITING
+        # One whose backoff has ended is queued, and WAITING still.
+        state.dequeue(constellation.id, star.spec.id)
         return
     if star.retry_at is None:
         if star.state is not READY:
             star.ready_at = at
         star.state = READY
-    state.enqueue(constellation.id, star)
+    state.enqueue(constellation.id, star, at)
 
 
 def _edit_one(
@@ -312,8 +312,7 @@ def _join(state: State, record: WorkerJoined) -> None:
     if worker is None:
         worker = state.workers[record.worker] = Worker(record.worker, record.instance, record.profile)
         worker.has_left = True
-    if worker.has_left:
-        state.push(Deadline(record.at, Timer.WORKER_LEASE, worker=record.worker))
+    state.watch_lease(worker, record.at)
     worker.instance = record.instance
     worker.take_profile(record.profile)
     worker.has_left = False

@@ -10,9 +10,10 @@ from asterism.orchestrator.core.ending import cancel_star, check_tokens, find_sk
 from asterism.orchestrator.core.errors import AsterismError, InvalidEdit
 from asterism.orchestrator.core.events import AttemptFailed, AttemptProgressed, AttemptSucceeded, EditsProposed
 from asterism.orchestrator.core.ids import FencingToken, StarId, WorkerId
+from asterism.orchestrator.core.line import TaskStarLine
 from asterism.orchestrator.core.records import AttemptEnded, EditsApplied, EditsRefused, SlotReleased
 from asterism.orchestrator.core.replan import hold_for, is_pressing, on_pressure, on_surprise
-from asterism.orchestrator.core.retry import may_run_again, retry_at, to_latest
+from asterism.orchestrator.core.retry import edit_to_latest, may_run_again, retry_at, to_latest
 from asterism.orchestrator.core.reuse import keep_result
 from asterism.orchestrator.core.star import (
     FAILED,
@@ -92,6 +93,7 @@ def on_succeeded(turn: Turn, event: AttemptSucceeded) -> None:
             error = StarError("edit_refused", refusal)
             outcome = AttemptOutcome.FAILED
             finish_star(turn, constellation, star, FAILED, error=error, outcome=outcome, tokens=event.tokens)
+            _look_at_tokens(turn, constellation, event.tokens)
             return
         if star.live_attempt is None:
             # The batch cancelled what the star listens to, and with it this attempt.
@@ -232,18 +234,30 @@ def edit_for_star(
 
 
 def without_repeats(constellation: TaskConstellation, batch: EditBatch) -> EditBatch:
-    """The batch without what is so already: a later attempt of a plan star begins its plan anew."""
+    """The batch without what is so already: a later attempt of a plan star begins its plan anew.
+
+    What an earlier one said of a star that has been retried since is there as said of its latest successor.
+    """
     kept: list[Edit] = []
     for edit in batch.edits:
-        match edit:
-            case AddStar(spec) if spec.id in constellation.stars and constellation.stars[spec.id].spec == spec:
-                known = constellation.parents.get(spec.id, {})
-                kept.extend(AddLine(line) for line in edit.lines() if known.get(line.parent) != line)
-            case AddLine(line) if constellation.parents.get(line.child, {}).get(line.parent) == line:
-                continue
+        match edit, edit_to_latest(constellation, edit):
+            case AddStar() as star, AddStar() as latest if _is_star_there(constellation, star, latest):
+                lines = zip(star.lines(), latest.lines(), strict=True)
+                kept.extend(AddLine(line) for line, now in lines if not _is_line_there(constellation, line, now))
+            case AddLine(line), AddLine(now) if _is_line_there(constellation, line, now):
+                pass
             case _:
                 kept.append(edit)
     return EditBatch(tuple(kept), batch.base_revision)
+
+
+def _is_star_there(constellation: TaskConstellation, *either: AddStar) -> bool:
+    there = constellation.stars.get(either[0].spec.id)
+    return there is not None and there.spec in [star.spec for star in either]
+
+
+def _is_line_there(constellation: TaskConstellation, *either: TaskStarLine) -> bool:
+    return any(constellation.parents.get(line.child, {}).get(line.parent) == line for line in either)
 
 
 def apply_batch(

@@ -1,6 +1,7 @@
 """Whether a batch of edits holds: checked whole against the graph, before any of it is applied."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, assert_never
 
@@ -38,6 +39,7 @@ MAX_STREAMED: Final = 8
 MAX_REQUIRES: Final = 32
 MAX_PRIORITY: Final = 100
 MAX_ATTEMPTS: Final = 100
+MAX_MULTIPLIER: Final = 100
 MAX_QUORUM: Final = 10_000
 MAX_NEW_NAME: Final = 60
 """Longest name of a new star: its retries, `name~2` to `name~999`, must be names too."""
@@ -171,7 +173,7 @@ class _Draft:
         """What `add_line` does for each of them, of a star that was added just now and so has no children."""
         parents = self._parents[star] = dict.fromkeys(after, SUCCESS)
         if len(parents) < len(after):
-            twice = next(parent for index, parent in enumerate(after) if parent in after[:index])
+            (twice, _), *_ = Counter(after).most_common(1)
             raise InvalidEdit(star, f"has a line from {twice} already")
         for parent in parents:
             if parent not in self._added:
@@ -466,8 +468,8 @@ def _check_times(spec: StarSpec) -> None:
         raise InvalidEdit(spec.id, f"max_attempts must be 1 to {MAX_ATTEMPTS}")
     if not (math.isfinite(retry.backoff_s) and retry.backoff_s >= 0):
         raise InvalidEdit(spec.id, "backoff_s must be a number of seconds, 0 or more")
-    if not (math.isfinite(retry.multiplier) and retry.multiplier >= 1):
-        raise InvalidEdit(spec.id, "multiplier must be 1 or more")
+    if not 1 <= retry.multiplier <= MAX_MULTIPLIER:
+        raise InvalidEdit(spec.id, f"multiplier must be 1 to {MAX_MULTIPLIER}")
     if not (math.isfinite(retry.max_backoff_s) and retry.max_backoff_s >= retry.backoff_s):
         raise InvalidEdit(spec.id, "max_backoff_s must not be less than backoff_s")
     if not 0 <= retry.jitter <= 1:

@@ -8,7 +8,7 @@ from asterism.orchestrator.core.fleet import leave
 from asterism.orchestrator.core.replan import on_departure, on_pressure
 from asterism.orchestrator.core.request import ConstellationState
 from asterism.orchestrator.core.star import AttemptOutcome, StarError, StarState
-from asterism.orchestrator.core.state import PRESSURE, Deadline, Lease, Timer
+from asterism.orchestrator.core.state import DEPARTED_S, PRESSURE, Deadline, Lease, Timer, Worker
 from asterism.orchestrator.core.turn import Turn
 
 
@@ -31,20 +31,26 @@ def on_time(turn: Turn) -> None:
             case Timer.PRESSURE:
                 _pressure(turn, deadline)
             case Timer.DEPARTURE:
-                if turn.state.workers[deadline.worker].has_left:
-                    on_departure(turn, turn.state.workers[deadline.worker])
+                _departure(turn, turn.state.workers[deadline.worker])
             case _:
                 assert_never(deadline.timer)
 
 
 def _worker_lease(turn: Turn, deadline: Deadline) -> None:
     worker = turn.state.workers[deadline.worker]
+    worker.is_watched = False
     if worker.has_left:
         return
     if worker.lease_expires_at > turn.at:
-        turn.state.push(Deadline(worker.lease_expires_at, Timer.WORKER_LEASE, worker=worker.id))
+        turn.state.watch_lease(worker, worker.lease_expires_at)
     else:
         leave(turn, worker, "its lease ran out")
+
+
+def _departure(turn: Turn, worker: Worker) -> None:
+    # It may have come back since, and left again.
+    if worker.has_left and worker.last_seen_at + DEPARTED_S <= turn.at:
+        on_departure(turn, worker)
 
 
 def _find_lease(turn: Turn, deadline: Deadline) -> Lease | None:

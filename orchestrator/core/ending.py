@@ -102,6 +102,8 @@ def finish_star(
             child = constellation.stars[child_id]
             if not spreads or child.state.is_terminal:
                 continue
+            if line.kind is QUORUM and (child.quorum_spare >= 0 or is_held(constellation, child_id)):
+                continue  # Before it looks at all voters.
             skip = find_skip(constellation, line)
             if skip is not None and not is_held(constellation, child_id):
                 outcome, is_idle = AttemptOutcome.CANCELLED, child.live_attempt is None
@@ -134,10 +136,17 @@ def _ask_to_save(turn: Turn, constellation: TaskConstellation, star: TaskStar) -
     held = [
         child
         for child, line in lines.items()
-        if constellation.stars[child].state in (WAITING, READY) and find_skip(constellation, line) is not None
+        if constellation.stars[child].state in (WAITING, READY) and _is_hopeless(constellation, line)
     ]
     why = f"{star.spec.id} has failed: {star.error.message} ({star.error.code})"
     ask_replan(turn, constellation, why, cause=star.spec.id, held=held)
+
+
+def _is_hopeless(constellation: TaskConstellation, line: TaskStarLine) -> bool:
+    """As `find_skip` says, without looking at all voters of a quorum to say why."""
+    if line.kind is QUORUM:
+        return constellation.stars[line.child].quorum_spare < 0
+    return find_skip(constellation, line) is not None
 
 
 def find_skip(constellation: TaskConstellation, line: TaskStarLine) -> StarError | None:
@@ -242,7 +251,7 @@ def outcome_of(constellation: TaskConstellation) -> tuple[ConstellationState, st
     sinks = [star for star in _sinks(constellation.stars, constellation.children) if _counts(constellation, star)]
     failed = [star for star in sinks if star.state is FAILED or _is_skipped(star)]
     if failed:
-        causes = [star for star in constellation.stars.values() if star.state is FAILED] or failed
+        causes = [star for star in constellation.stars.values() if _is_cause(constellation, star)] or failed
         first = min(causes, key=lambda star: star.finished_at or 0.0)
         error = first.error or StarError("unknown", "no reason was given")
         return ConstellationState.FAILED, f"star {first.spec.id}: {error.message} ({error.code})"
@@ -250,6 +259,11 @@ def outcome_of(constellation: TaskConstellation) -> tuple[ConstellationState, st
     if any(star.state is SUCCEEDED for star in work):
         return ConstellationState.SUCCEEDED, ""
     return ConstellationState.CANCELLED, "every star was cancelled"
+
+
+def _is_cause(constellation: TaskConstellation, star: TaskStar) -> bool:
+    """Whether it failed, and nothing has taken its place since."""
+    return star.state is FAILED and not constellation.was_retried(star.spec.id)
 
 
 def _counts(constellation: TaskConstellation, star: TaskStar) -> bool:

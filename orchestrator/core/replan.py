@@ -59,7 +59,10 @@ def hold_for(turn: Turn, constellation: TaskConstellation, line: TaskStarLine) -
         star_id = star.spec.id
         if star.state.is_terminal or star_id not in constellation.children[line.parent]:
             continue
-        if star_id not in constellation.parents[line.child]:
+        known = constellation.parents[line.child].get(star_id)
+        if known is not None and known.kind is not LineKind.GUARD:
+            continue  # It waits for the rewrite anyway, and has no hope after it.
+        if known is None:
             if not _to_hold(constellation, (line.child,), star):
                 continue
             _record(turn, constellation, [AddLine(TaskStarLine(star_id, line.child, LineKind.GUARD))], "")

@@ -144,10 +144,11 @@ def to_latest(constellation: TaskConstellation, batch: EditBatch) -> EditBatch:
 
     A plan names stars as it knew them: when some were retried meanwhile, it means what runs in their place.
     """
-    return EditBatch(tuple(_edit_to_latest(constellation, edit) for edit in batch.edits), batch.base_revision)
+    return EditBatch(tuple(edit_to_latest(constellation, edit) for edit in batch.edits), batch.base_revision)
 
 
-def _edit_to_latest(constellation: TaskConstellation, edit: Edit) -> Edit:
+def edit_to_latest(constellation: TaskConstellation, edit: Edit) -> Edit:
+    """One edit of such a batch."""
     match edit:
         case AddLine(line):
             parent, child = latest(constellation, line.parent), latest(constellation, line.child)

@@ -23,6 +23,8 @@ PRESSURE: Final = 0.8
 """Share of a budget at whose use a rewrite is asked for: a fifth is left for what it may make shorter."""
 DEPARTED_S: Final = 30.0
 """How long a worker may be gone before a rewrite does without what only it offered: a restart takes less."""
+MAX_REMEMBERED: Final = 4096
+"""Sets of capabilities of which is remembered whether some worker offers them: a client may think up any number."""
 SWEEP_AFTER: Final = 4096
 """Queue entries, at least, between two sweeps of the void ones: a sweep costs less than the entries before it did."""
 
@@ -75,6 +77,8 @@ class Worker:
     """Exactly the slots it holds."""
     lease_expires_at: float = 0.0
     last_seen_at: float = 0.0
+    is_watched: bool = False
+    """Whether a deadline looks after its lease: one is enough, however often it comes and goes."""
     capabilities: frozenset[str] = frozenset()
     described: Mapping[str, Description] = field(default_factory=dict)
     """What it says of its tools and programs, by capability."""
@@ -180,7 +184,7 @@ class State:
             worker.lease_expires_at = at + lease_s
             state.workers[worker.id] = worker
             if not worker.has_left:
-                state.push(Deadline(worker.lease_expires_at, Timer.WORKER_LEASE, worker=worker.id))
+                state.watch_lease(worker, worker.lease_expires_at)
         for constellation in snapshot.constellations:
             state.adopt(constellation, at=at)
         state._watch_departed(at)
@@ -221,7 +225,7 @@ class State:
                 if attempt.outcome is None:
                     self.watch_attempt(constellation.id, star, attempt.fencing_token, attempt.leased_at, at)
             if star.live_attempt is None and not star.state.is_terminal and star.unmet == 0:
-                self.enqueue(constellation.id, star)
+                self.enqueue(constellation.id, star, at)
 
     def push(self, deadline: Deadline) -> None:
         """Wake at that time."""
@@ -235,6 +239,12 @@ class State:
         """Take every deadline up to `at`, earliest first, those pushed meanwhile too."""
         while self._deadlines and self._deadlines[0].at <= at:
             yield heapq.heappop(self._deadlines)
+
+    def watch_lease(self, worker: Worker, at: float) -> None:
+        """Look after the lease of a worker that is there, unless that is done already."""
+        if not worker.is_watched:
+            worker.is_watched = True
+            self.push(Deadline(at, Timer.WORKER_LEASE, worker=worker.id))
 
     def watch_budget(self, constellation: TaskConstellation) -> None:
         """Set the deadline of a running request."""
@@ -257,9 +267,9 @@ class State:
             ends_at = seen_at + timeouts.heartbeat_s
             self.push(Deadline(ends_at, Timer.HEARTBEAT, constellation, star_id, fencing_token=token))
 
-    def enqueue(self, constellation: ConstellationId, star: TaskStar) -> None:
-        """Queue a star that has no unmet parent, now or at the end of its backoff."""
-        if star.retry_at is not None:
+    def enqueue(self, constellation: ConstellationId, star: TaskStar, at: float) -> None:
+        """Queue a star that has no unmet parent, at `at` or at the end of its backoff."""
+        if star.retry_at is not None and star.retry_at > at:
             self.push(Deadline(star.retry_at, Timer.BACKOFF, constellation, star.spec.id))
             self.dequeue(constellation, star.spec.id)
         else:
@@ -366,6 +376,8 @@ class State:
         """Whether some worker that takes stars offers all of `capabilities`."""
         found = self._offered.get(capabilities)
         if found is None:
+            if len(self._offered) >= MAX_REMEMBERED:
+                self._offered.clear()
             found = any(worker.takes_stars and capabilities <= worker.capabilities for worker in self.workers.values())
             self._offered[capabilities] = found
         return found

@@ -254,7 +254,7 @@ class ClientService(client_pb2_grpc.ClientServiceServicer):
         wanted = constellation_id(request.constellation)
         star = star_id(request.star, "star")
         reason = _reason(request.reason)
-        value = checks.optional_json_from_text(request.value_json, "value_json")
+        value = checks.optional_json_from_text(request.value_json, "value_json", checks.MAX_GIVEN_DEPTH)
         self._changes.take(identity.name)
         by = f"client:{identity.name}"
         async with self._adopted(wanted, identity):

@@ -33,6 +33,7 @@ from asterism.orchestrator.services.rates import Places
 from asterism.protocol.convert import (
     answer_edits_to_proto,
     artifact_from_proto,
+    checks,
     edits_proposed_from_proto,
     finished_from_proto,
     hello_from_proto,
@@ -176,7 +177,8 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         """Which of them name artifacts that nobody has put; those that cannot be read are not among them."""
         missing: set[int] = set()
         for index, finished in enumerate(reports):
-            is_named = finished.HasField("artifact") and len(finished.artifact.sha256) == 32
+            artifact = finished.artifact if finished.HasField("artifact") else None
+            is_named = artifact is not None and len(artifact.sha256) == 32 and artifact.size <= checks.MAX_COUNT
             if is_named and not await self._is_kept(artifact_from_proto(finished.artifact)):
                 missing.add(index)
         return missing
@@ -237,12 +239,20 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         while effects := await outbox.take(MAX_TAKE):
             frame, size = worker_pb2.OrchestratorFrame(), 0
             for effect in effects:
-                part_size = _write_effect(effect, frame)
+                try:
+                    part_size = _write_effect(effect, frame)
+                except InvalidField as fault:
+                    # One star's fault must not end the stream that all others of this worker are on.
+                    if not isinstance(effect, Assign | InputValue):
+                        raise
+                    await self._fail(effect, StarError("inputs_unwritable", fault.message), outbox)
+                    continue
                 if size + part_size > MAX_FRAME_BYTES:
                     whole, frame = frame, worker_pb2.OrchestratorFrame()
                     _move_last(effect, whole, frame)
                     if isinstance(effect, Assign) and part_size > MAX_FRAME_BYTES:
-                        await self._fail_oversized(effect, part_size, outbox)
+                        reason = f"its inputs are {part_size} bytes; a frame carries {MAX_FRAME_BYTES}"
+                        await self._fail(effect, StarError("inputs_too_large", reason), outbox)
                         frame = whole
                         continue
                     self._loop.check_lead()
@@ -259,12 +269,11 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         self._loop.counts.frames_sent += 1
         await context.write(frame)
 
-    async def _fail_oversized(self, assign: Assign, size: int, outbox: WorkerOutbox) -> None:
-        """A star whose inputs no frame can carry fails, and says so."""
-        error = StarError("inputs_too_large", f"its inputs are {size} bytes; a frame carries {MAX_FRAME_BYTES}")
+    async def _fail(self, given: Assign | InputValue, error: StarError, outbox: WorkerOutbox) -> None:
+        """A star whose inputs cannot be sent fails, and says so."""
         await self._loop.room()
         at, chance = self._clock.now(), self._clock.chance()
-        self._loop.tell(AttemptFailed(at, assign.worker, assign.fencing_token, error, chance=chance), outbox)
+        self._loop.tell(AttemptFailed(at, given.worker, given.fencing_token, error, chance=chance), outbox)
 
     def _detach(self, outbox: WorkerOutbox, *, is_goodbye: bool) -> None:
         log.info("worker detached", worker=outbox.worker, goodbye=is_goodbye)
@@ -288,14 +297,21 @@ ENTRY_BYTES: Final = 16
 
 
 def _write_effect(effect: ForWorker, frame: worker_pb2.OrchestratorFrame) -> int:
-    """Add it to the frame, where it is not copied again; gives at most how many bytes of the frame it takes."""
+    """Add it to the frame, where it is not copied again; gives at most how many bytes of the frame it takes.
+
+    Raises InvalidField for a value that has no form on the wire; then the frame is as it was.
+    """
     match effect:
         case Acknowledge():
             frame.acknowledged.extend(effect.fencing_tokens)
             return len(effect.fencing_tokens) * ENTRY_BYTES
         case Assign():
             assignment = frame.assignments.add()
-            write_assign(effect, assignment)
+            try:
+                write_assign(effect, assignment)
+            except InvalidField:
+                del frame.assignments[-1]
+                raise
             return assignment.ByteSize() + ENTRY_BYTES
         case InputText() | InputValue():
             part = input_part_to_proto(effect)

@@ -18,6 +18,9 @@ MAX_REASON: Final = 4000
 """Longest text that says why, in characters; longer ones are clipped on the way out."""
 MAX_JSON_DEPTH: Final = 64
 """Deepest nesting of a JSON value: far below Python's own limit, so that no later walk of a value can fail."""
+MAX_GIVEN_DEPTH: Final = 60
+"""Of a value that the orchestrator puts into others, as it does with results, decisions and descriptions: with what is
+around it, none of those is deeper than MAX_JSON_DEPTH."""
 MAX_COUNT: Final = 2**63 - 1
 """Largest integer of a field: what a database's integer holds."""
 MAX_DIGITS: Final = 300
@@ -126,8 +129,8 @@ def json_to_text(value: Json, at: str, limit: int | None = MAX_VALUE_BYTES) -> s
         raise InvalidField(at, f"is no JSON value: {error}") from None
     if limit is not None and size > limit:
         raise InvalidField(at, f"must be at most {limit} bytes of JSON, is {size}")
-    if _may_be_deep(written):
-        _check_depth(json.loads(written), at)
+    if _may_be_deep(written, MAX_JSON_DEPTH):
+        _check_depth(json.loads(written), at, MAX_JSON_DEPTH)
     return written
 
 
@@ -143,8 +146,8 @@ def _plain(value: object) -> Json:
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
 
 
-def _may_be_deep(written: str) -> bool:
-    return len(written) > MAX_JSON_DEPTH and written.count("[") + written.count("{") > MAX_JSON_DEPTH
+def _may_be_deep(written: str, most: int) -> bool:
+    return len(written) > most and written.count("[") + written.count("{") > most
 
 
 def _decode(decoder: json.JSONDecoder, written: str) -> Json:
@@ -163,8 +166,8 @@ MAX_GROWTH: Final = 5
 """How many times longer a text can be once it has been read and written again: numbers with exponents are."""
 
 
-def json_from_text(written: str, at: str, limit: int = MAX_VALUE_BYTES) -> Json:
-    """The value of JSON text; at most `limit` bytes, nested at most MAX_JSON_DEPTH deep, finite numbers only."""
+def json_from_text(written: str, at: str, limit: int = MAX_VALUE_BYTES, depth: int = MAX_JSON_DEPTH) -> Json:
+    """The value of JSON text; at most `limit` bytes, nested at most `depth` deep, finite numbers only."""
     if len(written) * 4 > limit and len(written.encode()) > limit:
         raise InvalidField(at, f"must be at most {limit} bytes of JSON")
     # A callback for each integer is slow, and digits may also be text: only a suspicious text pays for it.
@@ -174,11 +177,11 @@ def json_from_text(written: str, at: str, limit: int = MAX_VALUE_BYTES) -> Json:
         if "\\" in written and _SURROGATE_ESCAPE.search(written):
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:
-        raise InvalidField(at, f"must not be nested more than {MAX_JSON_DEPTH} deep") from None
+        raise InvalidField(at, f"must not be nested more than {depth} deep") from None
     except ValueError as error:
         raise InvalidField(at, f"is not JSON: {error}") from None
-    if _may_be_deep(written):
-        _check_depth(value, at)
+    if _may_be_deep(written, depth):
+        _check_depth(value, at, depth)
     if len(written) * MAX_GROWTH > limit:
         json_to_text(value, at, limit)  # 1e15 comes in as 4 characters and would have to leave as 18
     return value
@@ -205,14 +208,14 @@ _QUICK = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse_constant)
 _WARY = json.JSONDecoder(parse_int=_short_integer, parse_float=_finite, parse_constant=_refuse_constant)
 
 
-def _check_depth(value: Json, at: str) -> None:
+def _check_depth(value: Json, at: str, most: int) -> None:
     """Walks one level at a time, so that it cannot itself run out of stack."""
     level: list[list[Json] | dict[str, Json]] = [value] if isinstance(value, dict | list) else []
-    for _ in range(MAX_JSON_DEPTH):
+    for _ in range(most):
         level = [part for whole in level for part in _parts(whole) if isinstance(part, dict | list)]
         if not level:
             return
-    raise InvalidField(at, f"must not be nested more than {MAX_JSON_DEPTH} deep")
+    raise InvalidField(at, f"must not be nested more than {most} deep")
 
 
 def _parts(whole: "list[Json] | dict[str, Json]") -> Iterable[Json]:
@@ -224,9 +227,9 @@ def optional_json_to_text(value: Json, at: str) -> str:
     return "" if value is None else json_to_text(value, at)
 
 
-def optional_json_from_text(written: str, at: str) -> Json:
+def optional_json_from_text(written: str, at: str, depth: int = MAX_JSON_DEPTH) -> Json:
     """As `json_from_text`, and None for nothing."""
-    return json_from_text(written, at) if written else None
+    return json_from_text(written, at, depth=depth) if written else None
 
 
 def clipped(reason: str) -> str:

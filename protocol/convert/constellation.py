@@ -54,7 +54,7 @@ def request_from_proto(proto: pb.Request, at: str = "request") -> Request:
         checks.name(proto.form, f"{at}.form"),
         proto.text,
         checks.text(proto.name, f"{at}.name", checks.MAX_TITLE),
-        checks.optional_json_from_text(proto.options_json, f"{at}.options_json"),
+        checks.optional_json_from_text(proto.options_json, f"{at}.options_json", checks.MAX_GIVEN_DEPTH),
     )
 
 

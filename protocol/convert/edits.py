@@ -145,6 +145,7 @@ def edits_from_proto(protos: Sequence[pb.Edit], at: str = "edits") -> tuple[Edit
 
 
 def _read_star(proto: pb.Edit.AddStar, new: dict[str, StarId]) -> AddStar:
+    checks.few(proto.after, ".add_star.after", MAX_EDITS)
     spec = star_spec_from_proto(proto.spec, ".add_star.spec")
     new[spec.id] = spec.id
     # A slice is made at once; one by one the names take three times as long.

@@ -120,7 +120,7 @@ def _description_from_proto(proto: pb.Description, at: str) -> Description:
         effect,
         checks.text(proto.version, f"{at}.version", checks.MAX_CAPABILITY),
         checks.text(proto.summary, f"{at}.summary", checks.MAX_REASON),
-        checks.optional_json_from_text(proto.schema_json, f"{at}.schema_json"),
+        checks.optional_json_from_text(proto.schema_json, f"{at}.schema_json", checks.MAX_GIVEN_DEPTH),
         cache_s,
     )
 
@@ -226,7 +226,7 @@ def finished_from_proto(
                 if kind == "artifact":
                     result = artifact_from_proto(proto.artifact)
                 else:
-                    result = checks.json_from_text(proto.result_json, "result_json")
+                    result = checks.json_from_text(proto.result_json, "result_json", depth=checks.MAX_GIVEN_DEPTH)
                 return AttemptSucceeded(at_time, worker, token, result, batch, tokens)
             case "error":
                 error = star_error_from_proto(proto.error)

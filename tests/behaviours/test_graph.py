@@ -254,7 +254,7 @@ def test_star_that_is_edited_again_and_again_leaves_no_more_behind_than_its_own_
     star = constellation.stars[X] = TaskStar(tool("x"), StarState.READY, 1, ready_at=0.0)
     for number in range(30_000):
         star.spec = replace(star.spec, priority=number % 100, timeouts=Timeouts(1.0 + number, None))
-        state.enqueue(C, star)
+        state.enqueue(C, star, 0.0)
     assert sum(len(heap) for heap in state.ready.values()) < 10_000
     first = state.first_ready(star.spec.capabilities)
     assert first is not None

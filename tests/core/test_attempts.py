@@ -12,11 +12,14 @@ from asterism.orchestrator.core.events import (
     EditsProposed,
     Event,
     RetryRequested,
+    WorkerDetached,
     WorkerSaid,
 )
-from asterism.orchestrator.core.ids import FencingToken, WorkerId
+from asterism.orchestrator.core.ids import FencingToken, StarId, WorkerId
+from asterism.orchestrator.core.line import LineKind
 from asterism.orchestrator.core.records import AttemptLeased, EditsApplied, EditsRefused, SlotReleased, StarFinished
-from asterism.orchestrator.core.star import AttemptOutcome, StarError, StarState
+from asterism.orchestrator.core.request import Budget
+from asterism.orchestrator.core.star import AttemptOutcome, OutputOf, StarError, StarInput, StarState
 from tests.core.making import ADA, BOB, BOOM, FATAL, C, Scene, X, Y, Z, add, graph, join, plan_star, tool
 
 ENDED = "this attempt has ended"
@@ -204,6 +207,34 @@ def test_plan_that_was_retried_as_a_new_star_may_repeat_the_old_one() -> None:
     edits = outcome.records[0]
     assert isinstance(edits, EditsApplied)
     assert edits.edits == (add("y"),)
+
+
+@pytest.mark.parametrize("inputs", [{}, {"x": OutputOf(X)}])
+def test_plan_may_repeat_what_it_said_of_a_star_that_was_retried(inputs: dict[str, StarInput]) -> None:
+    """The second attempt says it of x as the first one did, which meant x~2."""
+    scene = graph(add("x"))
+    scene.fail("x", FATAL)
+    scene.fail("plan", FATAL)
+    scene.tell(RetryRequested(1.0, C, "client:me"))
+    said = (add("c", "x", inputs=inputs), add("d"), join("x", "d", LineKind.COMPLETION))
+    edits = scene.propose("plan~2", *said).records[0]
+    assert isinstance(edits, EditsApplied)
+    scene.tell(WorkerDetached(scene.at, ADA, "one"))
+    scene.attach(instance="two")
+    assert scene.live("plan~2").number == 2
+    assert scene.propose("plan~2", *said).records == []
+    (edits,) = scene.propose("plan~2", add("c", "x", "plan", inputs=inputs)).records
+    assert isinstance(edits, EditsApplied)
+    assert edits.edits == (join("plan~2", "c"),)
+
+
+def test_tokens_of_a_result_that_is_refused_count() -> None:
+    scene = graph(add("x"), budget=Budget(tokens=10, seconds=None))
+    live = scene.live("plan")
+    batch = EditBatch((CancelStar(StarId("nobody")),))
+    scene.tell(AttemptSucceeded(0.0, ADA, live.fencing_token, None, batch, 11))
+    constellation = scene.machine.constellations[C]
+    assert (constellation.tokens, scene.star("x").state) == (11, StarState.CANCELLED)
 
 
 def test_line_and_star_that_one_batch_adds_and_takes_away_again_have_no_effect() -> None:

@@ -293,3 +293,22 @@ def test_each_star_goes_where_looking_at_every_worker_would_send_it(
             expected.append((f"s{number}", chosen))
     if stars:
         assert assigned(scene.edit(*stars)) == expected
+
+
+def test_star_whose_backoff_is_over_waits_for_a_parent_that_it_gets_meanwhile() -> None:
+    scene = Scene(slots=1)
+    scene.submit()
+    scene.succeed("plan", None, add("x"))
+    scene.fail("x")
+    scene.whole_request("fills the slot")
+    scene.submit("other")
+    scene.time(30.0)
+    assert scene.machine.waiting_for(C) == {X: "a free slot"}
+    scene.edit(add("y"), join("y", "x"))
+    assert scene.machine.waiting_for(C) == {X: "y", Y: "a free slot"}
+    other = scene.machine.constellations[ConstellationId("other")].stars[PLAN].live_attempt
+    assert other is not None
+    scene.tell(AttemptSucceeded(scene.at, ADA, other.fencing_token, None))
+    assert (scene.star("x").state, scene.star("y").state) == (StarState.WAITING, StarState.RUNNING)
+    scene.succeed("y")
+    assert scene.live("x").number == 2

@@ -6,7 +6,7 @@ from asterism.orchestrator.core.condition import Comparison, Condition
 from asterism.orchestrator.core.edits import CancelStar, Edit, RemoveStar
 from asterism.orchestrator.core.effects import Acknowledge, Stop
 from asterism.orchestrator.core.errors import NotFound, WrongState
-from asterism.orchestrator.core.events import CancelRequested
+from asterism.orchestrator.core.events import CancelRequested, RetryRequested
 from asterism.orchestrator.core.ids import ConstellationId, FencingToken, StarId
 from asterism.orchestrator.core.line import LineKind
 from asterism.orchestrator.core.records import ConstellationEnded, StarFinished
@@ -345,6 +345,15 @@ def test_edit_of_a_cancelled_request_forgets_why_it_ended() -> None:
     assert (constellation.state, constellation.reason) == (ConstellationState.RUNNING, "")
 
 
+def test_reason_is_no_failure_that_a_retry_has_taken_the_place_of() -> None:
+    scene = graph(add("x"))
+    scene.succeed("plan")
+    scene.fail("x", FATAL)
+    scene.tell(RetryRequested(1.0, C, "client:me"))
+    scene.fail("x~2", StarError("other", "another fault"))
+    assert ended(scene) == (ConstellationState.FAILED, "star x~2: another fault (other)")
+
+
 @pytest.mark.parametrize("edits", [(CancelStar(X),), (add("n"), RemoveStar(StarId("n")))])
 def test_edit_that_adds_no_star_does_not_bring_an_ended_request_back(edits: tuple[Edit, ...]) -> None:
     scene = graph(add("x"), add("y"), budget=Budget(seconds=50.0))
@@ -352,7 +361,7 @@ def test_edit_that_adds_no_star_does_not_bring_an_ended_request_back(edits: tupl
     scene.succeed("x", 1)
     scene.time(50.0)
     count = len(scene.records)
-    with pytest.raises(WrongState, match="only if it adds a star"):
+    with pytest.raises(WrongState, match="only an edit that adds a star brings it back"):
         scene.edit(*edits)
     assert ended(scene) == (ConstellationState.FAILED, "the budget of 50 seconds is used up")
     assert len(scene.records) == count

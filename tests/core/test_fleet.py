@@ -25,7 +25,8 @@ from asterism.orchestrator.core.records import (
     WorkerLeft,
 )
 from asterism.orchestrator.core.star import AttemptOutcome, StarError, StarState, Timeouts
-from tests.core.making import ADA, BOB, Scene, X, add, graph, profile
+from asterism.orchestrator.core.state import DEPARTED_S
+from tests.core.making import ADA, BOB, LEASE_S, RULE, Scene, X, add, graph, profile
 
 ENDED = "this attempt has ended"
 
@@ -291,3 +292,37 @@ def test_profile_at_its_bounds_is_taken() -> None:
     scene.attach(ADA, 1, labels={f"l{n}": "x" for n in range(256)})
     scene.attach(BOB, 4096, models=tuple(f"m{n}" for n in range(256)))
     assert [worker.free_slots for worker in scene.machine.workers.values()] == [1, 4096]
+
+
+def test_worker_that_comes_and_goes_has_one_deadline() -> None:
+    scene = Scene(0)
+    for number in range(20):
+        scene.attach(instance=f"i{number}")
+        scene.tell(WorkerDetached(scene.at, ADA, f"i{number}", is_goodbye=True))
+        scene.time(scene.at + 1.0)
+    scene.attach(instance="last")
+    ends_at = scene.at + LEASE_S
+    assert scene.machine.next_deadline() is not None
+    scene.time(ends_at - 0.1)
+    assert scene.machine.next_deadline() == ends_at
+    assert not scene.machine.workers[ADA].has_left
+    scene.time(ends_at)
+    assert scene.machine.workers[ADA].has_left
+    assert scene.machine.next_deadline() is None
+
+
+def test_worker_that_left_only_now_is_not_taken_for_gone_because_it_left_before() -> None:
+    scene = Scene(8)
+    scene.attach(BOB, models=("m",))
+    scene.submit(replan=RULE)
+    scene.succeed("plan", None, add("x", requires=frozenset({"model:m"})), add("k"))
+    scene.tell(WorkerDetached(0.0, BOB, "one", is_goodbye=True))
+    scene.at = DEPARTED_S / 2
+    scene.attach(BOB, models=("m",), instance="two")
+    scene.tell(WorkerRenewed(scene.at, ADA))
+    scene.tell(WorkerDetached(scene.at, BOB, "two", is_goodbye=True))
+    scene.time(DEPARTED_S)
+    assert "replan.1" not in scene.states()
+    scene.tell(WorkerRenewed(scene.at, ADA))
+    scene.time(DEPARTED_S * 1.5)
+    assert "replan.1" in scene.states()

@@ -82,9 +82,10 @@ def test_many_parents_of_one_star_that_fail(rule: StarSpec | None, kind: LineKin
     assert is_linear(prepared)
 
 
-def test_a_quorum_that_is_out_of_reach_is_looked_at_once() -> None:
+@rules
+def test_a_quorum_that_is_out_of_reach_is_looked_at_once(rule: StarSpec | None) -> None:
     def prepared(size: int) -> Callable[[], object]:
-        scene = large(slots=size + 1)
+        scene = large(rule, slots=size + 1)
         scene.edit(*(add(f"s{number}", retry=ONCE) for number in range(size)))
         scene.edit(add("y", quorum=size), *(join(f"s{number}", "y", LineKind.QUORUM) for number in range(size)))
         tokens = [scene.live(f"s{number}").fencing_token for number in range(size)]

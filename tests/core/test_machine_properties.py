@@ -390,15 +390,19 @@ class MachineStory(RuleBasedStateMachine):
                 assert [attempt.number for attempt in star.attempts] == list(range(1, len(star.attempts) + 1))
                 assert all(attempt.outcome is not None for attempt in star.attempts[:-1])
                 assert (star.state is StarState.RUNNING) == (star.live_attempt is not None)
+                if self.state.is_queued(constellation.id, star_id):
+                    assert star.state in (StarState.WAITING, StarState.READY)
+                    assert star.unmet == 0
                 if star.state is StarState.RUNNING:
                     assert star.unmet == 0
                     heard = [p for p, line in parents.items() if line.kind is LineKind.STREAM]
                     states = {constellation.stars[p].state for p in heard}
                     assert states <= {StarState.RUNNING, StarState.SUCCEEDED}, "it hears what is void"
-                if star.state is StarState.READY:
-                    assert star.unmet == 0
+                if star.state in (StarState.READY, StarState.RUNNING):
                     ended = [line for p, line in parents.items() if constellation.stars[p].state.is_terminal]
                     assert not any(find_skip(constellation, line) for line in ended)
+                if star.state is StarState.READY:
+                    assert star.unmet == 0
                     assert star.retry_at is None
                     assert self.state.is_queued(constellation.id, star_id)
             open_stars = [star for star in constellation.stars.values() if not star.state.is_terminal]

@@ -414,3 +414,13 @@ def test_a_rewrite_holds_nothing_that_leads_to_it_by_way_of_what_ended_early() -
     assert scene.star("v").state is StarState.CANCELLED
     edges = [(line.parent, line.child) for line in scene.machine.constellations[C].lines()]
     assert networkx.is_directed_acyclic_graph(networkx.DiGraph(edges))
+
+
+@pytest.mark.parametrize("kind", [LineKind.SUCCESS, LineKind.COMPLETION])
+def test_star_that_waits_for_the_rewrite_by_a_line_of_its_own_is_not_held_by_it(kind: LineKind) -> None:
+    scene = failing()
+    scene.fail("x", FATAL)
+    scene.edit(add("n", "x"), add("m"), join("replan.1", "m", kind), join("x", "m"))
+    assert (scene.star("n").state, scene.star("m").state) == (StarState.WAITING, StarState.CANCELLED)
+    mends(scene)
+    assert scene.star("n").state is StarState.CANCELLED

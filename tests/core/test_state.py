@@ -46,11 +46,13 @@ def test_star_that_is_queued_again_counts_once_and_in_its_new_place() -> None:
 def test_star_in_its_backoff_is_not_queued() -> None:
     state = State()
     star = TaskStar(tool("x"), StarState.READY, 1)
-    state.enqueue(C, star)
+    state.enqueue(C, star, 4.0)
     assert state.is_queued(C, X)
     star.retry_at = 5.0
-    state.enqueue(C, star)
+    state.enqueue(C, star, 4.0)
     assert (state.is_queued(C, X), state.next_deadline()) == (False, 5.0)
+    state.enqueue(C, star, 5.0)
+    assert state.is_queued(C, X)
 
 
 def test_what_is_offered_is_looked_up_once_until_the_fleet_changes() -> None:

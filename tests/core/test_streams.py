@@ -280,3 +280,19 @@ def test_a_rewrite_does_not_hold_what_leads_to_it() -> None:
     scene.fail("x", FATAL)
     assert scene.star("y").state is StarState.CANCELLED, "the rewrite is there for z, which y leads to"
     assert X in scene.machine.constellations[C].parents[scene.star("replan.1").spec.id]
+
+
+def test_listener_whose_backoff_is_over_begins_anew_with_its_parent() -> None:
+    scene = Scene(slots=2)
+    scene.submit()
+    listener = add("c", inputs={"t": OutputOf(StarId("p"))})
+    scene.succeed("plan", None, add("p", priority=5), listener, join("p", "c", LineKind.STREAM))
+    scene.fail("c")
+    scene.submit("other")  # It takes the slot of c.
+    scene.time(30.0)
+    assert scene.machine.waiting_for(C) == {StarId("c"): "a free slot"}
+    scene.fail("p")
+    assert (scene.star("c").state, scene.star("c").error) == (StarState.WAITING, None)
+    scene.time(60.0)
+    scene.succeed("p", "done")
+    assert scene.live("c").number == 2

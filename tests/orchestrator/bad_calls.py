@@ -47,6 +47,7 @@ BAD: Final[list[tuple[str, dict[str, Any]]]] = [
     ("Decide", {"star": "plan"}),
     ("Decide", {"reason": LONG}),
     ("Decide", {"value_json": "{"}),
+    ("Decide", {"value_json": "[" * 61 + "]" * 61}),
     ("Retry", {"stars": ["a/b"]}),
     ("Retry", {"stars": ["plan"] * 1001}),
     ("Retry", {"rebinds": [types_pb2.Edit.RebindInputs(star="plan")] * 2}),

@@ -1,6 +1,8 @@
 """A worker's stream, over real gRPC, frame by frame."""
 
 import asyncio
+import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,12 @@ import pytest
 
 from asterism.orchestrator.app import Running
 from asterism.orchestrator.core.credential import Role
+from asterism.orchestrator.core.edits import AddStar, EditBatch
+from asterism.orchestrator.core.events import EditRequested
+from asterism.orchestrator.core.ids import ConstellationId, StarId
+from asterism.orchestrator.core.star import Constant, RetryPolicy, StarKind, StarSpec
+from asterism.orchestrator.core.values import Json
+from asterism.protocol.convert.checks import MAX_JSON_DEPTH
 from asterism.protocol.limits import MAX_MESSAGE_BYTES
 from asterism.protocol.v1 import client_pb2, fleet_pb2, types_pb2, worker_pb2, worker_pb2_grpc
 from asterism.store.memory import MemoryStore
@@ -28,6 +36,10 @@ async def orchestrator(tmp_path: Path) -> AsyncIterator[Running]:
 async def peer(orchestrator: Running) -> AsyncIterator[Peer]:
     async with Peer(orchestrator.address) as peer:
         yield peer
+
+
+WIDE = types_pb2.WorkerProfile(slots=8, tools=["noop"], programs=["plan"])
+"""One that takes all stars of a test at once."""
 
 
 async def state_of(peer: Peer, constellation: str) -> types_pb2.Constellation:
@@ -244,3 +256,53 @@ async def test_orchestrator_that_leaves_says_so_and_lets_the_worker_go(tmp_path:
             assert (await worker.read()).going_away
             await worker.call.done_writing()
             assert await code_of(worker.call) is grpc.StatusCode.OK
+
+
+async def test_star_whose_inputs_have_no_form_on_the_wire_fails_and_the_stream_goes_on(
+    orchestrator: Running, peer: Peer
+) -> None:
+    constellation = await peer.submit("r")
+    worker = await peer.attach(profile=WIDE)
+    plan = await worker.assignment()
+    deep: Json = 0
+    for _ in range(MAX_JSON_DEPTH + 1):
+        deep = [deep]
+    specs = [
+        StarSpec(StarId(name), StarKind.TOOL, "noop", inputs={"x": Constant(value)}, retry=RetryPolicy(1))
+        for name, value in (("first", 1), ("deep", deep), ("last", 2))
+    ]
+    batch = EditBatch(tuple(AddStar(spec) for spec in specs))
+    await orchestrator.loop.ask(EditRequested(time.time(), ConstellationId(constellation), "client:local", batch))
+    given: list[worker_pb2.Assignment] = []
+    while len(given) < 2:
+        given.extend((await worker.read()).assignments)
+    assert [one.star for one in given] == ["first", "last"]
+    await worker.finish(plan.fencing_token, *(one.fencing_token for one in given))
+    ended = await peer.client.Wait(client_pb2.WaitRequest(constellation=constellation))
+    assert ended.reason == "star deep: inputs_json[x]: must not be nested more than 64 deep (inputs_unwritable)"
+    worker.call.cancel()
+
+
+async def test_result_leaves_room_for_what_is_put_around_it(peer: Peer) -> None:
+    worker = await peer.attach(profile=WIDE)
+    constellation = await peer.submit("r")
+    plan = await worker.assignment()
+    outcomes = types_pb2.Input(parent_outcomes=types_pb2.Input.ParentOutcomes())
+    stars = [
+        types_pb2.Edit.AddStar(spec=types_pb2.StarSpec(id="a", kind=types_pb2.STAR_KIND_TOOL, program="noop")),
+        types_pb2.Edit.AddStar(spec=types_pb2.StarSpec(id="b", kind=types_pb2.STAR_KIND_TOOL, program="noop")),
+        types_pb2.Edit.AddStar(
+            spec=types_pb2.StarSpec(id="all", kind=types_pb2.STAR_KIND_TOOL, program="noop", inputs={"o": outcomes}),
+            after=["a"],
+        ),
+    ]
+    batch = types_pb2.EditBatch(edits=[types_pb2.Edit(add_star=star) for star in stars])
+    await worker.finish(plan.fencing_token, edits=batch)
+    a, b = (await worker.read()).assignments
+    await worker.finish(b.fencing_token, result="[" * 61 + "]" * 61)
+    await worker.finish(a.fencing_token, result="[" * 60 + "]" * 60)
+    gathers = await worker.assignment()
+    assert json.loads(gathers.inputs_json["o"])["a"]["state"] == "SUCCEEDED"
+    found = {star.spec.id: star for star in (await state_of(peer, constellation)).stars}
+    assert found["b"].error.message == "finished[0].result_json: must not be nested more than 60 deep"
+    worker.call.cancel()

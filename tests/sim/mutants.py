@@ -193,7 +193,7 @@ MUTANTS: Final[Sequence[Mutant]] = (
     Mutant(
         "backoffs are forgotten at a restart",
         f"{CORE}/state.py",
-        "                self.enqueue(constellation.id, star)\n",
+        "                self.enqueue(constellation.id, star, at)\n",
         "                self.enqueue_now(constellation.id, star)\n",
     ),
     Mutant(
@@ -217,8 +217,8 @@ MUTANTS: Final[Sequence[Mutant]] = (
     Mutant(
         "parents are not waited for",
         f"{CORE}/apply.py",
-        "    if star.unmet > 0:\n        if star.state is not WAITING:\n",
-        "    if star.unmet > 1:\n        if star.state is not WAITING:\n",
+        "    if star.unmet > 0:\n        star.state = WAITING\n",
+        "    if star.unmet > 1:\n        star.state = WAITING\n",
     ),
     Mutant(
         "conditions of lines are not looked at",
