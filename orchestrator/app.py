@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha import reflection
 from asterism.orchestrator.artifacts import ArtifactFiles
 from asterism.orchestrator.clock import Clock, SystemClock
 from asterism.orchestrator.config import Settings
-from asterism.orchestrator.core.errors import EPOCH, Unreachable, WrongState
+from asterism.orchestrator.core.errors import EPOCH, Misconfigured, Unreachable, WrongState
 from asterism.orchestrator.core.machine import Machine
 from asterism.orchestrator.leading import Leadership, Standby
 from asterism.orchestrator.listening import SERVICES, Listener, listening
@@ -54,8 +54,11 @@ class Running:
 async def serve(settings: Settings, stop: asyncio.Event, *, ready_file: Path | None = None) -> None:
     """Serve from the configured database until `stop` is set, then leave in order."""
     settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # Before it stands by: a place that cannot be is to be said now, and not at the takeover.
+    # Before it stands by or serves: what cannot be is to be said now, and not at the takeover.
+    if ready_file is not None and not ready_file.parent.is_dir():
+        raise Misconfigured("ready_file", f"there is no folder {ready_file.parent}")
     files = ArtifactFiles(settings.artifact_location)
+    files.check()
     store = SqlStore(settings.location, synchronous=settings.synchronous)
     await store.open()
     clock = SystemClock()

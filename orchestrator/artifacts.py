@@ -49,6 +49,17 @@ class ArtifactFiles:
         self._is_local = "file" in _names(self._files.protocol)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="artifacts")
 
+    def check(self) -> None:
+        """Raise Misconfigured for a folder that cannot be written. An object store says so at the first put."""
+        if not self._is_local:
+            return
+        try:
+            self._files.makedirs(self._root, exist_ok=True)
+        except OSError as error:
+            raise Misconfigured("artifacts", f"{self._root} cannot be made: {error.strerror}") from error
+        if not os.access(self._root, os.W_OK | os.X_OK):
+            raise Misconfigured("artifacts", f"{self._root} may not be written")
+
     def close(self) -> None:
         """Wait for what runs."""
         self._threads.shutdown()

@@ -1,5 +1,7 @@
 """The server, from before it serves until it has stopped: its address, who may call, how it says that it is."""
 
+import os
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -108,5 +110,17 @@ def _bind(server: grpc.aio.Server, settings: Settings, certificate: ServerCertif
             credentials = grpc.ssl_server_credentials([(certificate.key, certificate.chain)])
             port = server.add_secure_port(settings.listen, credentials)
     except RuntimeError as error:
-        raise Misconfigured("listen", f"cannot listen on {settings.listen}: {error}") from error
+        reason = _fault(settings.listen) or str(error)
+        raise Misconfigured("listen", f"cannot listen on {settings.listen}: {reason}") from error
     return f"{settings.listen.rpartition(':')[0]}:{port}"
+
+
+def _fault(listen: str) -> str | None:
+    """What the system says of an address on which gRPC could not listen: gRPC itself says that only to its log."""
+    host, _, port = listen.rpartition(":")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host.strip("[]"), int(port)), family=family).close()
+    except OSError as error:
+        return str(error) if error.errno is None or error.errno < 0 else os.strerror(error.errno)
+    return None

@@ -1,6 +1,7 @@
 """How commands end: hints that fit the error, and refusals before the work."""
 
 import json
+import socket
 
 import pytest
 
@@ -132,3 +133,14 @@ async def test_certificate_that_is_none_is_said(shell: Shell) -> None:
     result = await shell.run("serve", "--tls", "files", "--tls-cert", "README.md", "--tls-key", "README.md")
     assert result.code == 2
     assert "there is no certificate in PEM" in result.err.splitlines()[0]
+
+
+async def test_address_that_is_taken_and_a_ready_file_that_cannot_be_are_said_before_it_serves(shell: Shell) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        taken = await shell.run("serve", "--listen", f"127.0.0.1:{port}", "--data-dir", "data")
+    assert (taken.code, taken.out) == (2, "")
+    assert f"error: setting listen: cannot listen on 127.0.0.1:{port}: Address already in use" in taken.err.splitlines()
+    nowhere = await shell.run("serve", "--listen", "127.0.0.1:0", "--data-dir", "data", "--ready-file", "nowhere/ready")
+    assert (nowhere.code, nowhere.out) == (2, "")
+    assert nowhere.err.startswith("error: setting ready_file: there is no folder nowhere")

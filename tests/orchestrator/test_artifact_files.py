@@ -144,6 +144,16 @@ async def test_place_that_does_not_work_is_a_reason_to_wait(tmp_path: Path) -> N
     files.close()
 
 
+def test_folder_that_cannot_be_is_found_before_anything_is_put(tmp_path: Path) -> None:
+    ArtifactFiles(tmp_path / "new").check()
+    assert (tmp_path / "new").is_dir()
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(Misconfigured, match="cannot be made"):
+            ArtifactFiles(place).check()
+    ArtifactFiles("memory://x").check()
+
+
 @pytest.mark.parametrize("url", ["nothing-that-is-known://x", "file+nothing://x"])
 def test_place_that_nobody_knows_is_refused(url: str) -> None:
     with pytest.raises(Misconfigured, match="artifacts"):
