@@ -22,6 +22,7 @@ from asterism.workers.model_server import serve_models
 from asterism.workers.model_sources import open_engines
 from asterism.workers.profile import MAX_SLOTS, count_cores, describe_machine
 from asterism.workers.runner import Runner, Tools
+from asterism.workers.sandbox.workspaces import sweep
 from asterism.workers.settings import WorkSettings
 from asterism.workers.step_threads import StepThreads
 from asterism.workers.tool_providers import open_tools
@@ -36,6 +37,7 @@ _log = structlog.get_logger(__name__)
 async def run_worker(settings: WorkSettings) -> None:
     """Work until a signal. Raises AsterismError for what the user must mend."""
     ending = _Ending()
+    await asyncio.to_thread(sweep, settings.file.tools.workspaces)
     slots = settings.slots or min(count_cores(), MAX_SLOTS)
     async with (
         open_engines(settings) as engines,

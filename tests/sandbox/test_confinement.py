@@ -199,7 +199,7 @@ def test_a_plain_user_is_confined_too(open_path: Path) -> None:
     order = Order(limits=Limits(), workspace=str(workspace), function="look", system=system_paths(has_network=False))
     start = "import sys; sys.path.append(sys.argv.pop(1)); from asterism.workers.sandbox.inside import main; main()"
     ended = subprocess.run(
-        [python, "-I", "-S", "-c", start, str(open_path / "code"), "1"],
+        [python, "-I", "-S", "-c", start, str(open_path / "code"), "1", str(os.getpid())],
         input=order.encode(),
         capture_output=True,
         user=NOBODY,

@@ -45,7 +45,7 @@ async def run_order(order: Order, given: bytes = b"") -> Ended:
         try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
-                *("-I", "-S", "-c", _START, _ROOT, str(writing[2])),
+                *("-I", "-S", "-c", _START, _ROOT, str(writing[2]), str(os.getpid())),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=writing[0],
                 stderr=writing[1],

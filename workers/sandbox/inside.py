@@ -1,9 +1,10 @@
 """The process of one tool call: takes its order, confines and bounds itself, then runs a program or a function of ours.
 
 Its standard input begins with the order; what follows is the input of the program that it runs. It reports on a pipe of
-its own, whose number is its argument, one JSON text: `{"exit", "signal"}` of a program, `{"value"}` or
-`{"code", "message"}` of a function, `{"refused"}` when the machine does not allow what was promised. Standard library
-only, and no more of it than the call needs, so that it starts soon (`python -I -S`).
+its own, whose number is its first argument, one JSON text: `{"exit", "signal"}` of a program, `{"value"}` or
+`{"code", "message"}` of a function, `{"refused"}` when the machine does not allow what was promised. Its second
+argument is the number of the worker's process. Standard library only, and no more of it than the call needs, so that it
+starts soon (`python -I -S`).
 """
 
 import json
@@ -26,7 +27,7 @@ _EXEC_FAILED: Final = 127
 
 def main() -> None:
     """Serve one order, and end."""
-    report_to = int(sys.argv[1])
+    report_to, worker = int(sys.argv[1]), int(sys.argv[2])
     os.set_inheritable(report_to, False)
     try:
         order = Order.decode(_read_exactly(LENGTH.unpack(_read_exactly(LENGTH.size))[0]))
@@ -36,9 +37,7 @@ def main() -> None:
             from asterism.workers.sandbox.jail import enter_jail
             from asterism.workers.sandbox.kernel import Kernel
 
-            kernel = Kernel()
-            kernel.die_with_parent()
-            enter_jail(kernel, order)
+            enter_jail(Kernel(), order, worker)
         elif order.user is not None:
             user, group = order.user
             os.setgroups([])

@@ -6,6 +6,7 @@ the machine does not allow it. Standard library only.
 """
 
 import os
+import select
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, NoReturn
@@ -35,15 +36,24 @@ _DEVICES: Final = ("null", "zero", "full", "random", "urandom")
 _SAFE: Final = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV
 _FRAME_BYTES: Final = 1024 * 1024
 """Of the root itself: folders to mount on, and links."""
+_ORPHANED: Final = 1
 
 
-def enter_jail(kernel: Kernel, order: Order) -> None:
-    """Returns in a process that is the first one of its world, without privileges; the caller waits until it ends."""
+def enter_jail(kernel: Kernel, order: Order, worker: int) -> None:
+    """Returns in a process that is the first one of its world, without privileges; the caller waits until it ends.
+
+    `worker` is the process that the caller is a child of. When it ends, the kernel ends the caller, then this process
+    and with it all of its world.
+    """
     _make_namespaces(kernel, order)
+    kernel.die_with_parent()
+    if os.getppid() != worker:
+        os._exit(_ORPHANED)
+    outer, held = os.pipe()
     child = os.fork()
     if child:
-        _wait_for(child)
-    kernel.die_with_parent()
+        _wait_for(child, held)
+    os.close(held)
     _build_root(kernel, order)
     kernel.name_host("worker")
     _forbid_more_namespaces()
@@ -55,6 +65,11 @@ def enter_jail(kernel: Kernel, order: Order) -> None:
         os.setresgid(group, group, group)
         os.setresuid(user, user, user)
     kernel.drop_capabilities()
+    kernel.die_with_parent()
+    # Its parent has no number in this world; but what the parent alone holds open ends with it.
+    if select.select([outer], [], [], 0)[0]:
+        os._exit(_ORPHANED)
+    os.close(outer)
     program = filter_program(os.uname().machine)
     if program is not None:
         with suppress(OSError):  # a kernel without; what holds is told by whoever looks around
@@ -171,9 +186,9 @@ def _write(path: str, text: str) -> None:
         os.close(descriptor)
 
 
-def _wait_for(child: int) -> NoReturn:
-    """Hold no pipe of the call open, and end as the child does."""
-    os.closerange(0, 3)
-    os.closerange(3, 256)
+def _wait_for(child: int, held: int) -> NoReturn:
+    """Hold nothing of the call open but `held`, and end as the child does."""
+    os.closerange(0, held)
+    os.closerange(held + 1, 256)
     _, status = os.waitpid(child, 0)
     os._exit(os.waitstatus_to_exitcode(status) & 0xFF)

@@ -111,7 +111,10 @@ class Kernel:
         self._check("sethostname", self._libc.sethostname(name.encode(), ctypes.c_size_t(len(name))))
 
     def die_with_parent(self) -> None:
-        """SIGKILL when the thread that forked this process ends. Ask whether it has ended already."""
+        """SIGKILL when the thread that forked this process ends. Ask whether it has ended already.
+
+        A change of user, group or capabilities can undo it: it comes behind the last. See PR_SET_PDEATHSIG in prctl(2).
+        """
         self._prctl("PR_SET_PDEATHSIG", _PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
     def stay_dumpable(self) -> None:

@@ -3,20 +3,17 @@
 import asyncio
 import json
 import os
-import shutil
-import stat
 import sys
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Final, cast
 
 from asterism.agents.asks import Effect, Json, ToolDescription, ToolError, ToolOutcome, ToolResult
 from asterism.workers.sandbox.calls import Ended, run_order
-from asterism.workers.sandbox.confinement import Confinement, own, system_paths, temporary_folder
+from asterism.workers.sandbox.confinement import Confinement, system_paths
 from asterism.workers.sandbox.declared import PROGRAM_TOOLS, describe
 from asterism.workers.sandbox.order import SCRATCH, WORKSPACE, Order
+from asterism.workers.sandbox.workspaces import Workspace, make_workspace, remove_workspace
 from asterism.workers.tool_settings import ToolSettings
 
 _FUNCTIONS: Final = {
@@ -45,7 +42,7 @@ class Sandbox:
         self._confinement = confinement
         self._limits = settings.limits.limits()
         self._free = asyncio.Semaphore(at_once)
-        self._folders: dict[str, str] = {}
+        self._workspaces: dict[str, Workspace] = {}
         self._making = asyncio.Lock()
         is_harmless = confinement.is_confined and not settings.network and not settings.write
         effect = Effect.IDEMPOTENT if is_harmless else Effect.NONE
@@ -74,29 +71,28 @@ class Sandbox:
 
     def folder_of(self, attempt: str) -> str | None:
         """The working folder of an attempt, outside; None before its first call."""
-        return self._folders.get(attempt)
+        workspace = self._workspaces.get(attempt)
+        return None if workspace is None else workspace.folder
 
     async def forget(self, attempt: str) -> None:
         """Remove the working folder of an attempt."""
-        folder = self._folders.pop(attempt, None)
-        if folder is not None:
-            await asyncio.shield(asyncio.to_thread(_remove, folder))
+        workspace = self._workspaces.pop(attempt, None)
+        if workspace is not None:
+            await asyncio.shield(asyncio.to_thread(remove_workspace, workspace))
 
     async def close(self) -> None:
         """Remove every working folder."""
-        for attempt in list(self._folders):
+        for attempt in list(self._workspaces):
             await self.forget(attempt)
 
     def _workspace(self, attempt: str) -> tuple[str, int]:
         """The folder, made at the first call, and how many bytes are in it."""
-        folder = self._folders.get(attempt)
-        if folder is not None:
-            return folder, _size_of(folder)
-        parent = self._settings.workspaces or Path(temporary_folder())
-        made = os.path.realpath(tempfile.mkdtemp(prefix="asterism-star-", dir=parent))
-        self._folders[attempt] = made
-        own(made, self._confinement.user)
-        return made, 0
+        workspace = self._workspaces.get(attempt)
+        if workspace is not None:
+            return workspace.folder, _size_of(workspace.folder)
+        made = make_workspace(self._settings.workspaces, self._confinement.user)
+        self._workspaces[attempt] = made
+        return made.folder, 0
 
     def _order(self, name: str, arguments: Mapping[str, Json], folder: str) -> tuple[Order, bytes]:
         settings, is_confined = self._settings, self._confinement.is_confined
@@ -196,14 +192,3 @@ def _size_of(folder: str) -> int:
             with suppress(OSError):
                 total += os.lstat(os.path.join(path, name)).st_size
     return total
-
-
-def _remove(folder: str) -> None:
-    """Remove all of it, also what its owner made unreadable for himself."""
-    for path, names, _ in os.walk(folder) if os.geteuid() else ():
-        for name in names:
-            below = os.path.join(path, name)
-            if not os.path.islink(below):
-                with suppress(OSError):
-                    os.chmod(below, stat.S_IRWXU, follow_symlinks=True)
-    shutil.rmtree(folder, ignore_errors=True)
