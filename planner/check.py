@@ -3,16 +3,15 @@
 import json
 from typing import Final
 
-from asterism.orchestrator.core.check import check_new_name, check_spec
+from asterism.orchestrator.core.check import check_spec
 from asterism.orchestrator.core.constellation import PLAN_STAR
 from asterism.orchestrator.core.edits import AddStar
-from asterism.orchestrator.core.errors import InvalidEdit, InvalidField
+from asterism.orchestrator.core.errors import InvalidField
 from asterism.orchestrator.core.request import Budget, Request
 from asterism.orchestrator.core.star import Constant, RetryPolicy, StarKind, StarSpec
-from asterism.orchestrator.core.values import MAX_VALUE_BYTES, Json, json_bytes
+from asterism.orchestrator.core.values import MAX_VALUE_BYTES, Json
 from asterism.planner.document import plain
 from asterism.planner.forms import find_form
-from asterism.planner.mapping import find_sample
 from asterism.planner.planning import TEXT_PROGRAM
 from asterism.planner.surroundings import Surroundings
 from asterism.planner.text_form import TEXT_FORM, settle_options
@@ -28,34 +27,23 @@ def check(request: Request, *, known_capabilities: frozenset[str] | None = None,
     """
     form = find_form(request.form)
     known = known_capabilities or frozenset()
-    size = len(json.dumps(_as_json(request), ensure_ascii=False).encode())
-    if size > MAX_VALUE_BYTES:
-        raise InvalidField("text", f"the request has {size} bytes as JSON; at most {MAX_VALUE_BYTES} can be planned")
-    stars = 1
+    check_size(request)
     if request.form == TEXT_FORM:
         request, planner = settle_options(request, known)
         if planner is not None:
-            _check_star(plan_star(request, known_capabilities=known), known)
+            check_spec(plan_star(request, known_capabilities=known), known)
             return
-    for edits in form.batches(request):
-        for edit in edits:
-            if isinstance(edit, AddStar):
-                stars += 1
-                _check_star(edit.spec, known)
-                sample = find_sample(edit.spec)
-                if sample is not None:
-                    _check_star(sample, known)
-    most = form.most_stars(request) or stars
+    stars = sum(isinstance(edit, AddStar) for edits in form.batches(request, known) for edit in edits)
+    most = form.most_stars(request) or 1 + stars
     if budget is not None and most > budget.stars:
         raise InvalidField("budget.stars", f"the plan may need {most} stars, and the budget is {budget.stars}")
 
 
-def _check_star(spec: StarSpec, known: frozenset[str]) -> None:
-    for name, source in spec.inputs.items():
-        if isinstance(source, Constant) and json_bytes(source.value) > MAX_VALUE_BYTES:
-            raise InvalidEdit(spec.id, f"input {name} has more than {MAX_VALUE_BYTES} bytes")
-    check_new_name(spec.id)
-    check_spec(spec, known)
+def check_size(request: Request) -> None:
+    """Refuse what is too large to be the input of the star that plans it; raises InvalidField."""
+    size = len(json.dumps(_as_json(request), ensure_ascii=False).encode())
+    if size > MAX_VALUE_BYTES:
+        raise InvalidField("text", f"the request has {size} bytes as JSON; at most {MAX_VALUE_BYTES} can be planned")
 
 
 def _as_json(request: Request) -> Json:

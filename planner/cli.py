@@ -33,9 +33,17 @@ def check(
     What is wrong is named with its line and column, and ends with code 2. Whether workers offer its tools and models is
     checked when it is submitted.
     """
+    from pathlib import Path
+
+    from asterism.orchestrator.core.request import Request
+    from asterism.planner.check import check_size
     from asterism.planner.outline import as_json, as_tree, read_plan
 
-    stars = read_plan(_read(file), is_lines=lines)
+    text = _read(file)
+    if not lines:
+        # Under the name that `asterism submit` gives it, which counts.
+        check_size(Request("plan", text, "stdin" if file == "-" else Path(file).name[:200]))
+    stars = read_plan(text, is_lines=lines)
     sys.stdout.write(as_json(stars) if output is _Output.json else as_tree(stars))
 
 
@@ -56,6 +64,6 @@ def _read(file: str) -> str:
     if len(data) > MAX_REQUEST_BYTES:
         raise InvalidField("FILE", f"{file} has more than {MAX_REQUEST_BYTES} bytes")
     try:
-        return data.decode()
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidField("FILE", f"{file} is no text in UTF-8: byte {error.start}") from None

@@ -111,5 +111,6 @@ def _line(child: StarId, after: "str | AfterFields", *, at: Path) -> TaskStarLin
     if isinstance(after, str):
         return TaskStarLine(StarId(after), child)
     condition = None if after.when is None else to_condition(after.when, at=(*at, "when"))
-    kind = line_kind(after.on, has_condition=condition is not None, at=at)
+    on = None if after.on is None else LineKind(after.on)
+    kind = line_kind(on, has_condition=condition is not None, at=at)
     return TaskStarLine(StarId(after.star), child, kind, condition)

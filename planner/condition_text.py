@@ -17,7 +17,7 @@ from asterism.orchestrator.core.condition import MAX_TERMS, Compare, Comparison,
 from asterism.orchestrator.core.star import StarState
 from asterism.orchestrator.core.values import Json, Path
 from asterism.planner.tokens import WORDS, BadText, Token, TokenKind
-from asterism.planner.written_values import Parts, Reference, Words, read_path, read_value
+from asterism.planner.written_values import MAX_STEPS, Parts, Reference, Words, read_path, read_value
 
 MAX_CHARACTERS: Final = 4096
 """Of one condition."""
@@ -167,6 +167,8 @@ def _read_part(words: Words) -> _Part:
     if not root.is_word(*_ROOTS):
         raise BadText(root.at, f"a condition looks at state, result or error of the parent, not at {root.shown}")
     path = (root.text, *read_path(words))
+    if len(path) > MAX_STEPS:
+        raise BadText(root.at, f"a path has at most {MAX_STEPS} steps")
     if len(path) > 1 and root.text == "state":
         raise BadText(root.at, "the state has no parts")
     if root.text == "error" and path[1:] not in ((), ("code",), ("message",)):

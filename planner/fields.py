@@ -23,13 +23,20 @@ from asterism.orchestrator.core.star import (
     Told,
 )
 from asterism.orchestrator.core.values import Json, Path
+from asterism.planner.written_values import MAX_INDEX, MAX_KEY, MAX_STEPS
 
 Name: TypeAlias = Annotated[str, StringConstraints(pattern=f"^{NAME_PATTERN}$")]
 Capability: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[!-~]{1,128}$")]
 InputName: TypeAlias = Name
 Seconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Step: TypeAlias = str | Annotated[int, Field(ge=0)]
-Steps: TypeAlias = Annotated[list[Step], Field(max_length=32)]
+Backoff: TypeAlias = Annotated[float, Field(ge=0, le=7 * 86_400, allow_inf_nan=False)]
+"""In seconds; the wire carries a week at most."""
+Step: TypeAlias = Annotated[
+    Annotated[str, StringConstraints(max_length=MAX_KEY), Tag("key")]
+    | Annotated[int, Field(ge=0, le=MAX_INDEX), Tag("index")],
+    Discriminator(lambda step: "key" if isinstance(step, str) else "index"),
+]
+Steps: TypeAlias = Annotated[list[Step], Field(max_length=MAX_STEPS)]
 Inputs: TypeAlias = Annotated[
     dict[InputName, JsonValue],
     Field(
@@ -70,9 +77,9 @@ class RetryFields(Fields):
     """Exponential backoff, in seconds; `jitter` is the share of each wait that is left to chance."""
 
     max_attempts: Annotated[int, Field(ge=1, le=100)] = _RETRY.max_attempts
-    backoff_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = _RETRY.backoff_s
-    multiplier: Annotated[float, Field(ge=1, allow_inf_nan=False)] = _RETRY.multiplier
-    max_backoff_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = _RETRY.max_backoff_s
+    backoff_s: Backoff = _RETRY.backoff_s
+    multiplier: Annotated[float, Field(ge=1, le=100, allow_inf_nan=False)] = _RETRY.multiplier
+    max_backoff_s: Backoff = _RETRY.max_backoff_s
     jitter: Annotated[float, Field(ge=0, le=1)] = _RETRY.jitter
 
     def to_core(self) -> RetryPolicy:

@@ -10,10 +10,12 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field
 
-from asterism.orchestrator.core.edits import AddStar
+from asterism.orchestrator.core.edits import AddStar, Edit
+from asterism.orchestrator.core.errors import InvalidEdit
 from asterism.orchestrator.core.ids import StarId
 from asterism.orchestrator.core.star import Constant, OutputOf, ParentOutcomes, StarInput, StarKind, StarSpec
 from asterism.orchestrator.core.values import Json, Path
+from asterism.planner.document import format_path
 from asterism.planner.edits_json import edit_from_json
 from asterism.planner.fields import Fields, Name, Steps, WrongAt, inputs_from_json, validated
 from asterism.planner.stars import MAX_ITEMS, EachFields, MapStar
@@ -143,15 +145,24 @@ def item_edits(template: Template, index: int) -> Iterator[Mapping[str, Json]]:
     yield {"add_line": {"parent": name, "child": template.map, "kind": template.on}}
 
 
+def sample_edits(spec: StarSpec) -> tuple[Edit, ...]:
+    """The edits of the first star that a map will add, for whoever checks them before there is a list; none for no map.
+
+    Raises InvalidEdit for what no list would make right.
+    """
+    value = spec.inputs.get("template")
+    if spec.program != EXPAND_PROGRAM or not isinstance(value, Constant):
+        return ()
+    template = validated(Template, value.value, at=("template",))
+    try:
+        return tuple(edit_from_json(edit) for edit in item_edits(template, 0))
+    except WrongAt as wrong:
+        raise InvalidEdit(f"{template.map}.1", f"{format_path(wrong.path[1:])}: {wrong.reason}") from None
+
+
 def find_sample(spec: StarSpec) -> StarSpec | None:
-    """The first star that a map will add, for whoever checks it before there is a list; None for no map."""
-    template = spec.inputs.get("template")
-    if spec.program != EXPAND_PROGRAM or not isinstance(template, Constant):
-        return None
-    first = next(item_edits(validated(Template, template.value, at=("template",)), 0))
-    edit = edit_from_json(first)
-    assert isinstance(edit, AddStar)
-    return edit.spec
+    """The first star that a map will add; None for no map."""
+    return next((edit.spec for edit in sample_edits(spec) if isinstance(edit, AddStar)), None)
 
 
 def expansion(template: Template, count: int) -> tuple[Mapping[str, Json], ...] | None:

@@ -5,9 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from asterism.orchestrator.core.check import check_new_name, check_spec
 from asterism.orchestrator.core.edits import AddStar, Edit, added_lines
-from asterism.orchestrator.core.errors import InvalidField
+from asterism.orchestrator.core.errors import InvalidEdit, InvalidField
 from asterism.orchestrator.core.ids import StarId
 from asterism.orchestrator.core.line import LineKind, TaskStarLine
 from asterism.orchestrator.core.star import StarSpec
@@ -16,6 +15,7 @@ from asterism.planner.edits_json import line_to_json, star_to_json
 from asterism.planner.mapping import find_sample
 from asterism.planner.plan_file import plan_batches
 from asterism.planner.push_parser import BadStar, PushParser
+from asterism.planner.rehearsal import Rehearsal
 
 _DEEPEST: Final = 30
 """Indentation ends there: a chain of thousands has no more room to the right."""
@@ -37,10 +37,6 @@ def read_plan(text: str, *, is_lines: bool) -> Mapping[StarId, Outlined]:
         for edit in edits:
             if isinstance(edit, AddStar):
                 stars[edit.spec.id] = Outlined(edit.spec)
-                for spec in (edit.spec, find_sample(edit.spec)):
-                    if spec is not None:
-                        check_new_name(spec.id)
-                        check_spec(spec, frozenset())
         for line in added_lines(edits):
             stars[line.child].lines.append(line)
     return stars
@@ -51,9 +47,14 @@ def _edits_of_lines(text: str) -> Iterable[tuple[Edit, ...]]:
     found = [*parser.feed(text), *parser.finish()]
     if not found:
         raise InvalidField("text", "there is no star in it; write one a line: ID = KIND.NAME(ARGUMENT=VALUE, ...)")
+    rehearsal = Rehearsal()
     for star in found:
         if isinstance(star, BadStar):
             raise InvalidField(str(star.at), star.reason)
+        try:
+            rehearsal.take(star.compiled.edits)
+        except InvalidEdit as error:
+            raise InvalidField(str(star.at), error.message) from None
         yield star.compiled.edits
 
 

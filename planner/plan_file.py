@@ -1,19 +1,21 @@
 """Plan files: stars written by hand or by a program, as YAML or JSON, and their way to edits in a safe order."""
 
 import graphlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Final, TypeAlias
 
 from pydantic import Discriminator, Tag
 
 from asterism.orchestrator.core.constellation import PLAN_STAR
-from asterism.orchestrator.core.edits import Edit
+from asterism.orchestrator.core.edits import Edit, count_edits
+from asterism.orchestrator.core.errors import InvalidEdit
 from asterism.orchestrator.core.ids import StarId
 from asterism.orchestrator.core.values import Path
 from asterism.planner.compiling import Compiled, compile_star
 from asterism.planner.document import read_document
 from asterism.planner.fields import Fields, Name, WrongAt, validated
 from asterism.planner.mapping import is_of_map
+from asterism.planner.rehearsal import Rehearsal
 from asterism.planner.replanning import REPLAN_PROGRAM
 from asterism.planner.stars import AnyStar, MapStar, PlanStar
 
@@ -43,25 +45,60 @@ Batch: TypeAlias = tuple[Edit, ...]
 
 MAX_BATCH_STARS: Final = 64
 """Most stars of one batch of a streamed plan: large enough that a batch's cost is the stars' own."""
+MAX_BATCH_EDITS: Final = 4096
+"""Most edits of one batch of several stars: a line to a star with a long name takes some 130 bytes of the MiB that a
+worker sends at once."""
 
 
-def plan_batches(text: str) -> Iterator[Batch]:
+def plan_batches(text: str, known: frozenset[str] = frozenset()) -> Iterator[Batch]:
     """Edits that build the plan, parents before children, each star in one batch with all its lines.
 
     The first batch holds one star and the next ones twice as many each, so that work starts before the plan ends.
-    Raises InvalidField, with line and column where the text is YAML, before the first batch.
+    Raises InvalidField, with line and column where the text is YAML, before the first batch: also for what the core
+    would refuse of it. `known` is what the workers offer, empty while there is none.
     """
+    document = read_document(text)
+    try:
+        fields, places = with_ids(validated(PlanDocument, document.value).stars)
+        if not fields:
+            raise WrongAt(("stars",), "a plan needs at least one star")
+        stars = compile_stars(fields, places)
+        batches = list(_in_batches(made.edits for made in stars.values()))
+        _rehearse(batches, stars, places, known)
+    except WrongAt as wrong:
+        raise document.refusal(wrong.path, wrong.reason) from None
+    yield from batches
+
+
+def _in_batches(stars: Iterable[Batch]) -> Iterator[Batch]:
     size = 1
     batch: list[Edit] = []
-    count = 0
-    for star in _read_stars(text):
+    count = worth = 0
+    for star in stars:
+        more = count_edits(star)
+        if count == size or (count and worth + more > MAX_BATCH_EDITS):
+            yield tuple(batch)
+            batch, count, worth, size = [], 0, 0, min(2 * size, MAX_BATCH_STARS)
         batch.extend(star)
         count += 1
-        if count == size:
-            yield tuple(batch)
-            batch, count, size = [], 0, min(2 * size, MAX_BATCH_STARS)
-    if batch:
-        yield tuple(batch)
+        worth += more
+    yield tuple(batch)
+
+
+def _rehearse(
+    batches: Iterable[Batch], stars: Mapping[StarId, Compiled], places: Mapping[StarId, Path], known: frozenset[str]
+) -> None:
+    """Raises WrongAt for the first star that the core would refuse."""
+    rehearsal = Rehearsal(known)
+    try:
+        for edits in batches:
+            rehearsal.take(edits)
+    except InvalidEdit as error:
+        refused = StarId(error.star)
+        if refused in stars:
+            raise WrongAt(places[refused], error.reason) from None
+        of_map = StarId(refused.rpartition(".")[0])
+        raise WrongAt(places[of_map], f"star {refused}: {error.reason}") from None
 
 
 def read_replan(text: str) -> ReplanFields | None:
@@ -73,22 +110,6 @@ def read_replan(text: str) -> ReplanFields | None:
         return validated(PlanDocument, document.value).replan
     except WrongAt as wrong:
         raise document.refusal(wrong.path, wrong.reason) from None
-
-
-def _read_stars(text: str) -> list[Batch]:
-    """Every star's edits, itself and then its lines; parents before children."""
-    document = read_document(text)
-    try:
-        return compile_plan(*with_ids(validated(PlanDocument, document.value).stars))
-    except WrongAt as wrong:
-        raise document.refusal(wrong.path, wrong.reason) from None
-
-
-def compile_plan(fields: Mapping[StarId, PlanStar], places: Mapping[StarId, Path]) -> list[Batch]:
-    """The edits of each star, parents before children; raises WrongAt, with what stands at `places` and below."""
-    if not fields:
-        raise WrongAt(("stars",), "a plan needs at least one star")
-    return [compiled.edits for compiled in compile_stars(fields, places).values()]
 
 
 def compile_stars(

@@ -20,14 +20,13 @@ from asterism.agents.asks import (
     Sampling,
 )
 from asterism.agents.chatting import Spent
-from asterism.orchestrator.core.check import check_new_name, check_spec
 from asterism.orchestrator.core.edits import AddStar, EditBatch
 from asterism.orchestrator.core.errors import InvalidEdit, InvalidField
 from asterism.orchestrator.core.ids import StarId
 from asterism.planner.briefing import planning_messages, repair_message
 from asterism.planner.edits_json import edits_to_json
-from asterism.planner.mapping import find_sample
 from asterism.planner.push_parser import BadStar, Found, GoodStar, PushParser
+from asterism.planner.rehearsal import Rehearsal
 from asterism.planner.requests import plan_refused, read_request
 from asterism.planner.stars import ApprovalStar, EachFields, MapStar, PlanStar, WorkStar
 from asterism.planner.surroundings import Surroundings
@@ -173,16 +172,14 @@ class _Plan:
         return next((star for star in self._waiting.values() if star.compiled.parents.keys() <= self._in_graph), None)
 
     def _find_fault(self, star: GoodStar) -> str | None:
-        """What the orchestrator would refuse about the star itself: found here, it costs no round trip."""
-        for edit in star.compiled.edits:
-            if isinstance(edit, AddStar):
-                try:
-                    for spec in (edit.spec, find_sample(edit.spec)):
-                        if spec is not None:
-                            check_new_name(spec.id)
-                            check_spec(spec, self._known)
-                except InvalidEdit as error:
-                    return error.reason
+        """What the orchestrator would refuse about the star itself: found here, it costs no round trip.
+
+        Its parents may still be waiting for others, and so are taken for granted.
+        """
+        try:
+            Rehearsal(self._known, star.compiled.parents).take(star.compiled.edits)
+        except InvalidEdit as error:
+            return error.reason
         return None
 
     def _with_model(self, star: PlanStar) -> PlanStar:

@@ -38,7 +38,7 @@ def plan(inputs: Mapping[str, Json], context: ProgramContext) -> Program:
 
 def _batches(request: Request) -> Iterator[tuple[Edit, ...]]:
     try:
-        yield from find_form(request.form).batches(request)
+        yield from find_form(request.form).batches(request, frozenset())
     except InvalidField as error:
         raise plan_refused(error.message) from None
 

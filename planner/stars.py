@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Final, Literal, TypeAlias
 
-from pydantic import Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
 
 from asterism.orchestrator.core.check import MAX_QUORUM
-from asterism.orchestrator.core.line import LineKind
 from asterism.planner.fields import Capabilities, Fields, Inputs, Name, Steps, Title, WorkFields
 from asterism.planner.when import When
 
@@ -34,7 +34,7 @@ class AfterFields(Fields):
     `stream` the star begins while the parent runs, and hears what it writes."""
 
     star: Name
-    on: Annotated[LineKind | None, Field(strict=False)] = None
+    on: Literal["success", "completion", "condition", "quorum", "stream"] | None = None
     when: When | None = None
 
 
@@ -70,10 +70,20 @@ class Related(Fields):
         return self.quorum if isinstance(self.quorum, int) else self.quorum.at_least
 
 
+def _known_kind(kind: object) -> object:
+    """The kind, if a star of a plan may have it: its own model knows those of a worker's stars alone."""
+    if kind not in [*PlanKind]:
+        *others, last = (repr(known.value) for known in PlanKind)
+        raise PydanticCustomError(
+            "kind", "Input should be {others} or {last}", {"others": ", ".join(others), "last": last}
+        )
+    return kind
+
+
 class WorkStar(Related, WorkFields):
     """A star that a worker runs."""
 
-    kind: Literal["tool", "agent", "reason", "plan", "gather"]
+    kind: Annotated[Literal["tool", "agent", "reason", "plan", "gather"], BeforeValidator(_known_kind)]
     program: Name
     replan_when: Annotated[
         When | None,

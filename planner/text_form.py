@@ -21,7 +21,8 @@ ANSWER_STAR: Final = StarId("answer")
 _NO_MODEL: Final = (
     "a request in natural language needs a language model, and no worker offers one: give a worker a model folder "
     "(`asterism work --model-dir DIR`) or a section [models.NAME] with the url of an OpenAI-compatible server in its "
-    "file, or name the model to wait for in the option `model`"
+    "file; of several models, a worker's label chooses one (`--label default-model=NAME`), and a star of a plan file "
+    'names its own (`requires: ["model:NAME"]`)'
 )
 
 

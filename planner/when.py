@@ -25,7 +25,11 @@ When: TypeAlias = Annotated[
 def to_condition(when: "str | CompareFields | TermsFields", *, at: Path) -> Condition:
     """The core's own value; raises WrongAt, with the column in a text."""
     if not isinstance(when, str):
-        return when.to_core()
+        condition = when.to_core()
+        fault = condition.find_fault()
+        if fault is not None:
+            raise WrongAt(at, fault)
+        return condition
     try:
         return read_condition(when)
     except BadText as bad:

@@ -10,6 +10,10 @@ from asterism.planner.tokens import WORDS, BadText, Token, TokenKind, tokens
 
 MAX_STEPS: Final = 32
 """Of one path."""
+MAX_KEY: Final = 1024
+"""Characters of one step."""
+MAX_INDEX: Final = 2**32 - 1
+"""As MAX_STEPS and MAX_KEY what the wire carries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,26 +74,38 @@ def read_path(words: Words) -> Path:
             raise BadText(word.at, f"a path has at most {MAX_STEPS} steps")
         if word.kind is TokenKind.NUMBER and word.text[0] == "." and word.text[1:].isdigit():
             words.take()  # `.0`, an index as some write it
-            path.append(int(word.text[1:]))
+            path.append(_index(word.text[1:], word.at))
         elif word.is_sign("."):
             words.take()
             key = words.take()
             if key.kind is not TokenKind.NAME:
                 raise BadText(key.at, f'a key follows the dot, not {key.shown}; write another as ["key"]')
-            path.append(key.text)
+            path.append(_key(key.text, key.at))
         elif word.is_sign("["):
             words.take()
             step = words.take()
             if step.kind is TokenKind.TEXT:
                 assert isinstance(step.value, str)
-                path.append(step.value)
+                path.append(_key(step.value, step.at))
             elif step.kind is TokenKind.NUMBER and isinstance(step.value, int) and step.value >= 0:
-                path.append(step.value)
+                path.append(_index(step.text, step.at))
             else:
                 raise BadText(step.at, f"an index from 0 or a key in quotes stands in the brackets, not {step.shown}")
             words.take_sign("]", "a step")
         else:
             return tuple(path)
+
+
+def _key(text: str, at: int) -> str:
+    if len(text) > MAX_KEY:
+        raise BadText(at, f"a key in a path has at most {MAX_KEY} characters")
+    return text
+
+
+def _index(digits: str, at: int) -> int:
+    if len(digits) > len(str(MAX_INDEX)) or int(digits) > MAX_INDEX:
+        raise BadText(at, f"an index is at most {MAX_INDEX}")
+    return int(digits)
 
 
 @dataclass(slots=True)

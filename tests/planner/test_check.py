@@ -28,7 +28,11 @@ def test_a_good_request_passes(request_: Request) -> None:
     [
         (Request("texts", "write a poem"), "form", "is no form of a request; there are boards"),
         (Request("plan", "stars: {"), "line 2, column 1", "unreadable YAML"),
-        (Request("plan", "stars:\n- {kind: tool, program: rm}\n"), "star star-1", "no worker knows tool:rm; known are"),
+        (
+            Request("plan", "stars:\n- {kind: tool, program: rm}\n"),
+            "line 2, column 3",
+            "stars[0]: no worker knows tool:rm; known are",
+        ),
         (Request("plan", NOOPS, options={"x": 1}), "options", "no options"),
         (Request("boards", "4 6 8 3", options={"threads": 99}), "options.threads", "less than or equal"),
         (Request("boards", "4 6 8 3", options={"model": "other"}), "star b01-a", "no worker knows model:other"),
@@ -43,6 +47,14 @@ def test_what_cannot_be_planned_is_refused_at_the_door(request_: Request, field:
 
     assert refused.value.field == field
     assert reason in refused.value.reason
+
+
+def test_without_a_model_only_what_a_user_can_do_is_advised() -> None:
+    with pytest.raises(InvalidField, match=r"`--label default-model=NAME`.*`requires: \[\"model:NAME\"\]`") as refused:
+        check(Request("text", "Write a poem."))
+
+    assert "option `model`" not in refused.value.reason
+    check(Request("plan", 'stars:\n- {kind: agent, program: answer, requires: ["model:NAME"]}\n'))
 
 
 def test_while_no_worker_is_known_any_tool_may_come() -> None:

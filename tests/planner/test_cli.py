@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from asterism.planner.document import read_document
 from asterism.planner.outline import as_tree, read_plan
 from asterism.protocol.cli import main
 from tests.planner.test_plan_file import PLAN
@@ -83,6 +84,26 @@ def test_a_wrong_plan_ends_with_code_2_and_its_place(
 
     assert (code, out) == (2, "")
     assert says in err
+
+
+def test_a_plan_that_is_too_large_to_be_submitted_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "plan.yaml").write_text("stars:\n" + "- {kind: tool, program: noop}\n" * 10_050)
+
+    code, out, err = _check(capsys, str(tmp_path / "plan.yaml"))
+
+    assert (code, out) == (2, "")
+    size = len(
+        json.dumps({"form": "plan", "text": (tmp_path / "plan.yaml").read_text(), "name": "plan.yaml", "options": None})
+    )
+    assert f"the request has {size} bytes as JSON; at most 262144 can be planned" in err
+
+
+def test_a_mark_of_the_byte_order_is_no_part_of_a_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "plan.json").write_text(json.dumps(read_document(PLAN).value), encoding="utf-8-sig")
+
+    assert _check(capsys, str(tmp_path / "plan.json"))[0] == 0
 
 
 def test_a_file_that_is_not_there_is_named(capsys: pytest.CaptureFixture[str]) -> None:

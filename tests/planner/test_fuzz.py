@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
 from hypothesis import HealthCheck, given, settings
@@ -10,13 +11,13 @@ from hypothesis import strategies as st
 
 from asterism.agents.asks import ProgramFailed
 from asterism.agents.json_check import JsonCheck
-from asterism.orchestrator.core.edits import AddStar, added_lines
+from asterism.orchestrator.core.edits import AddStar, EditBatch, added_lines
 from asterism.orchestrator.core.errors import InvalidField
 from asterism.orchestrator.core.request import Request
 from asterism.orchestrator.core.values import Json
 from asterism.planner.condition_text import read_condition
 from asterism.planner.document import plain
-from asterism.planner.edits_json import edit_to_json
+from asterism.planner.edits_json import edit_to_json, edits_to_json
 from asterism.planner.fields import WrongAt
 from asterism.planner.graph_rows import describe, read_graph
 from asterism.planner.plan_file import plan_batches
@@ -25,7 +26,7 @@ from asterism.planner.push_parser import Found, GoodStar, PushParser
 from asterism.planner.rewriting import SCHEMA, compile_operations
 from asterism.planner.tokens import BadText
 from tests.fuzzing import fuzz, patient
-from tests.planner.fleet import Fleet
+from tests.planner.fleet import PROFILE, Fleet
 from tests.strategies import json_values
 
 pytestmark = patient
@@ -109,7 +110,8 @@ def test_any_condition_can_be_evaluated_or_is_refused_with_its_place() -> None:
     assert good
 
 
-_names = st.sampled_from(["a", "b", "c", "m", "m.1", "plan", "", "a b", "x" * 70])
+_NAMES: Final = ("a", "b", "c", "m", "m.1")
+_names = st.sampled_from([*_NAMES, "plan", "", "a b", "x" * 70])
 _inputs = st.dictionaries(
     st.sampled_from(["x", "data.y", "", "a b"]),
     json_values
@@ -149,7 +151,12 @@ _stars = st.one_of(
 )
 
 
-def test_any_plan_file_gives_edits_or_is_refused() -> None:
+NAMED: Final = replace(PROFILE, models=("x",), tools=_NAMES, programs=(*PROFILE.programs, *_NAMES))
+"""Has programs of the names that plans name."""
+KNOWN: Final = NAMED.capabilities({})
+
+
+def test_any_plan_file_gives_edits_that_the_core_takes_or_is_refused() -> None:
     good = 0
 
     @QUIET
@@ -160,9 +167,15 @@ def test_any_plan_file_gives_edits_or_is_refused() -> None:
     def check(plan: Json, cut: int) -> None:
         nonlocal good
         text = json.dumps(plan)
+        text = text[:-cut] if cut % 7 == 1 else text
         with suppress(InvalidField):
             added: set[str] = set()
-            for batch in plan_batches(text[:-cut] if cut % 7 == 1 else text):
+            batches = list(plan_batches(text, KNOWN))
+            fleet = Fleet(Request("plan", text), profile=NAMED)
+            (token,) = fleet.running
+            for batch in batches:
+                reply = fleet.emit(token, edits_to_json(EditBatch(batch)))
+                assert reply.accepted, reply.reasons
                 for edit in batch:
                     if isinstance(edit, AddStar):
                         added.add(edit.spec.id)

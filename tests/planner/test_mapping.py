@@ -203,7 +203,7 @@ def test_another_program_may_gather() -> None:
 @pytest.mark.parametrize(
     ("fields", "place", "reason"),
     [
-        ({"each": {"kind": "tool", "program": "rm"}}, "star m.1", "no worker knows tool:rm"),
+        ({"each": {"kind": "tool", "program": "rm"}}, "stars.m", "star m.1: no worker knows tool:rm"),
         ({"each": {"kind": "plan", "program": "x"}}, "stars.m.each.kind", "Input should be"),
         ({"each": {**EACH, "inputs": {"a": {"$item": 1}}}}, "stars.m.each.inputs.a.$item", "valid boolean"),
         ({"each": {**EACH, "inputs": {"a": {"$item": False}}}}, "stars.m.each.inputs.a", '"$item" is true'),

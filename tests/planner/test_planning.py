@@ -220,6 +220,25 @@ def test_what_nobody_offers_is_refused_with_what_there_is(line: str, reason: str
     assert _stars(fleet) == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("b = tool.noop().quorum(2, a)", "its quorum is 2, and it has 1 lines of kind quorum"),
+        ("b = tool.noop(of=a.x).quorum(1, a)", "input of refers to a, which its quorum may do without"),
+        ("b = map.tool.noop(of=item).over(a.list).quorum(1, a)", "input list refers to a, which its quorum"),
+        (f"b = tool.noop({', '.join(f'x{i}=a' for i in range(9))}).stream(a)", "9 inputs stream from a; at most 8"),
+    ],
+)
+def test_what_the_core_would_refuse_of_a_star_is_not_proposed(line: str, reason: str) -> None:
+    # The parent is a bad line itself, so that nothing of the star could be proposed yet.
+    fleet, model, ended = _plan(f"{BAD}{line}\n", GOOD, "b = tool.noop(of=a)")
+
+    assert isinstance(ended, ProgramResult)
+    assert fleet.refusals == []
+    assert reason in model.chats[2].messages[-1].text
+    assert _stars(fleet) == ["a", "b"]
+
+
 def test_edits_that_the_orchestrator_refuses_go_back_once_with_the_reasons() -> None:
     fleet = _fleet()
     (token,) = fleet.running

@@ -143,6 +143,8 @@ def test_any_value_written_as_json_is_data(value: object) -> None:
         ("x = tool.y(a=[1}", "line 2, column 16", "closes what was not opened so"),
         ("x = tool.y(a=" + "[" * 99 + "]" * 99 + ")", "line 2, column 78", "nests deeper than 64 levels"),
         ("x = tool.y(a=ok" + ".b" * 40 + ")", "line 2, column 82", "a path has at most 32 steps"),
+        ("x = tool.y(a=ok." + "1" * 5000 + ")", "line 2, column 16", "an index is at most 4294967295"),
+        ("x = tool.y(a=" + "1" * 5000 + ")", "line 2, column 14", "a whole number has at most 300 digits"),
         ("x = tool.y(a=ok[-1])", "line 2, column 17", "an index from 0 or a key in quotes"),
         ("x = tool.y(a=1e999)", "line 2, column 14", "too large for a number"),
         ("x = tool.y().aftr(ok)", "line 2, column 14", "there is no .aftr(...); there are after"),
