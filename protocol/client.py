@@ -49,7 +49,7 @@ from asterism.protocol.convert import (
 from asterism.protocol.convert.checks import MAX_GROWTH
 from asterism.protocol.credentials import Credential
 from asterism.protocol.downloads import Download, begin_download
-from asterism.protocol.patience import Patience
+from asterism.protocol.patience import Patience, TroubleListener
 from asterism.protocol.patience import delay_s as pause
 from asterism.protocol.routes import Routes
 from asterism.protocol.settings import DEFAULT_ADDRESS, ClientSettings
@@ -156,24 +156,27 @@ class AsyncClient:
             message.page_token = answer.next_page_token
 
     async def watch(
-        self, constellation: ConstellationId, after_seq: int = 0, with_text: bool = True
+        self,
+        constellation: ConstellationId,
+        after_seq: int = 0,
+        with_text: bool = True,
+        listener: TroubleListener | None = None,
     ) -> AsyncGenerator[Watched, None]:
         """Every record after `after_seq`, in order, without gap or repeat, until the constellation has ended.
 
         A broken connection is opened again, and the stream goes on after the last record that was given; after
         `patience_s` without an orchestrator it raises Unreachable. With `with_text`, text that running stars stream
-        comes in between; what was streamed while the connection was broken is not seen.
+        comes in between; what was streamed while the connection was broken is not seen. `listener` hears of a broken
+        connection once, and that it is back.
         """
-        clock = asyncio.get_running_loop().time
         seq = after_seq
         has_ended = False
-        patience = Patience(self._patience_s)
+        patience = Patience(self._patience_s, listener)
         while True:
-            began_at = clock()
             asked = self.address
             trouble: AsterismError
             try:
-                async with aclosing(self._watch_once(asked, constellation, seq, with_text)) as items:
+                async with patience.trying(), aclosing(self._watch_once(asked, constellation, seq, with_text)) as items:
                     async for item in items:
                         patience.restore()
                         if not isinstance(item, StreamedText):
@@ -189,7 +192,7 @@ class AsyncClient:
                 trouble = error
                 if not isinstance(error, Overloaded):
                     self._routes.after(asked, error)
-            await patience.spend(trouble, began_at)
+            await patience.spend(trouble)
 
     async def wait(self, constellation: ConstellationId) -> Ending:
         """Return when the constellation has ended, over broken connections too: cheaper than to watch it.
@@ -199,11 +202,11 @@ class AsyncClient:
         message = client_pb2.WaitRequest(constellation=constellation)
         patience = Patience(self._patience_s)
         while True:
-            began_at = asyncio.get_running_loop().time()
             asked = self.address
             trouble: AsterismError
             try:
-                return self._read(ending_from_proto, await _clients(await self._channel(asked)).Wait(message))
+                async with patience.trying():
+                    return self._read(ending_from_proto, await _clients(await self._channel(asked)).Wait(message))
             except grpc.aio.AioRpcError as error:
                 trouble = from_rpc_error(error, asked)
             except (Unreachable, NotLeading) as error:
@@ -212,7 +215,7 @@ class AsyncClient:
                 raise trouble
             if not isinstance(trouble, Overloaded):
                 self._routes.after(asked, trouble)
-            await patience.spend(trouble, began_at)
+            await patience.spend(trouble)
 
     async def artifact_parts(self, constellation: ConstellationId, star: StarId) -> AsyncGenerator[bytes, None]:
         """The JSON text of a star's result that is an artifact, in UTF-8, piece by piece.

@@ -29,7 +29,12 @@ def retry(
     ] = None,
     set_input: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="STAR.INPUT=JSON", help="Another input for it (repeat it).", show_default=False),
+        typer.Option(
+            "--set",
+            metavar="STAR.INPUT=JSON",
+            help="Another input (repeat it). As --star does, it limits the retry to the star that it names.",
+            show_default=False,
+        ),
     ] = None,
     address: Address = None,
     token_file: TokenFile = None,

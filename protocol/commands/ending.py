@@ -19,6 +19,7 @@ from asterism.orchestrator.core.errors import (
     Unreachable,
     WrongState,
 )
+from asterism.orchestrator.core.ids import ConstellationId
 from asterism.orchestrator.core.request import ConstellationState
 from asterism.protocol.view.wording import one_line
 
@@ -39,7 +40,7 @@ class ExitCode(IntEnum):
     def of(cls, error: AsterismError) -> "ExitCode":
         """The code of an error: 2 where the caller must change something before it can work."""
         match error:
-            case Unreachable() | NotLeading():
+            case Unreachable() | NotLeading() | OutOfSight():
                 return cls.UNREACHABLE
             case InvalidField() | NotFound() | AlreadyExists() | Unauthenticated() | Forbidden() | Misconfigured():
                 return cls.USAGE
@@ -76,9 +77,30 @@ class NoRequestYet(NotFound):
         self.message = "there is no request yet"
 
 
+class OutOfSight(AsterismError):
+    """Whoever orchestrates a request cannot be reached any more: the request is there, and may go on."""
+
+    def __init__(self, constellation: ConstellationId, trouble: Unreachable | NotLeading) -> None:
+        super().__init__(trouble.message)
+        self.constellation = constellation
+
+
+class NotCancelled(OutOfSight):
+    """It was to be cancelled, and nobody has said that it is."""
+
+    def __init__(self, constellation: ConstellationId, trouble: Unreachable | NotLeading) -> None:
+        super().__init__(constellation, trouble)
+        self.message = f"{constellation} was NOT cancelled: {trouble.message}"
+
+
 def advice(error: AsterismError, command: str = "") -> str:
     """What to do next, in one line, for who has run `command`; nothing where the error itself says all of it."""
     match error:
+        case OutOfSight(constellation=of):
+            return (
+                f"when it can be reached again, `asterism watch {of}` goes on and `asterism cancel {of}` ends it; "
+                "`asterism doctor` looks for the cause"
+            )
         case NotLeading():
             return f"wait until one leads, or name all of them: {_address_option(command)} HOST:PORT,HOST:PORT"
         case Unreachable():
@@ -91,6 +113,8 @@ def advice(error: AsterismError, command: str = "") -> str:
             return "`asterism run` or `asterism submit` makes one"
         case NotFound():
             return _THERE.get(error.kind, "")
+        case StaleRevision() if command == "edit":
+            return "look again with `asterism edit ID --show`, and change what it prints"
         case StaleRevision():
             return "read the graph again and send the edit against its revision"
         case Overloaded(retry_after_s=wait):

@@ -6,6 +6,13 @@ from typing import Annotated, Final, TypeAlias
 
 import typer
 
+# What an orchestrator takes (`core/machine.py`, `convert/checks.py`). Larger numbers are refused here, since the fields
+# of a message do not even hold all of them.
+_MAX_STARS: Final = 1_000_000
+_MAX_TOKENS: Final = 10**15
+MAX_SEQ: Final = 2**63 - 1
+"""Largest number of a journal record."""
+
 
 class Output(StrEnum):
     """For whom a command prints."""
@@ -47,10 +54,11 @@ RequestId: TypeAlias = Annotated[
     str | None,
     typer.Option("--request-id", help="Makes a repeated submit harmless; random without it.", show_default=False),
 ]
-BudgetStars: TypeAlias = Annotated[int | None, typer.Option("--max-stars", min=1, show_default=False)]
+BudgetStars: TypeAlias = Annotated[int | None, typer.Option("--max-stars", min=1, max=_MAX_STARS, show_default=False)]
 BudgetSeconds: TypeAlias = Annotated[float | None, typer.Option("--max-seconds", min=0.001, show_default=False)]
 BudgetTokens: TypeAlias = Annotated[
-    int | None, typer.Option("--max-tokens", min=1, help="That models may write for it.", show_default=False)
+    int | None,
+    typer.Option("--max-tokens", min=1, max=_MAX_TOKENS, help="That models may write for it.", show_default=False),
 ]
 BudgetReplans: TypeAlias = Annotated[
     int | None,

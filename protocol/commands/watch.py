@@ -4,13 +4,13 @@ from typing import Annotated
 
 import typer
 
-from asterism.protocol.commands.options import Address, NewestByDefault, Output, OutputFormat, TokenFile
+from asterism.protocol.commands.options import MAX_SEQ, Address, NewestByDefault, Output, OutputFormat, TokenFile
 
 
 def watch(
     constellation: NewestByDefault = None,
     after: Annotated[
-        int, typer.Option("--after", min=0, help="With --output json: only what came after this record.")
+        int, typer.Option("--after", min=0, max=MAX_SEQ, help="With --output json: only what came after this record.")
     ] = 0,
     star: Annotated[
         str | None, typer.Option("--star", help="Show the reasoning threads of this star, side by side.")

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 import grpc.aio
 
+from asterism.orchestrator.core.constellation import Pause
 from asterism.orchestrator.core.errors import AsterismError, InvalidField, NotFound
 from asterism.orchestrator.core.events import Chunk
 from asterism.orchestrator.core.ids import StarId, WorkerId
@@ -42,6 +43,7 @@ class Peer(client_pb2_grpc.ClientServiceServicer, fleet_pb2_grpc.FleetServiceSer
     replanned: list[str] = field(default_factory=list)
     labelled: list[tuple[dict[str, str], list[str]]] = field(default_factory=list)
     drained: list[tuple[str, bool]] = field(default_factory=list)
+    pause: Pause | None = None
     is_stubborn: bool = False
     """Whether a cancelled request does not end."""
     is_watched: asyncio.Event = field(default_factory=asyncio.Event)
@@ -71,6 +73,7 @@ class Peer(client_pb2_grpc.ClientServiceServicer, fleet_pb2_grpc.FleetServiceSer
         of = constellation(7 if self._is_slow else 16)
         if self._is_slow and self._is_cancelled.is_set():
             of.state, of.reason = ConstellationState.CANCELLED, "interrupted by its user"
+        of.pause = self.pause
         waits = {StarId("report"): "its parents b01-a, b01-b"} if self._is_slow else {}
         return constellation_to_proto(of, waits, self._story()[-1].seq)
 
@@ -155,12 +158,12 @@ async def _refuse(context: Context, error: AsterismError) -> NoReturn:
 
 
 @asynccontextmanager
-async def serving(peer: Peer) -> AsyncIterator[Peer]:
-    """Serves on a free loopback port."""
+async def serving(peer: Peer, address: str = "127.0.0.1:0") -> AsyncIterator[Peer]:
+    """Serves on loopback: on a free port, or on that of an earlier time."""
     server = grpc.aio.server()
     client_pb2_grpc.add_ClientServiceServicer_to_server(peer, server)
     fleet_pb2_grpc.add_FleetServiceServicer_to_server(peer, server)
-    peer.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    peer.address = f"127.0.0.1:{server.add_insecure_port(address)}"
     await server.start()
     try:
         yield peer

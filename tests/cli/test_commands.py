@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from asterism.orchestrator.core.constellation import Pause
 from tests.cli.peer import Peer
 from tests.cli.shell import Shell, ended
 from tests.cli.test_progress import PLAIN
@@ -117,6 +118,18 @@ async def test_get_says_what_a_star_waits_for(shell: Shell, peer: Peer) -> None:
     result = await shell.run("get", "--output", "json", "--address", peer.address)
     stars = {star["id"]: star for star in json.loads(result.out)["stars"]}
     assert stars["report"]["waiting_for"] == "its parents b01-a, b01-b"
+
+
+async def test_get_says_who_holds_a_request_back_and_why(shell: Shell, peer: Peer) -> None:
+    free = await shell.run("get", "--output", "json", "--address", peer.address)
+    peer.pause = Pause("client:ann", "night", 1_000_000.5)
+    held = await shell.run("get", "--output", "json", "--address", peer.address)
+    text = await shell.run("get", "--address", peer.address)
+    assert json.loads(free.out)["paused"] is None
+    assert json.loads(held.out)["paused"] == {"by": "client:ann", "reason": "night", "at": 1_000_000.5}
+    line = text.out.splitlines()[2]
+    assert line.startswith("paused by client:ann since 1970-01-1")
+    assert line.endswith(": night  (asterism resume c1 lets it go on)")
 
 
 async def test_an_unknown_request_exits_with_2(shell: Shell, peer: Peer) -> None:

@@ -16,7 +16,7 @@ from asterism.orchestrator.core.records import EditsApplied
 from asterism.orchestrator.core.request import ConstellationState, Request
 from asterism.orchestrator.core.star import StarKind, StarSpec, StarState
 from asterism.protocol.client import AsyncClient
-from tests.cli.shell import Ended, Shell
+from tests.cli.shell import Ended, Shell, ended
 from tests.orchestrator.serving import PLAN, Peer, served
 
 REPORT = StarId("report")
@@ -203,6 +203,7 @@ async def test_a_stale_file_is_refused(scene: Scene) -> None:
     await scene.client.edit(scene.id, EditBatch((UpdateStar(REPORT, title="Theirs"),)))
     result = await scene.edit("--file", str(file))
     assert (result.code, "revision 2 is stale" in result.err) == (1, True)
+    assert result.err.endswith("hint: look again with `asterism edit ID --show`, and change what it prints\n")
     assert (await scene.client.get(scene.id)).constellation.stars[REPORT].spec.title == "Theirs"
 
 
@@ -247,6 +248,39 @@ async def test_a_file_that_makes_no_sense_is_refused_and_changes_nothing(scene: 
     assert (result.code, result.out if "nowhere" not in says else "") == (2, "")
     assert says in result.err
     assert await scene.revision() == 2
+
+
+async def test_no_editor_is_chosen_where_there_is_no_terminal(shell: Shell) -> None:
+    result = await shell.run("edit", "c1", "--address", "127.0.0.1:9", VISUAL="", EDITOR=" ")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("error: setting $EDITOR: there is no terminal to edit in; ")
+    assert "--show" in result.err
+    assert "--file" in result.err
+
+
+@pytest.mark.parametrize("typed", ["text.replace('The report', 'My report')", "text"])
+async def test_sigterm_ends_the_editor_and_names_what_was_typed(scene: Scene, typed: str) -> None:
+    editor = scene.editor(f"text = {typed}; path.write_text(text); print('open', flush=True); sys.stdin.read()")
+    process = await scene.shell.start("edit", scene.id, "--address", scene.address, has_input=True, **editor)
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"open\n"
+    process.terminate()
+    result = await ended(process)  # at the end of the editor, which has the same streams
+    (kept,) = scene.kept()
+    assert result.code == 130
+    assert result.err == f"what you typed is in {kept}: asterism edit {scene.id} --file {kept}\n"
+
+
+async def test_sigterm_at_a_question_names_what_was_typed(scene: Scene) -> None:
+    editor = scene.editor("text = text.replace('The report', 'My report')")
+    process = await scene.shell.start("edit", scene.id, "--address", scene.address, has_input=True, **editor)
+    assert process.stderr is not None
+    asked = await process.stderr.readuntil(b"again: ")
+    process.terminate()
+    result = await ended(process)
+    (kept,) = scene.kept()
+    assert asked.startswith(b"apply it?")
+    assert (result.code, f"what you typed is in {kept}" in result.err) == (130, True)
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,19 @@ import socket
 
 import pytest
 
-from asterism.orchestrator.core.errors import AsterismError, Misconfigured, NotFound, Unreachable
-from asterism.protocol.commands.ending import ExitCode, NoRequestYet, advice
+from asterism.orchestrator.core.errors import (
+    AsterismError,
+    Misconfigured,
+    NotFound,
+    NotLeading,
+    StaleRevision,
+    Unreachable,
+)
+from asterism.protocol.commands.ending import ExitCode, NoRequestYet, OutOfSight, advice
 from asterism.protocol.v1 import client_pb2
 from tests.cli.peer import Context, Peer, serving
 from tests.cli.shell import Shell
+from tests.cli.stories import ID
 
 
 class EmptyPeer(Peer):
@@ -33,6 +41,8 @@ class EmptyPeer(Peer):
         (Unreachable("h:1", "refused"), "doctor", "`asterism up`"),
         (Unreachable("h:1", "refused"), "work", "--join"),
         (Misconfigured("tls", "needs a file"), "serve", "`asterism config`"),
+        (StaleRevision(2, 3, ["a"]), "edit", "`asterism edit ID --show`"),
+        (OutOfSight(ID, NotLeading("")), "run", "`asterism watch c1` goes on and `asterism cancel c1` ends it"),
     ],
 )
 def test_hint_fits_what_was_asked(error: AsterismError, command: str, hint: str) -> None:
@@ -63,6 +73,41 @@ async def test_newest_of_no_requests_is_said_to_be_missing(shell: Shell) -> None
         result = await shell.run("get", "--address", peer.address)
     assert (result.code, result.out) == (ExitCode.USAGE, "")
     assert result.err.splitlines()[0] == "error: there is no request yet"
+
+
+@pytest.mark.parametrize(
+    ("words", "limit"),
+    [
+        ("submit hello --max-stars 4294967296", "1000000"),
+        ("run hello --max-stars 1000001", "1000000"),
+        ("run hello --max-tokens 1000000000000001", "1000000000000000"),
+        ("submit hello --max-tokens 99999999999999999999", "1000000000000000"),
+        ("submit hello --max-replans 4294967296", "100"),
+        ("watch --output json --after 99999999999999999999", "9223372036854775807"),
+    ],
+)
+async def test_number_that_is_too_large_is_refused_with_its_limit(
+    shell: Shell, peer: Peer, words: str, limit: str
+) -> None:
+    result = await shell.run(*words.split(), "--address", peer.address)
+    assert (result.code, result.out, peer.submitted) == (ExitCode.USAGE, "", [])
+    *_, last = result.err.splitlines()
+    assert last.startswith(f"Error: Invalid value for '{words.split()[-2]}': ")
+    assert limit in last
+
+
+async def test_help_says_that_another_input_limits_a_retry(shell: Shell) -> None:
+    result = await shell.run("retry", "--help")
+    assert "As --star does, it limits the retry to the star that it names." in " ".join(result.out.split())
+
+
+async def test_largest_numbers_are_sent(shell: Shell, peer: Peer) -> None:
+    largest = ("--max-stars", "1000000", "--max-tokens", "1000000000000000", "--max-replans", "100")
+    submitted = await shell.run("submit", "hello", *largest, "--address", peer.address)
+    watched = await shell.run("watch", "--output", "json", "--after", str(2**63 - 1), "--address", peer.address)
+    budget = peer.submitted[0].budget
+    assert (submitted.code, budget.stars, budget.tokens, budget.replans) == (0, 1_000_000, 10**15, 100)
+    assert (watched.code, watched.err) == (0, "")
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,15 @@ def test_a_file_that_is_too_long_or_no_text_is_refused(tmp_path: Path) -> None:
         read_request(str(tmp_path), None)
 
 
+@pytest.mark.parametrize(
+    ("source", "says"), [("", "the text is empty"), ("\n", "the text is empty"), ("/dev/null", "/dev/null is empty")]
+)
+def test_what_is_empty_is_named_as_it_was_given(source: str, says: str) -> None:
+    with pytest.raises(InvalidField) as raised:
+        read_request(source, None)
+    assert raised.value.reason == says
+
+
 def test_labels_are_set_and_removed() -> None:
     assert read_labels(["zone=lab", "old-", "x="]) == ({"zone": "lab", "x": ""}, ("old",))
     with pytest.raises(InvalidField):

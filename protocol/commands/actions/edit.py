@@ -16,9 +16,9 @@ from asterism.orchestrator.core.ids import ConstellationId
 from asterism.orchestrator.core.records import EditsApplied
 from asterism.orchestrator.core.values import Json
 from asterism.protocol.commands.actions.connection import connected, journal_of
-from asterism.protocol.commands.actions.editor import Draft, read_text
+from asterism.protocol.commands.actions.editor import Draft, check_editor, read_text
 from asterism.protocol.commands.actions.plan_files import plan_files
-from asterism.protocol.commands.actions.running import answer_of
+from asterism.protocol.commands.actions.running import answer_of, exit_at_sigterm
 from asterism.protocol.commands.ending import ExitCode, print_error
 from asterism.protocol.commands.options import Output
 from asterism.protocol.replay import edited, replay
@@ -99,6 +99,7 @@ def edit_by_file(asked: Asked, file: str, address: str | None, token_file: Path 
 def edit_by_hand(asked: Asked, address: str | None, token_file: Path | None) -> None:
     """Opens the editor, again and again where something is wrong and the person wants to."""
     files = plan_files()
+    check_editor()
     orchestrator = Orchestrator(asked, address, token_file)
     known = answer_of(orchestrator.picture())
     if known.state.is_terminal:
@@ -122,7 +123,7 @@ def edit_by_hand(asked: Asked, address: str | None, token_file: Path | None) -> 
                     known = now
                 draft.write(files.write_notes(text, [one_line(note, 500) for note in notes]))
     finally:
-        if end is _End.SETTLED or not draft.is_changed:
+        if end is _End.SETTLED or not draft.is_worth_keeping:
             draft.discard()
         else:
             sys.stderr.write(f"what you typed is in {draft.path}: asterism edit {known.id} --file {draft.path}\n")
@@ -228,9 +229,10 @@ def _wants_again() -> bool:
 
 def _answer(question: str) -> str | None:
     """In lower case; None where nobody is there to answer."""
-    sys.stderr.write(question)
-    sys.stderr.flush()
-    line = sys.stdin.readline()
+    with exit_at_sigterm():
+        sys.stderr.write(question)
+        sys.stderr.flush()
+        line = sys.stdin.readline()
     if not line:
         sys.stderr.write("\n")
     return line.strip().lower() if line else None

@@ -2,14 +2,20 @@
 
 import asyncio
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from asterism.orchestrator.core.errors import AsterismError, NotLeading, Unreachable
 from asterism.orchestrator.core.ids import ConstellationId, StarId
 from asterism.orchestrator.core.records import ConstellationRecord
 from asterism.protocol.answers import StreamedText
 from asterism.protocol.commands.actions.running import beside
+from asterism.protocol.commands.ending import OutOfSight
+from asterism.protocol.patience import TroubleListener
 from asterism.protocol.view.progress import Progress
 from asterism.protocol.view.style import console, is_terminal
+from asterism.protocol.view.wording import one_line
 
 if TYPE_CHECKING:
     from asterism.protocol.client import AsyncClient
@@ -34,6 +40,27 @@ def view_of(progress: Progress, *, is_live: bool = True, is_quiet: bool = False,
     return PlainView(sys.stderr, progress, is_quiet=is_quiet, star=star)
 
 
+@contextmanager
+def in_sight(constellation: ConstellationId) -> Iterator[None]:
+    """While a request is followed: an orchestrator that cannot be reached any more is said with how to go on."""
+    try:
+        yield
+    except (Unreachable, NotLeading) as error:
+        raise OutOfSight(constellation, error) from error
+
+
+def trouble_listener(say: Callable[[str], object]) -> TroubleListener:
+    """Says that the connection is lost, and that it is back."""
+
+    def hear(trouble: AsterismError | None) -> None:
+        if trouble is None:
+            say("connected again")
+        else:
+            say(f"no connection ({one_line(trouble.message, 300)}); it is tried again")
+
+    return hear
+
+
 async def follow(
     client: "AsyncClient", constellation: ConstellationId, view: "View", *, after_seq: int = 0
 ) -> list[ConstellationRecord]:
@@ -45,7 +72,8 @@ async def _show(
     client: "AsyncClient", constellation: ConstellationId, view: "View", after_seq: int
 ) -> list[ConstellationRecord]:
     records: list[ConstellationRecord] = []
-    async for item in client.watch(constellation, after_seq=after_seq, with_text=True):
+    listener = trouble_listener(view.say)
+    async for item in client.watch(constellation, after_seq=after_seq, with_text=True, listener=listener):
         if isinstance(item, StreamedText):
             view.hear(item.star, item.attempt, item.chunks)
         else:

@@ -3,10 +3,14 @@
 import json
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
 
+from asterism.orchestrator.core.constellation import Pause, TaskConstellation
+from asterism.orchestrator.core.ids import ConstellationId
 from asterism.orchestrator.core.request import ConstellationState
 from asterism.orchestrator.core.snapshot import Summary
+from asterism.orchestrator.core.values import Json
 from asterism.protocol.commands.actions.connection import connected, history_of, named_or_newest
 from asterism.protocol.commands.actions.running import run_to_exit
 from asterism.protocol.commands.ending import ExitCode
@@ -36,9 +40,8 @@ async def _get(constellation: str | None, address: str | None, token_file: Path 
         picture = await client.get(await named_or_newest(client, constellation))
         if output is Output.JSON:
             drawn = draw_picture(picture.constellation, await history_of(client, picture), picture.waiting_for)
-            sys.stdout.write(
-                json_text({**drawn, "answer": shown_answer(picture.constellation.answer())}, indent=2) + "\n"
-            )
+            shown = {"paused": _paused(picture.constellation), "answer": shown_answer(picture.constellation.answer())}
+            sys.stdout.write(json_text({**drawn, **shown}, indent=2) + "\n")
             return ExitCode.SUCCEEDED
     from asterism.protocol.view.tables import print_stars
 
@@ -47,6 +50,8 @@ async def _get(constellation: str | None, address: str | None, token_file: Path 
     out.print(f"{of.id}  {one_line(of.request.name or of.request.form, 80)}", markup=False, soft_wrap=True)
     state = f"{_state(of.state, of.reason)}  revision {of.revision}, {len(of.stars)} stars"
     out.print(state, markup=False, soft_wrap=True)
+    if of.pause is not None:
+        out.print(_pause_text(of.id, of.pause), markup=False, soft_wrap=True)
     print_stars(out, of, picture.waiting_for, time.time())
     if of.state.is_terminal:
         sys.stdout.write(answer_text(of.answer()) + "\n")
@@ -89,6 +94,17 @@ def _summary(summary: Summary) -> dict[str, str | int | float | None]:
         "stars": summary.stars,
         "stars_terminal": summary.stars_terminal,
     }
+
+
+def _paused(of: TaskConstellation) -> Json:
+    return None if of.pause is None else {"by": of.pause.by, "reason": of.pause.reason, "at": of.pause.at}
+
+
+def _pause_text(constellation: ConstellationId, pause: Pause) -> str:
+    """Who holds a request back, since when and why, and how to let it go on."""
+    since = datetime.fromtimestamp(pause.at).strftime("%Y-%m-%d %H:%M:%S")
+    why = f": {one_line(pause.reason, 160)}" if pause.reason else ""
+    return f"paused by {one_line(pause.by, 80)} since {since}{why}  (asterism resume {constellation} lets it go on)"
 
 
 def _state(state: ConstellationState, reason: str) -> str:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _READY_S: Final = 30.0
 """Longest start of an orchestrator, in seconds: recovery of a large journal on a slow disk included."""
+_READY: Final = "ready-"
+"""Begins the name of the file in which an orchestrator says its address; the id of who waits for it ends it."""
 _DRAIN_S: Final = 10.0
 """How long a child may take to end after SIGTERM, in seconds, before it is killed."""
 _WORKER_DRAIN_S: Final = 8.0
@@ -172,7 +174,8 @@ async def local_fleet(setup: LocalSetup) -> AsyncIterator[LocalFleet]:
     """
     logs = setup.data_folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)
-    ready = setup.data_folder / f"ready-{os.getpid()}"
+    _remove_left_behind(setup.data_folder)
+    ready = setup.data_folder / f"{_READY}{os.getpid()}"
     ready.unlink(missing_ok=True)
     fleet = LocalFleet(address="")
     try:
@@ -189,8 +192,10 @@ async def local_fleet(setup: LocalSetup) -> AsyncIterator[LocalFleet]:
             fleet.children.append(await _start(f"asterism work ({name})", work, logs / f"{name}.log"))
         yield fleet
     finally:
-        ready.unlink(missing_ok=True)
-        await fleet.stop()
+        try:
+            await fleet.stop()
+        finally:
+            ready.unlink(missing_ok=True)  # not earlier: an orchestrator that still starts would write it again
 
 
 async def all_joined(client: "AsyncClient", workers: int) -> None:
@@ -287,6 +292,24 @@ def _signal_group(child: Child, number: signal.Signals) -> None:
         os.killpg(child.process.pid, number)
     except ProcessLookupError:
         return
+
+
+def _remove_left_behind(folder: Path) -> None:
+    """Removes the ready files of processes that are no more: who is killed cannot do it."""
+    for file in folder.glob(f"{_READY}*"):
+        process_id = file.name.removeprefix(_READY)
+        if process_id.isdecimal() and not _is_alive(int(process_id)):
+            file.unlink(missing_ok=True)
+
+
+def _is_alive(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass  # somebody else's
+    return True
 
 
 def _first_line(file: Path) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from asterism.orchestrator.core.constellation import TaskConstellation
-from asterism.orchestrator.core.errors import Misconfigured
+from asterism.orchestrator.core.errors import Misconfigured, NotLeading, Unreachable
 from asterism.orchestrator.core.ids import ConstellationId
 from asterism.orchestrator.core.request import Budget, ConstellationState, Request
 from asterism.orchestrator.core.star import StarState
@@ -17,7 +17,7 @@ from asterism.orchestrator.core.values import Result
 from asterism.protocol.answers import Picture
 from asterism.protocol.commands.actions.answers import readable_answer
 from asterism.protocol.commands.actions.connection import client_of, settings_of
-from asterism.protocol.commands.actions.following import View, follow, view_of
+from asterism.protocol.commands.actions.following import View, follow, in_sight, view_of
 from asterism.protocol.commands.actions.graph import write
 from asterism.protocol.commands.actions.local import (
     LocalFleet,
@@ -29,7 +29,7 @@ from asterism.protocol.commands.actions.local import (
 )
 from asterism.protocol.commands.actions.running import Interrupts, beside, run_to_exit
 from asterism.protocol.commands.actions.source import read_request
-from asterism.protocol.commands.ending import ExitCode, print_error
+from asterism.protocol.commands.ending import ExitCode, NotCancelled, advice, print_error
 from asterism.protocol.commands.options import Output
 from asterism.protocol.graph.picture import History, draw_picture, read_history
 from asterism.protocol.graph.render import form_of_file, render
@@ -50,7 +50,11 @@ _OWN: Final = "run-"
 
 
 class _Left(Exception):
-    """The user does not want to wait for the end of what was cancelled."""
+    """The user does not want to wait any more: for the end of what is cancelled, or for word that it is."""
+
+    def __init__(self, is_cancelled: bool) -> None:
+        super().__init__()
+        self.is_cancelled = is_cancelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,21 +148,34 @@ async def _cancel_orphans(client: "AsyncClient") -> None:
 
 
 async def _follow(client: "AsyncClient", interrupts: Interrupts, wish: _Wish, fleet: LocalFleet | None) -> ExitCode:
-    submitted = await client.submit(wish.request, request_id=wish.request_id, budget=wish.budget)
-    progress = Progress(submitted.constellation)
+    constellation = (await client.submit(wish.request, request_id=wish.request_id, budget=wish.budget)).constellation
+    with in_sight(constellation):
+        return await _follow_to_end(client, interrupts, wish, constellation, fleet)
+
+
+async def _follow_to_end(
+    client: "AsyncClient",
+    interrupts: Interrupts,
+    wish: _Wish,
+    constellation: ConstellationId,
+    fleet: LocalFleet | None,
+) -> ExitCode:
+    progress = Progress(constellation)
     view = view_of(progress, is_live=wish.output is Output.TEXT, is_quiet=wish.is_quiet)
     try:
         with interrupts.listening(), view:
             records = await beside(
-                follow(client, submitted.constellation, view),
-                _cancel_at_first(interrupts, client, submitted.constellation, view),
-                _leave_at_second(interrupts),
+                follow(client, constellation, view),
+                _cancel_at_first(interrupts, client, constellation, view),
             )
-    except _Left:
+    except _Left as left:
         if fleet is not None:
             fleet.kill()
+        elif not left.is_cancelled:
+            error = NotCancelled(constellation, Unreachable(client.address, "it has not answered yet"))
+            print_error(error.message, advice(error))
         return ExitCode.INTERRUPTED
-    picture = await client.get(submitted.constellation)
+    picture = await client.get(constellation)
     answer = await readable_answer(client, picture.constellation) if wish.output is Output.TEXT else {}
     _print(picture, answer, read_history(records), wish)
     return ExitCode.INTERRUPTED if interrupts.has_come else ExitCode.of_state(picture.constellation.state)
@@ -167,16 +184,21 @@ async def _follow(client: "AsyncClient", interrupts: Interrupts, wish: _Wish, fl
 async def _cancel_at_first(
     interrupts: Interrupts, client: "AsyncClient", constellation: ConstellationId, view: View
 ) -> None:
-    """Cancels the request; the view goes on until it has ended."""
+    """Cancels the request; the view goes on until it has ended, or until there is a second interrupt."""
     await interrupts.first()
     view.say("cancelling the request; Ctrl-C again leaves at once")
     view.refresh()
-    await client.cancel(constellation, "interrupted by its user")
+    try:
+        cancelling = client.cancel(constellation, "interrupted by its user")
+        await beside(cancelling, _leave_at_second(interrupts, is_cancelled=False))
+    except (Unreachable, NotLeading) as error:
+        raise NotCancelled(constellation, error) from error
+    await _leave_at_second(interrupts, is_cancelled=True)
 
 
-async def _leave_at_second(interrupts: Interrupts) -> None:
+async def _leave_at_second(interrupts: Interrupts, *, is_cancelled: bool) -> None:
     await interrupts.second()
-    raise _Left
+    raise _Left(is_cancelled)
 
 
 def _print(picture: Picture, answer: Mapping[str, Result], history: History, wish: _Wish) -> None:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import typer
 
+from asterism.protocol.commands.ctrl_c import take_back
 from asterism.protocol.commands.ending import ExitCode
 
 T = TypeVar("T")
@@ -18,6 +19,7 @@ def run_to_exit(work: Coroutine[object, object, ExitCode], interrupts: "Interrup
 
     While `interrupts` listen, SIGTERM and Ctrl-C are counted there.
     """
+    take_back()
     code = asyncio.run(_until_signalled(work, interrupts))
     if code is not ExitCode.SUCCEEDED:
         raise typer.Exit(code)
@@ -33,6 +35,20 @@ def answer_of(work: Coroutine[object, object, T]) -> T:
 
     run_to_exit(keep())
     return answers[0]
+
+
+@contextmanager
+def exit_at_sigterm() -> Iterator[None]:
+    """Has SIGTERM end a command like `run_to_exit` does, while it waits for a person outside of any event loop."""
+
+    def stop(*_: object) -> None:
+        raise typer.Exit(ExitCode.INTERRUPTED)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 async def beside(work: Coroutine[object, object, T], *companions: Coroutine[object, object, None]) -> T:

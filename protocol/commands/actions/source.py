@@ -20,7 +20,7 @@ def read_request(source: str, form: str | None) -> Request:
     """The request that `source` names; raises `InvalidField` when there is none to read."""
     name, suffix, text = _read(source)
     if not text.strip():
-        raise InvalidField("request", f"{name or 'the text'} is empty")
+        raise InvalidField("request", f"{_words_for(source, name)} is empty")
     return Request(form=form or guess_form(text, suffix), text=text, name=name)
 
 
@@ -41,11 +41,18 @@ def _read(source: str) -> tuple[str, str, str]:
             raise InvalidField("request", f"cannot read standard input: {error.strerror}") from error
         return "stdin", "", _decode(data, "standard input")
     path = Path(source)
-    if _is_there(path):
+    if source and _is_there(path):  # the path of no text is the folder that one is in
         return path.name[:_NAME_MAX], path.suffix, _decode(_bytes(path), source)
     if _PATH_LIKE.fullmatch(source):
         raise InvalidField("request", f"there is no file {source!r}")
     return "", "", _decode(source.encode(errors="surrogateescape"), "the text")
+
+
+def _words_for(source: str, name: str) -> str:
+    """What was read, for people."""
+    if source == STDIN:
+        return "standard input"
+    return source if name else "the text"
 
 
 def _is_there(path: Path) -> bool:
