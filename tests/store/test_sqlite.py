@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 
 from asterism.orchestrator.core.errors import Unreachable, WrongState
 from asterism.store import sqlite
@@ -176,6 +177,6 @@ async def test_damaged_file_is_said_to_be_so_by_every_work(path: Path) -> None:
 
 
 async def test_mistake_in_a_statement_stays_one(database: SqliteDatabase) -> None:
-    with pytest.raises(sa.exc.IntegrityError):
+    with pytest.raises(IntegrityError):
         await database.write(lambda connection: [connection.execute(page(1)) for _ in range(2)])
     await database.write(lambda connection: connection.execute(page(1)))
