@@ -12,9 +12,8 @@ import psutil
 from asterism.orchestrator.app import running
 from asterism.orchestrator.clock import SystemClock
 from asterism.orchestrator.config import Settings
-from asterism.orchestrator.core.edits import AddLine, AddStar, Edit, EditBatch
+from asterism.orchestrator.core.edits import AddStar, EditBatch
 from asterism.orchestrator.core.ids import StarId
-from asterism.orchestrator.core.line import LineKind, TaskStarLine
 from asterism.orchestrator.core.request import Request
 from asterism.orchestrator.core.star import StarKind, StarSpec
 from asterism.protocol.client import AsyncClient
@@ -37,12 +36,11 @@ async def memory(database: str, url: str | None) -> dict[str, Any]:
         constellation = await live(client)
         at_rest = process.memory_info().rss
         for first in range(0, LIVE, PART):
-            edits: list[Edit] = []
-            for number in range(first, min(first + PART, LIVE)):
-                star = StarId(f"s{number}")
-                edits.append(AddStar(StarSpec(star, StarKind.TOOL, "noop")))
-                edits.append(AddLine(TaskStarLine(RUNNING, star, LineKind.SUCCESS)))
-            await client.edit(constellation, EditBatch(tuple(edits)))
+            edits = tuple(
+                AddStar(StarSpec(StarId(f"s{number}"), StarKind.TOOL, "noop"), (RUNNING,))
+                for number in range(first, min(first + PART, LIVE))
+            )
+            await client.edit(constellation, EditBatch(edits))
         with_all = process.memory_info().rss
     return {
         "at_rest_mb": round(at_rest / 2**20, 1),
