@@ -168,6 +168,11 @@ def _without_password(url: str) -> str:
     return f"{scheme}://{user.partition(':')[0]}@{place}" if separator and at else url
 
 
+def _check_holder(name: str) -> None:
+    if not is_name(name) or name == "local":
+        raise InvalidField("name", f"{name!r} is not a name: letters, digits, '_', '.', '~', '-', and not 'local'")
+
+
 @token.command("create")
 def create(
     role: Annotated[Role, typer.Option(help="What it is for.")],
@@ -187,8 +192,7 @@ def create(
     from asterism.orchestrator import tokens
     from asterism.orchestrator.config import load
 
-    if not is_name(name) or name == "local":
-        raise InvalidField("name", f"{name!r} is not a name: letters, digits, '_', '.', '~', '-', and not 'local'")
+    _check_holder(name)
     flags = {"listen": listen, "data_dir": data_dir, "database": database, "store": store}
     flags |= {"tls": tls, "tls_cert": tls_cert, "tls_key": tls_key}
     settings = load(flags, file=config).settings
@@ -240,8 +244,7 @@ def revoke(
     from asterism.orchestrator import tokens
     from asterism.orchestrator.config import load
 
-    if not is_name(name):
-        raise InvalidField("name", f"{name!r} is not a name: letters, digits, '_', '.', '~', '-'")
+    _check_holder(name)
     settings = load({"data_dir": data_dir, "database": database, "store": store}, file=config).settings
     tokens.check_database(settings)
     tokens.revoke(settings, name)

@@ -129,6 +129,8 @@ class _Reader:
         self._connected = _Connected(engine)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._runner: asyncio.Runner | None = None
+        self._doing: asyncio.Task[Any] | None = None
+        """The work that began last, on the thread's event loop."""
         self._is_leaving = False
 
     async def run(self, work: Work[T]) -> T:
@@ -140,7 +142,11 @@ class _Reader:
             raise _NotConnected("the store is being closed")
         if self._runner is None:
             self._runner = asyncio.Runner()
-        return self._runner.run(self._connected.do(work))
+        return self._runner.run(self._note(work))
+
+    async def _note(self, work: Work[T]) -> T:
+        self._doing = asyncio.current_task()
+        return await self._connected.do(work)
 
     async def close(self) -> None:
         """Let go, after what was asked for before, as far as it ends soon."""
@@ -148,9 +154,9 @@ class _Reader:
         # A work that does nothing ends with those that were asked for before.
         done, _ = await asyncio.wait([own.run_in_executor(self._thread, bool)], timeout=PARTING_S)
         self._is_leaving = True
-        if not done and self._runner is not None:
-            of_thread = self._runner.get_loop()
-            of_thread.call_soon_threadsafe(lambda: [task.cancel() for task in asyncio.all_tasks(of_thread)])
+        if not done and self._doing is not None:
+            # It may have ended by now: then this does nothing.
+            self._doing.get_loop().call_soon_threadsafe(self._doing.cancel)
         await own.run_in_executor(self._thread, self._leave)
         self._thread.shutdown()
 

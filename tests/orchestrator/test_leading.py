@@ -116,7 +116,7 @@ async def test_one_that_is_told_to_end_while_it_asks_for_the_lead_gives_it_back(
         await store.asked.wait()
         stop.set()
         if wins:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # The store answers after that, or with it: both are to end the same.
             store.answers.set()
     assert waiting.result() is None
     assert store.resigned == ([7] if wins else [])

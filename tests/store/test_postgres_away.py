@@ -99,7 +99,9 @@ async def test_one_that_does_not_answer_while_it_is_opened_is_out_of_reach(
     await beside.close()
 
 
-async def test_works_that_hang_do_not_hold_up_the_end(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_works_that_hang_do_not_hold_up_the_end(
+    postgres: Server, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(of_postgres, "PARTING_S", 0.2)
     beside, database = database_at(postgres_url), database_at(postgres_url)
     await beside.open(exclusive=True)
@@ -109,7 +111,10 @@ async def test_works_that_hang_do_not_hold_up_the_end(postgres_url: str, monkeyp
         asyncio.ensure_future(work(lambda connection: connection.exec_driver_sql(LOCK).close()))
         for work in (database.write, database.write, database.read, database.read)
     ]
-    await asyncio.sleep(0.2)
+    waiting = f"SELECT count(*) FROM pg_stat_activity WHERE query = '{LOCK}' AND wait_event = 'advisory'"
+    async with asyncio.timeout(30):
+        while await asyncio.to_thread(postgres.run, waiting) != [(2,)]:
+            pass
     # Well below the minute after which a statement is given up.
     async with asyncio.timeout(30):
         await database.close()
